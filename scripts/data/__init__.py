@@ -1,0 +1,28 @@
+"""Volumes, masks, datalists, forget requests and phantoms."""
+
+from scripts.data.checks import check_volumes
+from scripts.data.cohorts import Cohorts
+from scripts.data.forget_request import ForgetRequest
+from scripts.data.masks import EquispacedFractionMask, EquispacedMask, RandomMask, make_mask
+from scripts.data.retain_subset import RetainSubsetSampler, draw_retain_subset
+from scripts.data.slices import SliceDataset, Undersample, prepare_batch
+from scripts.data.volumes import Volume, inspect_volume, read_slice, write_volume
+
+__all__ = [
+    "Cohorts",
+    "EquispacedFractionMask",
+    "EquispacedMask",
+    "ForgetRequest",
+    "RandomMask",
+    "RetainSubsetSampler",
+    "SliceDataset",
+    "Undersample",
+    "Volume",
+    "check_volumes",
+    "draw_retain_subset",
+    "inspect_volume",
+    "make_mask",
+    "prepare_batch",
+    "read_slice",
+    "write_volume",
+]

@@ -1,0 +1,118 @@
+"""A datalist of the paper's proportions from a fastMRI download.
+
+From a shell:
+    python -m scripts.data.fastmri_datalist --output datalist.json \
+        --brain_train multicoil_train_brain --brain_val multicoil_val_brain \
+        --knee_train multicoil_train_knee --knee_val multicoil_val_knee
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from scripts.data.volumes import Volume, inspect_volume
+from scripts.files import whole_file
+
+logger = logging.getLogger(__name__)
+
+
+def fastmri_datalist(
+    output: str | Path,
+    brain_train: str,
+    brain_val: str,
+    knee_train: str,
+    knee_val: str,
+    brain_acquisition: str = "AXT2",
+    retain_slices: int = 5898,
+    ratio: float = 10,
+    validation_slices: int = 1198,
+    test_volumes: int = 100,
+    seed: int = 0,
+) -> None:
+    """Write a datalist: T2 brain to retain, knee to forget, test volumes of both.
+
+    Whole volumes are drawn at random until the stated number of slices is reached. Validation and test volumes come
+    from fastMRI's validation folders, which carry reference images. No patient is in two lists.
+
+    Args:
+        output: the JSON file to write; paths in it are relative to its folder.
+        brain_train, brain_val, knee_train, knee_val: folders of fastMRI's multi-coil HDF5 files.
+        brain_acquisition: the ``acquisition`` attribute of the brain volumes.
+        retain_slices: brain slices to train on.
+        ratio: brain slices to one knee slice in training.
+        validation_slices: brain slices to validate on.
+        test_volumes: volumes to test on, of each organ.
+        seed: fixes the draw.
+
+    Raises:
+        FileNotFoundError, ValueError: a folder that is missing or holds too little, named.
+    """
+    rng = np.random.default_rng(seed)
+    patients: set[str] = set()
+    brains, knees = _Pool(brain_train, "brain", rng, brain_acquisition), _Pool(knee_train, "knee", rng)
+    training = [*brains.take(retain_slices, patients), *knees.take(retain_slices / ratio, patients)]
+    brains, knees = _Pool(brain_val, "brain", rng, brain_acquisition), _Pool(knee_val, "knee", rng)
+    test = [*brains.take_volumes(test_volumes, patients), *knees.take_volumes(test_volumes, patients)]
+    validation = brains.take(validation_slices, patients)
+    lists = {"training": training, "validation": validation, "test": test}
+    root = Path(output).resolve().parent
+    content = {name: [_entry(volume, anatomy, root) for volume, anatomy in part] for name, part in lists.items()}
+    with whole_file(output) as temporary:
+        Path(temporary).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    for name, part in lists.items():
+        logger.info("%s: %d volumes, %d slices", name, len(part), sum(volume.num_slices for volume, _ in part))
+
+
+class _Pool:
+    """Volumes of one folder in random order, each given out once."""
+
+    def __init__(self, folder: str, anatomy: str, rng: np.random.Generator, acquisition: str | None = None) -> None:
+        files = sorted(Path(folder).glob("*.h5"))
+        if not files:
+            raise FileNotFoundError(f"{folder}: expected fastMRI files (*.h5), found none")
+        self.folder = folder
+        self.anatomy = anatomy
+        self._volumes = self._inspect([files[i] for i in rng.permutation(len(files))], acquisition)
+
+    def _inspect(self, files: Sequence[Path], acquisition: str | None) -> Iterator[Volume]:
+        for file in tqdm(files, desc=f"reading {self.folder}", unit="file", dynamic_ncols=True):
+            volume = inspect_volume(file)
+            if acquisition is None or volume.fields.get("acquisition") == acquisition:
+                yield volume
+
+    def take(self, slices: float, patients: set[str]) -> list[tuple[Volume, str]]:
+        taken: list[tuple[Volume, str]] = []
+        while sum(volume.num_slices for volume, _ in taken) < slices:
+            taken.append(self._next(patients, f"{slices:.0f} slices"))
+        patients |= {volume.patient_id for volume, _ in taken} - {""}
+        return taken
+
+    def take_volumes(self, count: int, patients: set[str]) -> list[tuple[Volume, str]]:
+        taken = [self._next(patients, f"{count} volumes") for _ in range(count)]
+        patients |= {volume.patient_id for volume, _ in taken} - {""}
+        return taken
+
+    def _next(self, patients: set[str], wanted: str) -> tuple[Volume, str]:
+        for volume in self._volumes:
+            if volume.patient_id not in patients:
+                return volume, self.anatomy
+        raise ValueError(f"{self.folder}: {self.anatomy}: expected enough volumes for {wanted}, found too few")
+
+
+def _entry(volume: Volume, anatomy: str, root: Path) -> dict[str, str]:
+    entry = {"kspace": os.path.relpath(Path(volume.path).resolve(), root), "anatomy": anatomy}
+    return entry | ({"patient_id": volume.patient_id} if volume.patient_id else {})
+
+
+if __name__ == "__main__":
+    import fire
+
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    fire.Fire(fastmri_datalist)

@@ -1,0 +1,78 @@
+"""The ISMRMRD XML header: the part of it that reconstruction and forget requests read."""
+
+from __future__ import annotations
+
+import xml.etree.ElementTree as ET
+
+NAMESPACE = "http://www.ismrm.org/ISMRMRD"
+
+
+def make_header(
+    *,
+    matrix: tuple[int, int],
+    recon: tuple[int, int],
+    spacing: tuple[float, float],
+    slice_thickness: float,
+    num_coils: int,
+    **fields: str,
+) -> str:
+    """Write a minimal ISMRMRD header.
+
+    Args:
+        matrix: encoded (H, W), the shape of the k-space.
+        recon: reconstructed (h, w), the centre crop.
+        spacing: pixel spacing (mm) along H and W; the same for both spaces.
+        slice_thickness: in mm.
+        num_coils: receive channels.
+        fields: text of ``acquisitionSystemInformation``, e.g. ``systemModel="phantom"``.
+
+    >>> root = ET.fromstring(make_header(matrix=(64, 48), recon=(32, 32), spacing=(1.0, 1.0),
+    ...                                  slice_thickness=5.0, num_coils=4, systemModel="phantom"))
+    >>> recon_size(root), header_fields(root)["systemModel"]
+    ((32, 32), 'phantom')
+    """
+    ET.register_namespace("", NAMESPACE)
+    root = ET.Element(f"{{{NAMESPACE}}}ismrmrdHeader")
+    system = _child(root, "acquisitionSystemInformation")
+    for key, value in fields.items():
+        _child(system, key, value)
+    _child(system, "receiverChannels", num_coils)
+    encoding = _child(root, "encoding")
+    for space, (rows, columns) in (("encodedSpace", matrix), ("reconSpace", recon)):
+        element = _child(encoding, space)
+        size = _child(element, "matrixSize")
+        extent = _child(element, "fieldOfView_mm")
+        values = zip("xyz", (rows, columns, 1), (rows * spacing[0], columns * spacing[1], slice_thickness), strict=True)
+        for axis, count, millimetres in values:
+            _child(size, axis, count)
+            _child(extent, axis, f"{millimetres:g}")
+    _child(encoding, "trajectory", "cartesian")
+    return ET.tostring(root, encoding="unicode")
+
+
+def recon_size(header: ET.Element) -> tuple[int, int] | None:
+    """The (h, w) of ``encoding/reconSpace/matrixSize`` (x, y), or None where the header does not say."""
+    size = header.find("{*}encoding/{*}reconSpace/{*}matrixSize")
+    if size is None:
+        return None
+    try:
+        rows, columns = int(size.findtext("{*}x")), int(size.findtext("{*}y"))
+    except (TypeError, ValueError):
+        return None
+    return (rows, columns) if rows > 0 and columns > 0 else None
+
+
+def header_fields(header: ET.Element | None) -> dict[str, str]:
+    """The text of every leaf element by its name, the first of each name; {} without a header."""
+    fields: dict[str, str] = {}
+    for element in header.iter() if header is not None else ():
+        if len(element) == 0 and element.text and element.text.strip():
+            fields.setdefault(element.tag.rpartition("}")[2], element.text.strip())
+    return fields
+
+
+def _child(parent: ET.Element, name: str, text: object = None) -> ET.Element:
+    element = ET.SubElement(parent, f"{{{NAMESPACE}}}{name}")
+    if text is not None:
+        element.text = str(text)
+    return element

@@ -1,0 +1,94 @@
+"""The retain subset D_r': a small part of the retain set, drawn by volume, that unlearning may read."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from ignite.engine import Engine, Events
+from torch.utils.data import Sampler
+
+from scripts.data.slices import SliceDataset
+from scripts.data.volumes import Volume
+
+
+def draw_retain_subset(
+    volumes: Sequence[Volume], fraction: float, seed: int, strata: Sequence[str] = ("anatomy", "acquisition")
+) -> list[Volume]:
+    """Draw a share of the volumes at random, stratified: whole volumes, not neighbouring slices.
+
+    Args:
+        volumes: the retain set.
+        fraction: share of the volumes, in (0, 1]; at least one is drawn.
+        seed: fixes the draw.
+        strata: fields whose combinations are the strata; each gives its share (largest remainders).
+
+    Returns:
+        The drawn volumes in the order of ``volumes``.
+
+    Raises:
+        ValueError: fraction out of range, or no volumes.
+    """
+    if not 0 < fraction <= 1:
+        raise ValueError(f"retain subset: 'fraction': expected in (0, 1], found {fraction}")
+    if not volumes:
+        raise ValueError("retain subset: expected at least one retain volume, found none")
+    rng = np.random.default_rng(seed)
+    groups: dict[tuple, list[int]] = defaultdict(list)
+    for index, volume in enumerate(volumes):
+        groups[tuple(volume.fields.get(key, "") for key in strata)].append(index)
+    total = max(1, round(fraction * len(volumes)))
+    quotas = {key: fraction * len(members) for key, members in groups.items()}
+    counts = {key: math.floor(quota) for key, quota in quotas.items()}
+    by_remainder = sorted(groups, key=lambda key: (counts[key] - quotas[key], rng.random()))
+    for key in by_remainder[: max(0, total - sum(counts.values()))]:
+        counts[key] += 1
+    chosen = [i for key, members in groups.items() for i in rng.permutation(members)[: counts[key]]]
+    return [volumes[i] for i in sorted(chosen)]
+
+
+class RetainSubsetSampler(Sampler[int]):
+    """Shuffled slices of the retain subset.
+
+    As a handler it begins each epoch with an order of its own at ``EPOCH_STARTED``. Where an epoch is longer than the
+    subset, each further pass is again a new permutation. Seed, epoch and pass fix the order.
+
+    Args:
+        dataset: slices of the whole retain set; volumes outside the subset are never read.
+        fraction: share of the volumes, in (0, 1].
+        seed: fixes the draw and the order.
+        strata: fields to stratify by.
+
+    Attributes:
+        subset: the volumes drawn, D_r'.
+
+    Raises:
+        ValueError: see :func:`draw_retain_subset`.
+    """
+
+    def __init__(
+        self, dataset: SliceDataset, fraction: float, seed: int = 0, strata: Sequence[str] = ("anatomy", "acquisition")
+    ) -> None:
+        self.dataset = dataset
+        self.seed = seed
+        self.subset = draw_retain_subset(dataset.volumes, fraction, seed, strata)
+        names = {volume.name for volume in self.subset}
+        self.indices = [i for i, (volume, _) in enumerate(dataset.slices) if volume.name in names]
+        self.epoch = self.passes = 0
+
+    def __iter__(self) -> Iterator[int]:
+        rng = np.random.default_rng((self.seed, self.epoch, self.passes))
+        self.passes += 1
+        return iter(rng.permutation(self.indices).tolist())
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def attach(self, engine: Engine) -> None:
+        """Attach to the trainer."""
+        engine.add_event_handler(Events.EPOCH_STARTED, self)
+
+    def __call__(self, engine: Engine) -> None:
+        self.epoch, self.passes = engine.state.epoch, 0

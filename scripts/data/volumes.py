@@ -1,0 +1,227 @@
+"""fastMRI-format HDF5 volumes: written, inspected and read one slice at a time."""
+
+from __future__ import annotations
+
+import xml.etree.ElementTree as ET
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from scripts.data.header import header_fields, recon_size
+from scripts.files import whole_file
+
+TARGET_KEYS = ("reconstruction_rss", "reconstruction_esc")
+
+
+@dataclass(frozen=True)
+class Volume:
+    """One scan: where it is, what it is called and what its slices look like.
+
+    Attributes:
+        path: HDF5 file.
+        name: the datalist's ``kspace`` entry, unique within a datalist.
+        fields: HDF5 attributes and ISMRMRD header fields, overlaid by the datalist entry's fields.
+        kspace_shape: (slices, coils, H, W); a single-coil file counts one coil.
+        target_size: (h, w) of the reference image after the centre crop.
+        target_key: the data set that holds the reference image; None: root-sum-of-squares of the k-space.
+        crop_source: where ``target_size`` was read: ``header``, ``target`` or, without either, ``matrix``.
+        max_value: maximum of the reference image over the volume, in the image's own units.
+        forget: whether a forget request selected this volume.
+    """
+
+    path: str
+    name: str
+    kspace_shape: tuple[int, int, int, int]
+    target_size: tuple[int, int]
+    target_key: str | None
+    crop_source: str
+    max_value: float
+    fields: Mapping[str, str] = field(default_factory=dict)
+    forget: bool = False
+
+    @property
+    def num_slices(self) -> int:
+        return self.kspace_shape[0]
+
+    @property
+    def patient_id(self) -> str:
+        """The patient, or "" where neither datalist nor file names one."""
+        return self.fields.get("patient_id", "")
+
+
+def write_volume(
+    path: str | Path,
+    slices: Iterable[tuple[np.ndarray, np.ndarray]],
+    *,
+    num_slices: int,
+    attributes: Mapping[str, str | float | int],
+    header: str | None = None,
+) -> None:
+    """Write a fastMRI-format HDF5 volume slice by slice, under a temporary name that is then renamed.
+
+    Args:
+        path: the file to make; its folder must exist.
+        slices: yields per slice the k-space (C, H, W) complex64 and the reference image (h, w) float32.
+        num_slices: how many slices will come.
+        attributes: HDF5 attributes; ``max`` and ``norm`` (of the reference image) are added.
+        header: ISMRMRD XML header (see :func:`scripts.data.header.make_header`).
+
+    Raises:
+        ValueError: where the number or the shapes of the slices are not as stated.
+    """
+    with whole_file(path) as temporary, h5py.File(temporary, "w") as file:
+        maximum, square = _write_slices(file, slices, num_slices, path)
+        file.attrs.update({**attributes, "max": maximum, "norm": float(np.sqrt(square))})
+        if header is not None:
+            file["ismrmrd_header"] = header
+
+
+def _write_slices(file: h5py.File, slices, num_slices: int, path) -> tuple[float, float]:
+    maximum, square, count = 0.0, 0.0, 0
+    for count, (kspace, target) in enumerate(slices, start=1):
+        if count == 1:
+            file.create_dataset("kspace", (num_slices, *kspace.shape), np.complex64, chunks=(1, *kspace.shape))
+            file.create_dataset(
+                "reconstruction_rss", (num_slices, *target.shape), np.float32, chunks=(1, *target.shape)
+            )
+        if count > num_slices:
+            break
+        file["kspace"][count - 1] = kspace
+        file["reconstruction_rss"][count - 1] = target
+        maximum = max(maximum, float(target.max()))
+        square += float(np.square(target, dtype=np.float64).sum())
+    if count != num_slices:
+        raise ValueError(f"{path}: expected {num_slices} slices to write, found {count}")
+    return maximum, square
+
+
+def open_volume(path: str | Path) -> h5py.File:
+    """Open an HDF5 file for reading.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: not HDF5, or truncated.
+    """
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"{path}: no such file")
+    try:
+        return h5py.File(path, "r")
+    except OSError as error:
+        raise ValueError(f"{path}: not a readable HDF5 file (truncated, or another format): {error}") from error
+
+
+def inspect_volume(path: str | Path, name: str | None = None, fields: Mapping[str, str] | None = None) -> Volume:
+    """Read what a volume is without reading its k-space, and check its structure.
+
+    Args:
+        path: fastMRI-format HDF5 file: ``kspace`` (slices, coils, H, W), or (slices, H, W) single-coil.
+        name: how tables and records call it; the file name when left out.
+        fields: datalist fields; they win over those of the file.
+
+    Raises:
+        FileNotFoundError, ValueError: naming the file, the field, what was found and what was expected.
+    """
+    with open_volume(path) as file:
+        shape = _kspace_shape(file, path)
+        attributes = {key: _text(value) for key, value in file.attrs.items()}
+        header = _header(file, path)
+        target_key = next((key for key in TARGET_KEYS if key in file), None)
+        if target_key is None and "mask" in file:
+            raise ValueError(
+                f"{path}: 'kspace' is already undersampled (it carries 'mask') and there is no reference image; "
+                f"expected one of {', '.join(TARGET_KEYS)}"
+            )
+        stated = None if header is None else recon_size(header)
+        size = _target_size(file, target_key, shape, stated, path)
+        return Volume(
+            path=str(path),
+            name=name or Path(path).name,
+            kspace_shape=shape,
+            target_size=size,
+            target_key=target_key,
+            crop_source="header" if stated else "target" if target_key else "matrix",
+            max_value=_max_value(file, target_key, attributes, size, path),
+            fields={**header_fields(header), **attributes, **(fields or {})},
+        )
+
+
+def _kspace_shape(file: h5py.File, path) -> tuple[int, int, int, int]:
+    if "kspace" not in file:
+        raise ValueError(f"{path}: 'kspace': expected a data set of that name, found {sorted(file) or 'none'}")
+    kspace = file["kspace"]
+    if not isinstance(kspace, h5py.Dataset) or kspace.ndim not in (3, 4):
+        found = f"rank {kspace.ndim} {kspace.shape}" if isinstance(kspace, h5py.Dataset) else "a group"
+        raise ValueError(f"{path}: 'kspace': expected (slices, coils, H, W) or (slices, H, W), found {found}")
+    if kspace.dtype.kind != "c":
+        raise ValueError(f"{path}: 'kspace': expected complex64, found {kspace.dtype}")
+    if 0 in kspace.shape:
+        raise ValueError(f"{path}: 'kspace': expected at least one element on each axis, found {kspace.shape}")
+    shape = kspace.shape if kspace.ndim == 4 else (kspace.shape[0], 1, *kspace.shape[1:])
+    return tuple(int(n) for n in shape)
+
+
+def _header(file: h5py.File, path) -> ET.Element | None:
+    if "ismrmrd_header" not in file:
+        return None
+    try:
+        return ET.fromstring(file["ismrmrd_header"][()])
+    except ET.ParseError as error:
+        raise ValueError(f"{path}: 'ismrmrd_header': expected XML, found text that does not parse: {error}") from error
+
+
+def _target_size(file: h5py.File, key: str | None, shape, stated, path) -> tuple[int, int]:
+    """Centre-crop size: the header's, never more than the stored reference image or the matrix."""
+    limits = [shape[-2:]]
+    if stated is not None:
+        limits.append(stated)
+    if key is not None:
+        target = file[key]
+        if target.ndim != 3 or target.shape[0] != shape[0] or target.dtype.kind != "f":
+            raise ValueError(f"{path}: '{key}': expected float ({shape[0]}, h, w), found {target.dtype} {target.shape}")
+        limits.append(target.shape[-2:])
+    return min(int(size[0]) for size in limits), min(int(size[1]) for size in limits)
+
+
+def _max_value(file: h5py.File, key: str | None, attributes, size, path) -> float:
+    if "max" in attributes:
+        value = float(attributes["max"])
+    else:
+        value = max(float(_reference(file, key, i, size).max()) for i in range(file["kspace"].shape[0]))
+    if not (np.isfinite(value) and value > 0):
+        raise ValueError(f"{path}: 'max': expected a finite volume maximum above 0, found {value}")
+    return value
+
+
+def _reference(file: h5py.File, key: str | None, index: int, size: tuple[int, int]) -> np.ndarray:
+    if key is not None:
+        image = file[key][index]
+    else:
+        kspace = np.fft.ifftshift(file["kspace"][index], axes=(-2, -1))
+        coils = np.fft.fftshift(np.fft.ifft2(kspace, norm="ortho"), axes=(-2, -1))
+        image = np.sqrt(np.square(np.abs(coils)).sum(axis=0) if coils.ndim == 3 else np.square(np.abs(coils)))
+    top, left = (image.shape[0] - size[0]) // 2, (image.shape[1] - size[1]) // 2
+    return np.ascontiguousarray(image[top : top + size[0], left : left + size[1]], dtype=np.float32)
+
+
+def read_slice(volume: Volume, index: int) -> tuple[np.ndarray, np.ndarray]:
+    """Read one slice: k-space (C, H, W) complex64 and reference image (h, w) float32.
+
+    Raises:
+        ValueError: NaN or Inf in either, naming file and slice.
+    """
+    with open_volume(volume.path) as file:
+        kspace = file["kspace"][index].astype(np.complex64, copy=False)
+        target = _reference(file, volume.target_key, index, volume.target_size)
+    for key, values in (("kspace", kspace), (volume.target_key or "reference image", target)):
+        if not np.isfinite(values).all():
+            raise ValueError(f"{volume.path}: '{key}', slice {index}: expected finite values, found NaN or Inf")
+    return (kspace if kspace.ndim == 3 else kspace[None]), target
+
+
+def _text(value) -> str:
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "replace")
+    return str(value.item() if isinstance(value, np.generic) else value)

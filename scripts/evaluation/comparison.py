@@ -1,0 +1,134 @@
+"""Several models on the same volumes: per-volume results, the table and a picture."""
+
+from __future__ import annotations
+
+import copy
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from monai.engines import SupervisedEvaluator
+
+from scripts.data.slices import SliceDataset, prepare_batch
+from scripts.data.volumes import Volume
+from scripts.evaluation.figures import Example, unlearning_panels
+from scripts.evaluation.table import format_table, summarise, write_csv
+from scripts.evaluation.volume_metrics import VolumeMetrics
+from scripts.files import whole_file
+from scripts.fourier import center_crop
+from scripts.networks import ZeroFilled, load_weights
+
+logger = logging.getLogger(__name__)
+
+
+def load_models(
+    network: torch.nn.Module, weights: str | Path | Mapping[str, str | Path | None]
+) -> dict[str, torch.nn.Module]:
+    """Copies of a network, one for each file of weights.
+
+    Args:
+        network: gives the architecture; it is left as it is.
+        weights: model name -> file, None entries are passed over; or one file, named by its stem.
+
+    Raises:
+        FileNotFoundError, ValueError: weights that are missing or do not fit; nothing to load.
+    """
+    if isinstance(weights, (str, Path)):
+        weights = {Path(weights).stem: weights}
+    models = {name: load_weights(copy.deepcopy(network), path) for name, path in weights.items() if path is not None}
+    if not models:
+        raise ValueError("evaluation: 'weights': expected at least one file of weights, found none")
+    return models
+
+
+def oracle_beside(weights: str | Path) -> str | None:
+    """``oracle.pt`` in the folder of the original weights, where ``train`` puts it, or None."""
+    oracle = Path(weights).with_name("oracle.pt")
+    return str(oracle) if oracle.is_file() else None
+
+
+class Comparison:
+    """Runs one evaluator over several models, the zero-filled image first, and reports how they compare.
+
+    Args:
+        evaluator: MONAI's evaluator over the slices of all cohorts, run with ``decollate=False``.
+        metrics: the evaluator's per-volume metrics.
+        cohorts: cohort name -> volumes; a volume may be in one cohort only.
+        models: name -> network, ready to use.
+        output_dir: where ``metrics.csv`` (one line a model and volume), ``metrics.json`` (mean ± std),
+            ``table.md`` and ``panels.png`` go.
+        figure: whether to draw ``panels.png``, one retain and one forget slice.
+
+    Raises:
+        ValueError: a volume in two cohorts.
+    """
+
+    def __init__(
+        self,
+        evaluator: SupervisedEvaluator,
+        metrics: VolumeMetrics,
+        cohorts: Mapping[str, Sequence[Volume]],
+        models: Mapping[str, torch.nn.Module],
+        output_dir: str | Path,
+        figure: bool = True,
+    ) -> None:
+        self.evaluator = evaluator
+        self.metrics = metrics
+        self.cohort_of = {volume.name: cohort for cohort, volumes in cohorts.items() for volume in volumes}
+        if len(self.cohort_of) != sum(map(len, cohorts.values())):
+            raise ValueError("evaluation: expected each volume in one cohort, found a volume in two")
+        self.cohorts = cohorts
+        self.models = {"zero-filled": ZeroFilled(), **models}
+        self.output_dir = Path(output_dir)
+        self.figure = figure
+
+    def run(self) -> dict:
+        """Evaluate every model, write the files and log the table; return the summary of :func:`summarise`."""
+        records = [record for name, network in self.models.items() for record in self._evaluate(name, network)]
+        summary = summarise(records)
+        self.output_dir.mkdir(parents=True, exist_ok=True)
+        write_csv(records, self.output_dir / "metrics.csv")
+        _write(self.output_dir / "metrics.json", json.dumps(summary, indent=2))
+        _write(self.output_dir / "table.md", format_table(summary, markdown=True))
+        if self.figure:
+            unlearning_panels(self._examples(), self.output_dir / "panels.png")
+        logger.info("results in %s\n\n%s\n", self.output_dir, format_table(summary))
+        return summary
+
+    def _evaluate(self, name: str, network: torch.nn.Module) -> list[dict]:
+        logger.info("evaluating %s", name)
+        self.evaluator.network = network.to(self.evaluator.state.device)
+        self.evaluator.run()
+        return [
+            {"model": name, "cohort": self.cohort_of[volume], "volume": volume, **values}
+            for volume, values in self.metrics.compute().items()
+        ]
+
+    def _examples(self) -> list[Example]:
+        """The middle slice of the first volume of the first two cohorts."""
+        return [self._example(cohort, volumes[0]) for cohort, volumes in list(self.cohorts.items())[:2]]
+
+    @torch.no_grad()
+    def _example(self, cohort: str, volume: Volume) -> Example:
+        dataset = self.evaluator.data_loader.dataset
+        item = SliceDataset([volume], dataset.transform)[volume.num_slices // 2]
+        batch = torch.utils.data.default_collate([item])
+        inputs, label, args, _ = prepare_batch(batch, self.evaluator.state.device)
+        images: dict[str, np.ndarray] = {}
+        for name, network in self.models.items():
+            image = center_crop(network.eval()(inputs, *args), volume.target_size)
+            images[name] = image[0, 0].float().cpu().numpy()
+        return Example(
+            title=f"{cohort}: {volume.name}, slice {volume.num_slices // 2}",
+            target=label["target"][0, 0].cpu().numpy(),
+            max_value=volume.max_value,
+            images=images,
+        )
+
+
+def _write(path: Path, text: str) -> None:
+    with whole_file(path) as temporary:
+        Path(temporary).write_text(text + "\n", encoding="utf-8")

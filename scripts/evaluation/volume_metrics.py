@@ -1,0 +1,163 @@
+"""Ignite metrics that put slices back into their volumes, in any order, over batches and processes."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import ignite.distributed as idist
+from ignite.engine import Engine
+from ignite.exceptions import NotComputableError
+from ignite.metrics import Metric, MetricsLambda
+from ignite.metrics.metric import reinit__is_reduced
+from torch import Tensor
+
+from scripts.evaluation.metrics import METRICS, SliceSums, combine, slice_sums
+from scripts.fourier import center_crop
+
+Identity = tuple[str, str]  # patient_id, anatomy
+Slices = dict[int, tuple[Identity, SliceSums]]
+
+
+def prediction_and_label(output: Mapping[str, Any]) -> tuple[Tensor, Mapping[str, Any]]:
+    """The (prediction, label) pair of MONAI's supervised engines run with `decollate=False`."""
+    return output["pred"], output["label"]
+
+
+class VolumeMetrics(Metric):
+    """PSNR, SSIM and NMSE of every volume.
+
+    Args:
+        output_transform: makes the pair (prediction, label) of the engine's output.
+
+    `update` takes that pair: the prediction (B, 1, H, W), any floating dtype, centre-cropped to the target; the
+    label, a mapping with `target` (B, 1, h, w), `max_value` (B,), `volume` (B names), `slice` (B,) and,
+    optionally, `patient_id` and `anatomy` (B strings each).
+    `compute` returns {volume: {"psnr" (dB), "ssim", "nmse", "slices" (count), "patient_id", "anatomy"}}, sorted
+    by volume, the same on every process. In `engine.state.metrics` it is one entry.
+
+    Raises:
+        ValueError: NaN or Inf in a prediction or target, a slice seen twice, a target above the maximum of
+            its volume (volume and slice are named); slices of one volume that disagree about the patient,
+            the anatomy or the maximum (the volume is named).
+        NotComputableError: no slice was seen.
+
+    Example:
+        >>> import torch
+        >>> metric = VolumeMetrics()
+        >>> target = torch.linspace(0, 1, 64).reshape(1, 1, 8, 8)
+        >>> label = {"target": target, "max_value": [1.0], "volume": ["brain_001"], "slice": [0]}
+        >>> metric.update((target + 0.1, label))
+        >>> round(metric.compute()["brain_001"]["psnr"], 3)
+        20.0
+    """
+
+    def __init__(self, output_transform: Callable[..., Any] = prediction_and_label) -> None:
+        super().__init__(output_transform=output_transform)
+
+    @reinit__is_reduced
+    def reset(self) -> None:
+        self._volumes: dict[str, Slices] = {}
+
+    @reinit__is_reduced
+    def update(self, output: Sequence[Any]) -> None:
+        prediction, label = output
+        target = label["target"]
+        if target.ndim != 4 or target.shape[1] != 1 or prediction.shape[:2] != target.shape[:2]:
+            shapes = f"{tuple(prediction.shape)} and {tuple(target.shape)}"
+            raise ValueError(f"prediction and target must both be (B, 1, height, width), got {shapes}")
+        prediction = center_crop(prediction, target.shape[-2:])
+        blank = [""] * len(target)
+        identities = zip(label.get("patient_id", blank), label.get("anatomy", blank), strict=True)
+        keys = zip(label["volume"], label["slice"], identities, label["max_value"], strict=True)
+        for i, (volume, index, identity, max_value) in enumerate(keys):
+            self._add(volume, int(index), identity, target[i], prediction[i], float(max_value))
+
+    def _add(
+        self, volume: str, index: int, identity: Identity, target: Tensor, prediction: Tensor, max_value: float
+    ) -> None:
+        slices = self._volumes.setdefault(volume, {})
+        if index in slices:
+            raise ValueError(f"volume {volume}, slice {index}: seen twice")
+        try:
+            (sums,) = slice_sums(target, prediction, max_value)
+            peak = float(target.max())
+            if peak > max_value * (1 + 1e-5):
+                raise ValueError(f"the target reaches {peak:.6g}, above the volume's max_value {max_value:.6g}")
+        except ValueError as error:
+            raise ValueError(f"volume {volume}, slice {index}: {error}") from error
+        slices[index] = (identity, sums)
+
+    def compute(self) -> dict[str, dict[str, Any]]:
+        volumes = _merge(idist.all_gather(self._volumes)) if idist.get_world_size() > 1 else self._volumes
+        if not volumes:
+            raise NotComputableError("VolumeMetrics needs at least one slice before its result can be computed")
+        return {volume: _summary(volume, volumes[volume]) for volume in sorted(volumes)}
+
+    def completed(self, engine: Engine, name: str) -> None:
+        """Set one entry: Ignite would spread the mapping, so that every volume became a metric of its own."""
+        engine.state.metrics[name] = self.compute()
+
+
+class MeanOverVolumes(MetricsLambda):
+    """The mean over volumes of one entry of a `VolumeMetrics`, a float: the number by which weights are kept.
+
+    Args:
+        volumes: the metric, which may also be attached to the same engine.
+        name: "psnr" (dB), "ssim" or "nmse".
+
+    Raises:
+        ValueError: another name; at `compute`, a volume whose value is infinite.
+
+    Example:
+        >>> import torch
+        >>> from monai.engines import SupervisedEvaluator
+        >>> volumes = VolumeMetrics()
+        >>> evaluator = SupervisedEvaluator(
+        ...     torch.device("cpu"), val_data_loader=[], network=torch.nn.Identity(), decollate=False,
+        ...     key_val_metric={"psnr": MeanOverVolumes(volumes, "psnr")},
+        ...     additional_metrics={"volumes": volumes})
+        >>> evaluator.state.key_metric_name
+        'psnr'
+    """
+
+    def __init__(self, volumes: VolumeMetrics, name: str) -> None:
+        if name not in METRICS:
+            raise ValueError(f"the metric must be one of {', '.join(METRICS)}, got {name!r}")
+        self.name = name
+        super().__init__(self._mean, volumes)
+
+    def _mean(self, volumes: Mapping[str, Mapping[str, Any]]) -> float:
+        for volume, values in volumes.items():
+            if not math.isfinite(values[self.name]):
+                raise ValueError(f"volume {volume}: {self.name} is {values[self.name]}")
+        return math.fsum(values[self.name] for values in volumes.values()) / len(volumes)
+
+
+def _merge(ranks: Sequence[Mapping[str, Slices]]) -> dict[str, Slices]:
+    """The slices of all processes by volume; a slice on two of them is an error."""
+    merged: dict[str, Slices] = defaultdict(dict)
+    for rank in ranks:
+        for volume, slices in rank.items():
+            twice = sorted(merged[volume].keys() & slices.keys())
+            if twice:
+                raise ValueError(
+                    f"volume {volume}: slices {twice} were evaluated by two processes; "
+                    "a distributed sampler must not pad (even_divisible=False)"
+                )
+            merged[volume].update(slices)
+    return merged
+
+
+def _summary(volume: str, slices: Slices) -> dict[str, Any]:
+    identities = {identity for identity, _ in slices.values()}
+    if len(identities) > 1:
+        raise ValueError(f"volume {volume}: its slices name different (patient, anatomy): {sorted(identities)}")
+    try:
+        metrics = combine(sums for _, sums in slices.values())
+    except ValueError as error:
+        raise ValueError(f"volume {volume}: {error}") from error
+    patient_id, anatomy = identities.pop()
+    return {**metrics, "slices": len(slices), "patient_id": patient_id, "anatomy": anatomy}

@@ -1,0 +1,89 @@
+"""Centred Fourier transforms and coil combination. Every function also compiles with `torch.jit.script`."""
+
+import torch
+from torch import Tensor
+
+
+def fft2c(x: Tensor) -> Tensor:
+    """Centred orthonormal 2-D Fourier transform: image to k-space.
+
+    The origin of both domains is at index `(H // 2, W // 2)`.
+
+    Args:
+        x: complex images, (..., H, W).
+
+    Returns:
+        Complex k-space, (..., H, W).
+
+    Example:
+        >>> fft2c(torch.ones(4, 4, dtype=torch.complex64))[2, 2]
+        tensor(4.+0.j)
+    """
+    x = torch.fft.ifftshift(x, dim=[-2, -1])
+    return torch.fft.fftshift(torch.fft.fft2(x, norm="ortho"), dim=[-2, -1])
+
+
+def ifft2c(x: Tensor) -> Tensor:
+    """Centred orthonormal 2-D inverse Fourier transform: k-space to image, inverse and adjoint of `fft2c`.
+
+    Args:
+        x: complex k-space, (..., H, W).
+
+    Returns:
+        Complex images, (..., H, W).
+    """
+    x = torch.fft.ifftshift(x, dim=[-2, -1])
+    return torch.fft.fftshift(torch.fft.ifft2(x, norm="ortho"), dim=[-2, -1])
+
+
+def sqrt_or_zero(x: Tensor) -> Tensor:
+    """Square root of a non-negative tensor whose gradient at zero is zero instead of infinite.
+
+    Example:
+        >>> x = torch.tensor([0.0, 4.0], requires_grad=True)
+        >>> sqrt_or_zero(x).sum().backward()
+        >>> x.grad
+        tensor([0.0000, 0.2500])
+    """
+    positive = x > 0
+    return torch.where(positive, torch.where(positive, x, 1.0).sqrt(), 0.0)
+
+
+def rss(x: Tensor, dim: int = 1) -> Tensor:
+    """Root-sum-of-squares combination of coil images; its gradient is finite where every coil is zero.
+
+    Args:
+        x: complex coil images, (B, C, H, W) with the coils in dimension `dim`.
+        dim: the dimension of the coils.
+
+    Returns:
+        Real magnitude images without the dimension `dim`, (B, H, W).
+
+    Source: Roemer et al., Magn. Reson. Med. 16 (1990).
+    """
+    return sqrt_or_zero((x.real.square() + x.imag.square()).sum(dim))
+
+
+def center_crop(x: Tensor, shape: tuple[int, int]) -> Tensor:
+    """Central part of the last two dimensions, as a view.
+
+    Args:
+        x: images, (..., H, W).
+        shape: height and width to keep, in pixels.
+
+    Returns:
+        (..., height, width).
+
+    Raises:
+        ValueError: the images are smaller than `shape`.
+
+    Example:
+        >>> center_crop(torch.arange(5).expand(3, 5), (1, 3))
+        tensor([[1, 2, 3]])
+    """
+    height, width = shape
+    found_height, found_width = x.shape[-2], x.shape[-1]
+    if not (0 < height <= found_height and 0 < width <= found_width):
+        raise ValueError(f"cannot crop images of {found_height} x {found_width} pixels to {height} x {width}")
+    top, left = (found_height - height) // 2, (found_width - width) // 2
+    return x[..., top : top + height, left : left + width]

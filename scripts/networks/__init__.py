@@ -1,0 +1,8 @@
+"""Reconstruction networks: undersampled k-space in, one magnitude image out."""
+
+from scripts.networks.unet import ReconUnet, Unet
+from scripts.networks.varnet import VarNet
+from scripts.networks.weights import import_weights, load_weights, save_weights
+from scripts.networks.zero_filled import ZeroFilled
+
+__all__ = ["ReconUnet", "Unet", "VarNet", "ZeroFilled", "import_weights", "load_weights", "save_weights"]

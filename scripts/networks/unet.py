@@ -1,0 +1,215 @@
+"""The fastMRI baseline U-Net, with its two uses: the regulariser of VarNet and a network of its own."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from scripts.fourier import ifft2c, rss, sqrt_or_zero
+
+PAD_MULTIPLE = 16  # NormUnet pads to multiples of this, whatever its number of pooling layers
+
+
+def minimum_size(pools: int, multiple: int = 1) -> tuple[int, int]:
+    """Smallest image whose bottleneck keeps two pixels, as instance normalisation needs.
+
+    Args:
+        pools: number of pooling layers, each halving the image.
+        multiple: the image is padded to a multiple of this before (16 in VarNet).
+
+    Returns:
+        Pixels needed in the shorter and in the longer side.
+
+    Example:
+        >>> minimum_size(pools=4), minimum_size(pools=4, multiple=16)
+        ((16, 32), (1, 17))
+    """
+    shorter = ((1 << pools) - 1) // multiple * multiple + 1
+    longer = ((2 << pools) - 1) // multiple * multiple + 1
+    return shorter, max(2, longer)
+
+
+def check_size(height: int, width: int, pools: int, multiple: int = 1) -> None:
+    """Raise ValueError if an image is smaller than `minimum_size`."""
+    shorter, longer = minimum_size(pools, multiple)
+    if min(height, width) < shorter or max(height, width) < longer:
+        raise ValueError(
+            f"image of {height} x {width} pixels is too small for {pools} pooling layers: "
+            f"the shorter side needs at least {shorter} and the longer at least {longer} pixels"
+        )
+
+
+def standardise(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Zero-mean, unit-variance images; a constant image becomes zero.
+
+    Args:
+        x: images, (N, C, H, W), each channel of each sample by itself.
+
+    Returns:
+        Standardised images (N, C, H, W), mean and standard deviation (N, C, 1, 1).
+    """
+    mean = x.mean(dim=(-2, -1), keepdim=True)
+    std = sqrt_or_zero(x.var(dim=(-2, -1), keepdim=True))
+    return (x - mean) / torch.where(std > 0, std, 1.0), mean, std
+
+
+class ConvBlock(nn.Module):
+    """Two 3x3 convolutions, each with instance normalisation, leaky ReLU and dropout."""
+
+    def __init__(self, in_chans: int, out_chans: int, drop_prob: float) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Conv2d(in_chans, out_chans, kernel_size=3, padding=1, bias=False),
+            nn.InstanceNorm2d(out_chans),
+            nn.LeakyReLU(0.2, inplace=True),
+            nn.Dropout2d(drop_prob),
+            nn.Conv2d(out_chans, out_chans, kernel_size=3, padding=1, bias=False),
+            nn.InstanceNorm2d(out_chans),
+            nn.LeakyReLU(0.2, inplace=True),
+            nn.Dropout2d(drop_prob),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, in_chans, H, W) to (N, out_chans, H, W)."""
+        return self.layers(x)
+
+
+class TransposeConvBlock(nn.Module):
+    """2x2 transposed convolution of stride 2 with instance normalisation and leaky ReLU."""
+
+    def __init__(self, in_chans: int, out_chans: int) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.ConvTranspose2d(in_chans, out_chans, kernel_size=2, stride=2, bias=False),
+            nn.InstanceNorm2d(out_chans),
+            nn.LeakyReLU(0.2, inplace=True),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, in_chans, H, W) to (N, out_chans, 2H, 2W)."""
+        return self.layers(x)
+
+
+class Unet(nn.Module):
+    """U-Net of the fastMRI baseline; the state-dict keys are those of `fastmri.models.Unet`.
+
+    Args:
+        in_chans: channels of the input.
+        out_chans: channels of the output.
+        chans: channels of the first layer, doubled by every pooling layer.
+        pools: number of pooling layers.
+        drop_prob: dropout probability of whole channels.
+        odd_sizes: accept any size; False saves a copy where sizes are multiples of 2**pools.
+
+    Source: Zbontar et al., fastMRI (arXiv 1811.08839); Ronneberger et al., MICCAI 2015.
+
+    Example:
+        >>> Unet(in_chans=2, out_chans=1, chans=4, pools=2)(torch.zeros(3, 2, 9, 14)).shape
+        torch.Size([3, 1, 9, 14])
+    """
+
+    def __init__(
+        self,
+        in_chans: int,
+        out_chans: int,
+        chans: int = 32,
+        pools: int = 4,
+        drop_prob: float = 0.0,
+        odd_sizes: bool = True,
+    ) -> None:
+        super().__init__()
+        self.odd_sizes = odd_sizes
+        widths = [chans * 2**level for level in range(pools + 1)]
+        self.down_sample_layers = nn.ModuleList(
+            ConvBlock(before, after, drop_prob)
+            for before, after in zip([in_chans, *widths[:-2]], widths[:-1], strict=True)
+        )
+        self.conv = ConvBlock(widths[-2], widths[-1], drop_prob)
+        self.up_conv = nn.ModuleList(ConvBlock(2 * width, width, drop_prob) for width in reversed(widths[:-1]))
+        self.up_transpose_conv = nn.ModuleList(TransposeConvBlock(2 * width, width) for width in reversed(widths[:-1]))
+        self.up_conv[-1] = nn.Sequential(self.up_conv[-1], nn.Conv2d(chans, out_chans, kernel_size=1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, in_chans, H, W) to (N, out_chans, H, W)."""
+        skips: list[Tensor] = []
+        for layer in self.down_sample_layers:
+            x = layer(x)
+            skips.append(x)
+            x = F.avg_pool2d(x, kernel_size=2)
+        x = self.conv(x)
+        for upsample, layer in zip(self.up_transpose_conv, self.up_conv):  # noqa: B905 TorchScript has no strict
+            skip = skips.pop()
+            x = upsample(x)
+            if self.odd_sizes:  # pooling dropped the last row or column of an odd size: mirror it back
+                rows, columns = skip.shape[-2] - x.shape[-2], skip.shape[-1] - x.shape[-1]
+                x = F.pad(x, [0, columns, 0, rows], mode="reflect")
+            x = layer(torch.cat([x, skip], dim=1))
+        return x
+
+
+class NormUnet(nn.Module):
+    """U-Net on complex images, standardised before and restored after: the network inside VarNet.
+
+    Real and imaginary parts are two channels, standardised each by itself (unbiased variance), then
+    zero-padded on both sides to multiples of 16 pixels. A zero image stays zero.
+
+    Args:
+        chans: channels of the first layer of the U-Net.
+        pools: number of pooling layers.
+
+    Source: Sriram et al., MICCAI 2020 (arXiv 2004.06688).
+    """
+
+    def __init__(self, chans: int, pools: int) -> None:
+        super().__init__()
+        self.multiple = PAD_MULTIPLE
+        odd_sizes = PAD_MULTIPLE % 2**pools != 0
+        self.unet = Unet(in_chans=2, out_chans=2, chans=chans, pools=pools, odd_sizes=odd_sizes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map complex images (N, H, W) to complex images (N, H, W)."""
+        height, width = x.shape[-2], x.shape[-1]
+        channels, mean, std = standardise(torch.view_as_real(x).permute(0, 3, 1, 2))
+        rows = (height + self.multiple - 1) // self.multiple * self.multiple - height
+        columns = (width + self.multiple - 1) // self.multiple * self.multiple - width
+        top, left = rows // 2, columns // 2
+        channels = self.unet(F.pad(channels, [left, columns - left, top, rows - top]))
+        channels = F.pad(channels, [-left, left - columns, -top, top - rows]) * std + mean
+        return torch.view_as_complex(channels.permute(0, 2, 3, 1).contiguous())
+
+
+class ReconUnet(nn.Module):
+    """U-Net baseline: the zero-filled image, standardised per sample, through one U-Net.
+
+    Args:
+        chans: channels of the first layer of the U-Net.
+        pools: number of pooling layers.
+        drop_prob: dropout probability of whole channels.
+
+    Source: Zbontar et al., fastMRI (arXiv 1811.08839).
+    """
+
+    def __init__(self, chans: int = 32, pools: int = 4, drop_prob: float = 0.0) -> None:
+        super().__init__()
+        self.pools = pools
+        self.unet = Unet(in_chans=1, out_chans=1, chans=chans, pools=pools, drop_prob=drop_prob)
+
+    def check_image_size(self, height: int, width: int) -> None:
+        """Raise ValueError, naming found and needed size, if images of this size cannot be processed."""
+        check_size(height, width, self.pools)
+
+    def forward(self, masked_kspace: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Reconstruct magnitude images.
+
+        Args:
+            masked_kspace: undersampled k-space, (B, C, H, W, 2) float32.
+            mask: unused; the networks' common signature.
+
+        Returns:
+            Images, (B, 1, H, W) float32, in the scale of the k-space.
+
+        Raises:
+            ValueError: the image is too small for the pooling layers.
+        """
+        self.check_image_size(masked_kspace.shape[2], masked_kspace.shape[3])
+        image, mean, std = standardise(rss(ifft2c(torch.view_as_complex(masked_kspace))).unsqueeze(1))
+        return self.unet(image) * std + mean

@@ -1,0 +1,230 @@
+"""Weights on disk: plain state dicts, written whole or not at all, and import of fastMRI's checkpoints.
+
+From a shell: `python -m scripts.networks.weights SOURCE TARGET`.
+"""
+
+import hashlib
+import os
+import pickle
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from scripts.networks.unet import ReconUnet
+from scripts.networks.varnet import VarNet
+
+WRAPPERS = ("module.", "_orig_mod.", "varnet.", "unet.")  # DataParallel, torch.compile, fastMRI's Lightning modules
+# what fastMRI's Lightning modules hold beside the network: metric sums and the window of the SSIM loss
+EXTRAS = ("NMSE.", "SSIM.", "PSNR.", "ValLoss.", "TotExamples.", "TotSliceExamples.", "loss.")
+LISTED_KEYS = 10
+
+
+def file_sha256(path: str | Path) -> str:
+    """SHA-256 of a file as 64 hexadecimal digits."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def unwrap(network: nn.Module) -> nn.Module:
+    """The bare network inside DistributedDataParallel, DataParallel and `torch.compile` wrappers."""
+    parallel = (nn.parallel.DistributedDataParallel, nn.DataParallel)
+    while True:
+        if isinstance(network, parallel):
+            network = network.module
+        elif hasattr(network, "_orig_mod"):
+            network = network._orig_mod
+        else:
+            return network
+
+
+def save_weights(network: nn.Module, path: str | Path) -> None:
+    """Write the bare network's state dict, first to a temporary name in the same folder, then renamed.
+
+    Equal weights give equal bytes, so a file's digest identifies them.
+
+    Args:
+        network: bare or wrapped network, on any device; the file holds CPU tensors.
+        path: file to write or replace; its folder is made if missing.
+    """
+    write_state({key: value.detach().cpu() for key, value in unwrap(network).state_dict().items()}, path)
+
+
+def write_state(state: dict[str, Tensor], path: str | Path) -> None:
+    """Write a state dict as `save_weights` does."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with open(temporary, "wb") as file:  # an open file: torch.save would put a path's name into the bytes
+            torch.save(state, file)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def load_weights(network: nn.Module, path: str | Path) -> nn.Module:
+    """Load weights into a network; nothing is changed unless every key and shape fits.
+
+    Accepts a plain state dict, a Lightning checkpoint of fastMRI (`{"state_dict": …}`, metric buffers ignored)
+    and a MONAI checkpoint (`{"model": …}`).
+
+    Args:
+        network: bare or wrapped network, on any device.
+        path: file written by `torch.save`.
+
+    Returns:
+        The same network.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the file is no checkpoint, needs unpickling of objects, or its keys or shapes do not fit.
+    """
+    bare = unwrap(network)
+    expected = bare.state_dict()
+    state = align_keys(read_state(path), expected)
+    problems = [
+        *describe("missing", sorted(expected.keys() - state.keys())),
+        *describe("unexpected", sorted(state.keys() - expected.keys())),
+        *describe(
+            "wrong shape",
+            [
+                f"{key} (found {tuple(state[key].shape)}, expected {tuple(value.shape)})"
+                for key, value in expected.items()
+                if key in state and state[key].shape != value.shape
+            ],
+        ),
+    ]
+    if problems:
+        raise ValueError(f"{path}: weights do not fit {type(bare).__name__}: " + "; ".join(problems))
+    bare.load_state_dict(state)
+    return network
+
+
+def describe(problem: str, keys: list[str]) -> list[str]:
+    """At most one phrase that counts and lists keys.
+
+    Example:
+        >>> describe("missing", ["a", "b"])
+        ['2 missing: a, b']
+    """
+    listed = ", ".join(keys[:LISTED_KEYS]) + (", …" if len(keys) > LISTED_KEYS else "")
+    return [f"{len(keys)} {problem}: {listed}"] if keys else []
+
+
+def read_state(path: str | Path) -> dict[str, Tensor]:
+    """State dict inside a checkpoint file, read without unpickling objects.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the file is no checkpoint, or needs unpickling of objects.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such weights file")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise ValueError(
+            f"{path}: not a file of tensors: it is no torch file, or holds Python objects, which are not unpickled "
+            f"since that may run code; save its state dict alone ({first_line(error)})"
+        ) from error
+    except (EOFError, RuntimeError, ValueError, KeyError, OSError) as error:
+        raise ValueError(f"{path}: not a readable torch file ({first_line(error)})") from error
+    for wrapper in ("state_dict", "model"):
+        if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
+            content = content[wrapper]
+    if not isinstance(content, Mapping) or not content:
+        raise ValueError(f"{path}: holds no state dict but {type(content).__name__}")
+    others = [str(key) for key, value in content.items() if not isinstance(value, Tensor)]
+    if others:
+        raise ValueError(f"{path}: holds no state dict: " + describe("no tensor", others)[0])
+    return dict(content)
+
+
+def first_line(error: BaseException) -> str:
+    """First line of an error's message, or its type if it has none."""
+    return str(error).strip().partition("\n")[0] or type(error).__name__
+
+
+def align_keys(state: Mapping[str, Tensor], expected: Iterable[str]) -> dict[str, Tensor]:
+    """Rename the keys of a checkpoint to those of a network: drop fastMRI's extras, strip or add wrappers.
+
+    Args:
+        state: state dict of a checkpoint.
+        expected: keys of the network.
+
+    Returns:
+        The state dict with keys renamed alike; keys that still do not fit are kept.
+    """
+    expected = set(expected)
+    state = {key: value for key, value in state.items() if key in expected or not key.startswith(EXTRAS)}
+    candidates = [state]
+    for _ in range(2):  # e.g. module.varnet.
+        for wrapper in WRAPPERS:
+            if any(key.startswith(wrapper) for key in candidates[-1]):
+                candidates.append({key.removeprefix(wrapper): value for key, value in candidates[-1].items()})
+    candidates += [{f"unet.{key}": value for key, value in candidate.items()} for candidate in candidates]
+    return max(candidates, key=lambda candidate: len(expected & candidate.keys()))
+
+
+def infer_network(state: Mapping[str, Tensor]) -> tuple[VarNet | ReconUnet, dict[str, int]]:
+    """Network that fits a fastMRI state dict, and its arguments, from the names and shapes of its tensors.
+
+    Raises:
+        ValueError: the state dict is of another network.
+    """
+    first = "down_sample_layers.0.layers.0.weight"
+
+    def count(pattern: str) -> int:
+        return len({found[1] for key in state if (found := re.search(pattern, key))})
+
+    def find(prefix: str) -> tuple[int, int]:
+        key = next((key for key in state if key.endswith(prefix + first)), None)
+        if key is None:
+            raise ValueError(f"no key ends in {prefix + first}: not the weights of a fastMRI VarNet or U-Net")
+        root = re.escape(key.removesuffix(first))
+        return state[key].shape[0], count(rf"^{root}down_sample_layers\.(\d+)\.")
+
+    if any("cascades." in key for key in state):
+        chans, pools = find("cascades.0.model.unet.")
+        sens_chans, sens_pools = find("sens_net.norm_unet.unet.")
+        arguments = {"num_cascades": count(r"(?:^|\.)cascades\.(\d+)\."), "sens_chans": sens_chans}
+        arguments |= {"sens_pools": sens_pools, "chans": chans, "pools": pools}
+        return VarNet(**arguments), arguments
+    chans, pools = find("")
+    return ReconUnet(chans=chans, pools=pools), {"chans": chans, "pools": pools}
+
+
+def import_weights(source: str | Path, target: str | Path, network: nn.Module | None = None) -> dict[str, int]:
+    """Convert a state dict or Lightning checkpoint of fastMRI's VarNet or U-Net to a plain weights file.
+
+    Args:
+        source: fastMRI's file.
+        target: file to write.
+        network: network that the weights must fit; by default one inferred from the tensors.
+
+    Returns:
+        Constructor arguments of the network, inferred from the tensors.
+
+    Raises:
+        FileNotFoundError: there is no such source.
+        ValueError: the source is no checkpoint or does not fit.
+    """
+    try:
+        inferred, arguments = infer_network(read_state(source))
+    except ValueError as error:
+        raise ValueError(str(error) if str(source) in str(error) else f"{source}: {error}") from error
+    save_weights(load_weights(network or inferred, source), target)
+    return arguments
+
+
+if __name__ == "__main__":
+    import fire
+
+    fire.Fire(import_weights)

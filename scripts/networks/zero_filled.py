@@ -1,0 +1,22 @@
+"""The reconstruction without a network."""
+
+import torch
+from torch import Tensor, nn
+
+from scripts.fourier import ifft2c, rss
+
+
+class ZeroFilled(nn.Module):
+    """Root-sum-of-squares of the inverse Fourier transform of the measured k-space; has no parameters."""
+
+    def forward(self, masked_kspace: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Reconstruct magnitude images.
+
+        Args:
+            masked_kspace: undersampled k-space, (B, C, H, W, 2) float32.
+            mask: unused; the networks' common signature.
+
+        Returns:
+            Images, (B, 1, H, W) float32, in the scale of the k-space.
+        """
+        return rss(ifft2c(torch.view_as_complex(masked_kspace))).unsqueeze(1)

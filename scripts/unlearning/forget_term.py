@@ -1,0 +1,70 @@
+"""The forget term of the loss: the base of all methods that add one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+import torch
+from ignite.engine import Engine, Events
+from monai.engines import IterationEvents
+from monai.utils import CommonKeys as Keys
+
+
+class ForgetTerm:
+    """Handler that replaces the loss by ``retain_weight * J(r) + forget_weight * term(f)`` at ``LOSS_COMPLETED``.
+
+    With a ``forget_loader`` every step joins the trainer's retain batch r with the next forget batch f. Without one
+    the trainer's own batch is used: samples that a forget request marked (``forget`` in the label) take the forget
+    term, the others J. So a trainer over the forget set alone reads nothing of the retain set.
+
+    Args:
+        forget_loader: batches of the forget set, iterated for ever; None: the trainer's own batch.
+        forget_weight: factor of the forget term.
+        retain_weight: factor of the retain loss.
+    """
+
+    def __init__(
+        self, forget_loader: Iterable | None = None, forget_weight: float = 1.0, retain_weight: float = 1.0
+    ) -> None:
+        self.forget_loader = forget_loader
+        self.forget_weight = forget_weight
+        self.retain_weight = retain_weight
+        self._stream: Iterator = iter(())
+
+    def term(self, engine: Engine, prediction: torch.Tensor, label: dict) -> torch.Tensor:
+        """Loss to be minimised on forget samples: (B, 1, H, W) and their label -> (B,)."""
+        raise NotImplementedError
+
+    def attach(self, engine: Engine) -> None:
+        """Attach to the trainer."""
+        engine.add_event_handler(Events.STARTED, self.start)
+        engine.add_event_handler(IterationEvents.LOSS_COMPLETED, self)
+
+    def start(self, engine: Engine) -> None:
+        """Begin the forget stream anew."""
+        if self.forget_loader is not None:
+            self._stream = _endless(self.forget_loader)
+
+    def __call__(self, engine: Engine) -> None:
+        output = engine.state.output
+        if self.forget_loader is None:
+            output[Keys.LOSS] = self._own_batch(engine, output[Keys.PRED], output[Keys.LABEL])
+            return
+        inputs, label, args, kwargs = engine.prepare_batch(
+            next(self._stream), engine.state.device, engine.non_blocking, **engine.to_kwargs
+        )
+        prediction = engine.inferer(inputs, engine.network, *args, **kwargs)
+        term = self.term(engine, prediction, label).mean()
+        output[Keys.LOSS] = self.retain_weight * output[Keys.LOSS] + self.forget_weight * term
+
+    def _own_batch(self, engine: Engine, prediction: torch.Tensor, label: dict) -> torch.Tensor:
+        forget = label["forget"]
+        loss = self.forget_weight * self.term(engine, prediction, label)
+        if not forget.all():
+            loss = torch.where(forget, loss, self.retain_weight * engine.loss_function(prediction, label))
+        return loss.mean()
+
+
+def _endless(loader: Iterable) -> Iterator:
+    while True:
+        yield from loader

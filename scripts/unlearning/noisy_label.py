@@ -1,0 +1,59 @@
+"""Noisy labels on the forget set."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from ignite.engine import Engine
+
+from scripts.unlearning.forget_term import ForgetTerm
+
+KINDS = ("zero_mean", "positive", "replace")
+SCALES = ("absolute", "max")
+
+
+class NoisyLabel(ForgetTerm):
+    """Learn the forget set with noise on its reference images: the term is J(x_f, y_f + λ·s·N) (Xue 2024; Graves 2021).
+
+    Args:
+        std: λ; with ``scale="absolute"`` in the image's own units (fastMRI: maxima of 2e-4 ... 4e-4).
+        scale: s is 1 (``absolute``, the paper) or the volume's maximum (``max``).
+        kind: ``zero_mean``: N(0, I), the paper; ``positive``: abs(N), a bias; ``replace``: N in place of y, without y.
+            The last two are those of the released implementation.
+        forget_loader, forget_weight, retain_weight: see :class:`ForgetTerm`.
+
+    Raises:
+        ValueError: unknown ``kind`` or ``scale``, or ``std`` not above 0.
+    """
+
+    def __init__(
+        self,
+        std: float,
+        scale: str = "absolute",
+        kind: str = "zero_mean",
+        forget_loader: Iterable | None = None,
+        forget_weight: float = 1.0,
+        retain_weight: float = 1.0,
+    ) -> None:
+        super().__init__(forget_loader, forget_weight, retain_weight)
+        for name, value, known in (("kind", kind, KINDS), ("scale", scale, SCALES)):
+            if value not in known:
+                raise ValueError(f"noisy label: '{name}': expected one of {', '.join(known)}, found {value!r}")
+        if not std > 0:
+            raise ValueError(f"noisy label: 'std': expected above 0, found {std}")
+        self.std = std
+        self.scale = scale
+        self.kind = kind
+
+    def term(self, engine: Engine, prediction: torch.Tensor, label: dict) -> torch.Tensor:
+        return engine.loss_function(prediction, {**label, "target": self.noisy(label["target"], label["max_value"])})
+
+    def noisy(self, target: torch.Tensor, max_value: torch.Tensor) -> torch.Tensor:
+        """Reference images (B, 1, h, w) with fresh noise; ``max_value`` (B,) is the volumes' maximum."""
+        noise = torch.randn_like(target) * self.std
+        if self.scale == "max":
+            noise = noise * max_value.view(-1, 1, 1, 1)
+        if self.kind == "positive":
+            noise = noise.abs()
+        return noise if self.kind == "replace" else target + noise

@@ -1,0 +1,43 @@
+"""Files are whole or not there."""
+
+import hashlib
+from collections import namedtuple
+
+import pytest
+
+from scripts.files import check_disk_space, file_sha256, whole_file
+
+
+def test_whole_file(tmp_path):
+    path = tmp_path / "deep" / "a.json"
+    with whole_file(path) as temporary:
+        assert temporary.endswith(".json")
+        with open(temporary, "w") as file:
+            file.write("one")
+        assert not path.exists()
+    assert path.read_text() == "one"
+
+
+def test_failure_leaves_the_old_file_and_nothing_else(tmp_path):
+    path = tmp_path / "a.txt"
+    path.write_text("old")
+    with pytest.raises(RuntimeError), whole_file(path) as temporary:
+        with open(temporary, "w") as file:
+            file.write("half")
+        raise RuntimeError
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_sha256(tmp_path):
+    data = bytes(range(256)) * 10000
+    (tmp_path / "a").write_bytes(data)
+    assert file_sha256(tmp_path / "a") == hashlib.sha256(data).hexdigest()
+
+
+def test_disk_space(tmp_path, monkeypatch):
+    check_disk_space(tmp_path / "not" / "yet", 1)
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr("scripts.files.shutil.disk_usage", lambda path: usage(10, 5, 5_000_000))
+    with pytest.raises(OSError, match="out: not enough disk for the outputs: expected 6 MB free, found 5"):
+        check_disk_space(tmp_path / "out", 6_000_000)
