@@ -4,7 +4,9 @@ from scripts.data.checks import check_volumes
 from scripts.data.cohorts import Cohorts
 from scripts.data.forget_request import ForgetRequest
 from scripts.data.masks import EquispacedFractionMask, EquispacedMask, RandomMask, make_mask
+from scripts.data.phantom import phantom_datalist, phantom_images
 from scripts.data.retain_subset import RetainSubsetSampler, draw_retain_subset
+from scripts.data.simulate import simulate
 from scripts.data.slices import SliceDataset, Undersample, prepare_batch
 from scripts.data.volumes import Volume, inspect_volume, read_slice, write_volume
 
@@ -22,7 +24,10 @@ __all__ = [
     "draw_retain_subset",
     "inspect_volume",
     "make_mask",
+    "phantom_datalist",
+    "phantom_images",
     "prepare_batch",
     "read_slice",
+    "simulate",
     "write_volume",
 ]

@@ -15,7 +15,7 @@ class Cohorts:
 
     Args:
         datalist: see :func:`scripts.data.datalist.load_datalist`.
-        forget_request: file or mapping, see :class:`ForgetRequest`; None: nothing is to be forgotten.
+        forget_request: file or mapping, see :class:`ForgetRequest`; None or False: nothing is to be forgotten.
 
     Attributes:
         retain: training volumes that stay, D_r.
@@ -27,9 +27,9 @@ class Cohorts:
         FileNotFoundError, ValueError: before anything is read but headers.
     """
 
-    def __init__(self, datalist: str | Path, forget_request: str | Path | Mapping | None = None) -> None:
+    def __init__(self, datalist: str | Path, forget_request: str | Path | Mapping | bool | None = None) -> None:
         self.datalist = str(datalist)
-        self.request = None if forget_request is None else ForgetRequest.load(forget_request)
+        self.request = ForgetRequest.load(forget_request) if forget_request else None
         self.sections = load_datalist(datalist)
         if self.request is not None:
             self.sections = self.request.apply(self.sections)

@@ -4,4 +4,12 @@ from scripts.evaluation.comparison import Comparison, load_models, oracle_beside
 from scripts.evaluation.tensorboard import batch_images, output_images
 from scripts.evaluation.volume_metrics import MeanOverVolumes, VolumeMetrics
 
-__all__ = ["Comparison", "MeanOverVolumes", "VolumeMetrics", "batch_images", "load_models", "oracle_beside", "output_images"]
+__all__ = [
+    "Comparison",
+    "MeanOverVolumes",
+    "VolumeMetrics",
+    "batch_images",
+    "load_models",
+    "oracle_beside",
+    "output_images",
+]

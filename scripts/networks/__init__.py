@@ -2,7 +2,7 @@
 
 from scripts.networks.unet import ReconUnet, Unet
 from scripts.networks.varnet import VarNet
-from scripts.networks.weights import import_weights, load_weights, save_weights
+from scripts.networks.weights import load_weights, save_weights
 from scripts.networks.zero_filled import ZeroFilled
 
-__all__ = ["ReconUnet", "Unet", "VarNet", "ZeroFilled", "import_weights", "load_weights", "save_weights"]
+__all__ = ["ReconUnet", "Unet", "VarNet", "ZeroFilled", "load_weights", "save_weights"]

@@ -1,34 +1,18 @@
-"""Weights on disk: plain state dicts, written whole or not at all, and import of fastMRI's checkpoints.
+"""Weights on disk: plain state dicts, written whole or not at all, read without unpickling objects."""
 
-From a shell: `python -m scripts.networks.weights SOURCE TARGET`.
-"""
-
-import hashlib
-import os
 import pickle
-import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from scripts.networks.unet import ReconUnet
-from scripts.networks.varnet import VarNet
+from scripts.files import whole_file
 
 WRAPPERS = ("module.", "_orig_mod.", "varnet.", "unet.")  # DataParallel, torch.compile, fastMRI's Lightning modules
 # what fastMRI's Lightning modules hold beside the network: metric sums and the window of the SSIM loss
 EXTRAS = ("NMSE.", "SSIM.", "PSNR.", "ValLoss.", "TotExamples.", "TotSliceExamples.", "loss.")
 LISTED_KEYS = 10
-
-
-def file_sha256(path: str | Path) -> str:
-    """SHA-256 of a file as 64 hexadecimal digits."""
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def unwrap(network: nn.Module) -> nn.Module:
@@ -57,15 +41,9 @@ def save_weights(network: nn.Module, path: str | Path) -> None:
 
 def write_state(state: dict[str, Tensor], path: str | Path) -> None:
     """Write a state dict as `save_weights` does."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with open(temporary, "wb") as file:  # an open file: torch.save would put a path's name into the bytes
-            torch.save(state, file)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    # an open file: torch.save would put a path's name into the bytes
+    with whole_file(path) as temporary, open(temporary, "wb") as file:
+        torch.save(state, file)
 
 
 def load_weights(network: nn.Module, path: str | Path) -> nn.Module:
@@ -171,60 +149,3 @@ def align_keys(state: Mapping[str, Tensor], expected: Iterable[str]) -> dict[str
                 candidates.append({key.removeprefix(wrapper): value for key, value in candidates[-1].items()})
     candidates += [{f"unet.{key}": value for key, value in candidate.items()} for candidate in candidates]
     return max(candidates, key=lambda candidate: len(expected & candidate.keys()))
-
-
-def infer_network(state: Mapping[str, Tensor]) -> tuple[VarNet | ReconUnet, dict[str, int]]:
-    """Network that fits a fastMRI state dict, and its arguments, from the names and shapes of its tensors.
-
-    Raises:
-        ValueError: the state dict is of another network.
-    """
-    first = "down_sample_layers.0.layers.0.weight"
-
-    def count(pattern: str) -> int:
-        return len({found[1] for key in state if (found := re.search(pattern, key))})
-
-    def find(prefix: str) -> tuple[int, int]:
-        key = next((key for key in state if key.endswith(prefix + first)), None)
-        if key is None:
-            raise ValueError(f"no key ends in {prefix + first}: not the weights of a fastMRI VarNet or U-Net")
-        root = re.escape(key.removesuffix(first))
-        return state[key].shape[0], count(rf"^{root}down_sample_layers\.(\d+)\.")
-
-    if any("cascades." in key for key in state):
-        chans, pools = find("cascades.0.model.unet.")
-        sens_chans, sens_pools = find("sens_net.norm_unet.unet.")
-        arguments = {"num_cascades": count(r"(?:^|\.)cascades\.(\d+)\."), "sens_chans": sens_chans}
-        arguments |= {"sens_pools": sens_pools, "chans": chans, "pools": pools}
-        return VarNet(**arguments), arguments
-    chans, pools = find("")
-    return ReconUnet(chans=chans, pools=pools), {"chans": chans, "pools": pools}
-
-
-def import_weights(source: str | Path, target: str | Path, network: nn.Module | None = None) -> dict[str, int]:
-    """Convert a state dict or Lightning checkpoint of fastMRI's VarNet or U-Net to a plain weights file.
-
-    Args:
-        source: fastMRI's file.
-        target: file to write.
-        network: network that the weights must fit; by default one inferred from the tensors.
-
-    Returns:
-        Constructor arguments of the network, inferred from the tensors.
-
-    Raises:
-        FileNotFoundError: there is no such source.
-        ValueError: the source is no checkpoint or does not fit.
-    """
-    try:
-        inferred, arguments = infer_network(read_state(source))
-    except ValueError as error:
-        raise ValueError(str(error) if str(source) in str(error) else f"{source}: {error}") from error
-    save_weights(load_weights(network or inferred, source), target)
-    return arguments
-
-
-if __name__ == "__main__":
-    import fire
-
-    fire.Fire(import_weights)

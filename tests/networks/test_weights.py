@@ -3,8 +3,10 @@ import argparse
 import pytest
 import torch
 
+from scripts.files import file_sha256
 from scripts.networks import ReconUnet, Unet, VarNet
-from scripts.networks.weights import file_sha256, import_weights, load_weights, save_weights
+from scripts.networks.import_weights import import_weights
+from scripts.networks.weights import load_weights, save_weights
 
 ARGUMENTS = {"num_cascades": 2, "sens_chans": 2, "sens_pools": 1, "chans": 3, "pools": 2}
 

@@ -1,0 +1,238 @@
+"""The verbs, run through monai.bundle on tiny data from another working directory."""
+
+import csv
+import json
+import logging
+import math
+import re
+import sys
+import warnings
+from pathlib import Path
+
+import monai.bundle
+import pytest
+import torch
+from monai.bundle import ConfigParser
+
+from scripts.files import file_sha256
+
+CONFIGS = Path(__file__).parent.parent / "bundle" / "configs"
+METHODS = sorted(path.stem for path in (CONFIGS / "methods").glob("*.yaml"))
+VERBS = ("train", "unlearn", "evaluate", "simulate")
+SMALL = {
+    "network#num_cascades": 1,
+    "network#chans": 4,
+    "network#pools": 2,
+    "network#sens_pools": 2,
+    "mask#center_fraction": 0.12,
+}
+
+@pytest.fixture(autouse=True)
+def _contained(tmp_path, monkeypatch):
+    """Run in an empty directory and take back what a run leaves in the process."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
+    handlers = list(logging.getLogger().handlers)
+    yield
+    for handler in set(logging.getLogger().handlers) - set(handlers):
+        logging.getLogger().removeHandler(handler)
+        handler.close()
+    monai.utils.set_determinism(None)
+
+
+def run(verb: str, overlay: str | None = None, **overrides) -> None:
+    files = [str(CONFIGS / f"{verb}.yaml"), *([str(CONFIGS / overlay)] if overlay else [])]
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "parsing config_file", UserWarning)
+        monai.bundle.run(verb, config_file=files, **overrides)
+
+
+@pytest.fixture(scope="session")
+def trained(tiny_datalist, tmp_path_factory) -> Path:
+    """Original and oracle of two epochs on the tiny data, by the train verb."""
+    output = tmp_path_factory.mktemp("trained")
+    for oracle in (False, True):
+        run("train", datalist=tiny_datalist, output_dir=str(output), oracle=oracle, train_epochs=2, **SMALL)
+    return output
+
+
+def unlearn(tiny_datalist, trained, output="out", method=None, **overrides) -> Path:
+    overlay = f"methods/{method}.yaml" if method else None
+    settings = {"datalist": tiny_datalist, "weights": str(trained / "original.pt"), "unlearn_epochs": 1, **SMALL}
+    run("unlearn", overlay, output_dir=output, **{**settings, **overrides})
+    return Path(output)
+
+
+def test_train_leaves_out_the_forget_set_for_the_oracle(trained):
+    original, oracle = (json.loads((trained / f"{name}.json").read_text()) for name in ("original", "oracle"))
+    assert [record["data"]["training"]["slices"] for record in (original, oracle)] == [24, 20]
+    assert not any("knee" in entry["volume"] for entry in oracle["data"]["training"]["volumes"])
+    assert original["cost"]["backward_slices"] == 48
+    assert original["weights_out"]["sha256"] == file_sha256(trained / "original.pt")
+    assert (trained / "tensorboard").is_dir()
+    assert (trained / "original.log").is_file()
+
+
+@pytest.fixture(scope="session")
+def unlearned(tiny_datalist, trained, tmp_path_factory) -> dict[str, Path]:
+    """Every method of the overlays, one epoch each."""
+    root = tmp_path_factory.mktemp("unlearned")
+    with pytest.warns(UserWarning, match="parsing config_file"):
+        return {
+            name: unlearn(tiny_datalist, trained, str(root / name), name, evaluate_models=False) for name in METHODS
+        }
+
+
+def test_every_method_gives_other_weights(unlearned, trained):
+    digests = {name: file_sha256(path / "unlearned.pt") for name, path in unlearned.items()}
+    digests["original"] = file_sha256(trained / "original.pt")
+    assert len(set(digests.values())) == len(METHODS) + 1
+
+
+def test_each_method_reads_what_its_definition_says(unlearned):
+    reads = {}
+    for name, path in unlearned.items():
+        record = json.loads((path / "unlearned.json").read_text())
+        assert record["method"] == name
+        reads[name] = (record["data"]["retain"]["slices"], record["cost"]["steps"], record["cost"]["backward_slices"])
+    # tiny data: 10 retain volumes and 2 forget volumes of 2 slices; 10 % is one volume
+    assert reads["fine_tune"] == (2, 4, 4)
+    assert reads["full_fine_tune"] == (20, 20, 20)
+    for name in ("gradient_ascent", "noisy_label", "gradient_ascent_released", "noisy_label_released"):
+        assert reads[name] == (0, 4, 4)
+    for name in ("gradient_ascent_ft", "noisy_label_ft"):
+        assert reads[name] == (2, 4, 8)
+    for name in ("gradient_ascent_ft_released", "noisy_label_ft_released"):
+        assert reads[name] == (2, 6, 6)
+
+
+def test_unlearn_default(tiny_datalist, trained, tmp_path):
+    output = unlearn(tiny_datalist, trained)
+    names = {path.name for path in output.iterdir()}
+    assert names == {
+        "metrics.csv", "metrics.json", "panels.png", "table.md", "tensorboard", "unlearn.log", "unlearned.json",
+        "unlearned.pt",
+    }  # fmt: skip
+    record = json.loads((output / "unlearned.json").read_text())
+    assert record["weights_in"]["sha256"] == file_sha256(trained / "original.pt")
+    assert record["weights_out"]["sha256"] == file_sha256(output / "unlearned.pt")
+    assert record["forget_request"]["forget"] == [{"anatomy": "knee"}]
+    assert all(len(entry["sha256"]) == 64 for entry in record["data"]["forget"]["volumes"])
+    assert record["configuration"]["unlearn_epochs"] == 1
+    assert record["environment"]["packages"]["monai"]
+    assert set(record["results"]) == {"zero-filled", "G", "oracle", "unlearned"}
+    with open(output / "metrics.csv") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 4 * 6
+    mean = sum(float(r["psnr"]) for r in rows if (r["model"], r["cohort"]) == ("G", "BTA")) / 2
+    assert math.isclose(record["results"]["G"]["BTA"]["psnr"]["mean"], mean, rel_tol=1e-9)
+    assert "| unlearned |" in (output / "table.md").read_text()
+    assert "reads retain: 1 volumes, 2 slices" in (output / "unlearn.log").read_text()
+
+
+def test_the_oracle_may_be_absent(tiny_datalist, trained, tmp_path):
+    lonely = tmp_path / "weights.pt"
+    lonely.write_bytes((trained / "original.pt").read_bytes())
+    output = unlearn(tiny_datalist, trained, weights=str(lonely))
+    assert set(json.loads((output / "metrics.json").read_text())) == {"zero-filled", "G", "unlearned"}
+
+
+def test_one_seed_gives_bit_identical_weights(tiny_datalist, trained):
+    digests = [
+        file_sha256(unlearn(tiny_datalist, trained, str(i), seed=seed, evaluate_models=False) / "unlearned.pt")
+        for i, seed in enumerate((3, 3, 4))
+    ]
+    assert digests[0] == digests[1] != digests[2]
+
+
+def test_evaluate(tiny_datalist, trained):
+    run("evaluate", datalist=tiny_datalist, weights=str(trained / "oracle.pt"), output_dir="a", **SMALL)
+    results = json.loads(Path("a/metrics.json").read_text())
+    assert {model: set(cohorts) for model, cohorts in results.items()} == {
+        "zero-filled": {"BTA", "KTA", "UA"},
+        "oracle": {"BTA", "KTA", "UA"},
+    }
+    weights = {"first": str(trained / "original.pt"), "second": str(trained / "original.pt")}
+    run("evaluate", datalist=tiny_datalist, weights=weights, sections=["validation"], forget_request=False,
+        output_dir="b", **SMALL)  # fmt: skip
+    results = json.loads(Path("b/metrics.json").read_text())
+    assert results["first"] == results["second"]
+    assert set(results["first"]) == {"validation"}
+
+
+def test_batches_of_slices_give_the_same_table(tiny_datalist, trained):
+    for name, size in (("one", 1), ("four", 4)):
+        weights = str(trained / "original.pt")
+        run("evaluate", datalist=tiny_datalist, weights=weights, output_dir=name, batch_size=size, **SMALL)
+    one, four = (json.loads(Path(f"{name}/metrics.json").read_text()) for name in ("one", "four"))
+    for cohort in one["original"]:
+        assert one["original"][cohort]["psnr"]["mean"] == pytest.approx(
+            four["original"][cohort]["psnr"]["mean"], rel=1e-5
+        )
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        ({"retain_fracton": 0.5}, "override key 'retain_fracton': not in the configuration; did you mean 'retain_fra"),
+        ({"network#num_cascade": 2}, "num_cascade"),
+        ({"retain_fraction": 0.0}, r"'fraction': expected in \(0, 1\], found 0.0"),
+        ({"retain_fraction": 1.5}, r"'fraction': expected in \(0, 1\], found 1.5"),
+        ({"network#num_cascades": 2}, r"original.pt: weights do not fit VarNet: .*missing: cascades.1"),
+        ({"weights": "nowhere.pt"}, "nowhere.pt"),
+        ({"oracle_weights": "nowhere.pt"}, "nowhere.pt"),
+        ({"datalist": "nowhere.json"}, "nowhere.json: no such datalist"),
+        ({"mask#acceleration": 40}, "'acceleration': expected at most the width, 30"),
+        ({"forget_request#forget": [{"anatomy": "hip"}]}, "selects none of 12 training volumes"),
+        ({"forget_request#forget": [{"anatomy": "*"}]}, "selects all 12 training volumes"),
+        ({"forget_request": "nowhere.yaml"}, "nowhere.yaml: no such forget request"),
+    ],
+)
+def test_bad_input_is_refused_before_anything_is_written(tiny_datalist, trained, overrides, message):
+    with pytest.raises(RuntimeError) as error:
+        unlearn(tiny_datalist, trained, **overrides)
+    chain = [error.value]
+    while chain[-1].__cause__ is not None:
+        chain.append(chain[-1].__cause__)
+    assert re.search(message, str(chain[-1])), chain[-1]
+    assert list(Path().iterdir()) == []
+
+
+def test_simulated_data_goes_through_the_other_verbs(tmp_path, monkeypatch):
+    monkeypatch.setenv("MRI_UNLEARNING_CACHE", str(tmp_path / "cache"))
+    run("simulate", matrix=[32, 32], num_coils=2, slices_per_volume=4)
+    settings = {"datalist": "outputs/simulate/datalist.json", **SMALL}
+    run("train", train_epochs=1, **settings)
+    unlearn_settings = {"weights": "outputs/train/original.pt", "retain_fraction": 0.25, "unlearn_epochs": 1}
+    run("unlearn", **unlearn_settings, **settings)
+    run("evaluate", weights="outputs/unlearn/unlearned.pt", **settings)
+    results = json.loads(Path("outputs/evaluate/metrics.json").read_text())
+    assert set(results["unlearned"]) == {"BTA", "KTA", "UA"}
+
+
+def test_what_verbs_share_is_the_same_everywhere():
+    """MONAI resolves file references against the working directory, so shared blocks stand in each verb's file."""
+    configs = {verb: ConfigParser.load_config_file(CONFIGS / f"{verb}.yaml") for verb in VERBS}
+    shared = ("device", "datalist", "forget_request", "data", "network", "mask", "check_values", "seed")
+    for key in (*shared, "loss_function", "optimizer"):
+        verbs = [verb for verb in VERBS if key in configs[verb]]
+        assert len({json.dumps(configs[verb][key], sort_keys=True) for verb in verbs}) == 1, key
+
+
+@pytest.mark.parametrize("verb", ["train", "unlearn", "evaluate"])
+def test_paper_overlay(verb):
+    parser = ConfigParser()
+    parser.read_config([str(CONFIGS / f"{verb}.yaml"), str(CONFIGS / "paper.yaml")])
+    network = parser.get_parsed_content("network")
+    assert sum(weight.numel() for weight in network.parameters()) == 29_936_966
+    mask = parser.get_parsed_content("mask")
+    assert (mask.acceleration, mask.center_fraction) == (8, 0.04)
+    if verb != "evaluate":
+        assert isinstance(parser.get_parsed_content("lr_scheduler"), torch.optim.lr_scheduler.ConstantLR)
+
+
+def test_mlflow_tracking(tiny_datalist, trained):
+    mlflow = pytest.importorskip("mlflow")
+    unlearn(tiny_datalist, trained, tracking="mlflow", evaluate_models=False)
+    mlflow.set_tracking_uri("sqlite:///out/mlruns.db")
+    assert len(mlflow.search_runs(search_all_experiments=True)) >= 1
