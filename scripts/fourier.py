@@ -37,7 +37,7 @@ def ifft2c(x: Tensor) -> Tensor:
 
 
 def sqrt_or_zero(x: Tensor) -> Tensor:
-    """Square root of a non-negative tensor whose gradient at zero is zero instead of infinite.
+    """Square root of a non-negative tensor whose gradient at zero is zero instead of infinite; NaN stays NaN.
 
     Example:
         >>> x = torch.tensor([0.0, 4.0], requires_grad=True)
@@ -45,8 +45,8 @@ def sqrt_or_zero(x: Tensor) -> Tensor:
         >>> x.grad
         tensor([0.0000, 0.2500])
     """
-    positive = x > 0
-    return torch.where(positive, torch.where(positive, x, 1.0).sqrt(), 0.0)
+    zero = x == 0
+    return torch.where(zero, 0.0, torch.where(zero, 1.0, x).sqrt())
 
 
 def rss(x: Tensor, dim: int = 1) -> Tensor:

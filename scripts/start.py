@@ -41,11 +41,16 @@ def open_log(path: str | Path, network: torch.nn.Module | None = None, copies: i
     logging.getLogger().addHandler(handler)
 
 
+def own_error(error: BaseException) -> BaseException:
+    """The error below MONAI's wrappers, which only say which expression or component of a config failed."""
+    while error.__cause__ is not None and str(error).startswith("Failed to "):
+        error = error.__cause__
+    return error
+
+
 def _cause_last(kind: type[BaseException], error: BaseException, traceback) -> None:
-    """Print the traceback as usual, then the error at its root: MONAI wraps it in the expression that failed."""
+    """Print the traceback as usual, then the error that MONAI wrapped."""
     sys.__excepthook__(kind, error, traceback)
-    root = error
-    while root.__cause__ is not None:
-        root = root.__cause__
-    if root is not error:
-        print(f"\n{type(root).__name__}: {root}", file=sys.stderr)
+    cause = own_error(error)
+    if cause is not error:
+        print(f"\n{type(cause).__name__}: {cause}", file=sys.stderr)

@@ -58,3 +58,9 @@ def test_center_crop_keeps_the_centre(shape):
 def test_center_crop_refuses_and_names_sizes(shape):
     with pytest.raises(ValueError, match=f"7 x 8 pixels to {shape[0]} x {shape[1]}"):
         center_crop(torch.zeros(7, 8), shape)
+
+
+def test_nan_is_not_hidden():
+    x = torch.zeros(1, 2, 4, 4, dtype=torch.complex64)
+    x[0, 0, 1, 1] = float("nan")
+    assert int(rss(x).isnan().sum()) == 1
