@@ -78,6 +78,7 @@ class RunRecord:
             "epochs": engine.state.epoch,
             "forward_slices": self.counter.forward,
             "backward_slices": self.counter.backward,
+            "slices_by_part": self.counter.parts,
             "seconds": round(time.perf_counter() - self._clock, 3),
         }
         self.facts["device"] = str(engine.state.device)

@@ -6,7 +6,7 @@ from scripts.data.forget_request import ForgetRequest
 from scripts.data.masks import EquispacedFractionMask, EquispacedMask, RandomMask, make_mask
 from scripts.data.phantom import phantom_datalist, phantom_images
 from scripts.data.retain_subset import RetainSubsetSampler, draw_retain_subset
-from scripts.data.simulate import simulate
+from scripts.data.simulation import simulate
 from scripts.data.slices import SliceDataset, Undersample, prepare_batch
 from scripts.data.volumes import Volume, inspect_volume, read_slice, write_volume
 

@@ -39,15 +39,18 @@ class Cohorts:
         self.validation = [volume for volume in self.sections["validation"] if not volume.forget]
         self.test = self.sections["test"]
 
-    def training(self, oracle: bool) -> list[Volume]:
-        """What a model is trained on: D_r ∪ D_f, or D_r alone for the oracle.
+    def training(self, oracle: bool, forget_only: bool = False) -> list[Volume]:
+        """What a model is trained on: D_r ∪ D_f, D_r alone for the oracle, or D_f alone.
 
         Raises:
-            ValueError: no training volumes, or an oracle without a forget request.
+            ValueError: no training volumes, oracle or forget_only without a forget request, or both at once.
         """
-        if oracle and self.request is None:
-            raise ValueError("oracle: expected a forget request that says what to leave out, found none")
-        volumes = self.retain if oracle else self.sections["training"]
+        if oracle and forget_only:
+            raise ValueError("training: 'oracle', 'forget_only': expected one of them at most, found both")
+        if (oracle or forget_only) and self.request is None:
+            name = "oracle" if oracle else "forget_only"
+            raise ValueError(f"{name}: expected a forget request that says what to leave out, found none")
+        volumes = self.retain if oracle else self.forget if forget_only else self.sections["training"]
         if not volumes:
             raise ValueError(f"{self.datalist}: 'training': expected at least one volume, found none")
         return volumes

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from typing import Protocol
 
 import numpy as np
 from ignite.engine import Engine, Events
@@ -49,6 +50,35 @@ def draw_retain_subset(
     return [volumes[i] for i in sorted(chosen)]
 
 
+class Selection(Protocol):
+    """A rule that draws the retain subset: :class:`Stratified`, or one of ``scripts.data.retain_selection``."""
+
+    def __call__(self, volumes: Sequence[Volume], fraction: float, seed: int) -> list[Volume]:
+        """The drawn volumes, see :func:`draw_retain_subset`."""
+
+    def report(self, volumes: Sequence[Volume]) -> dict:
+        """For the record: ``rule``, and ``slices_read``, how many of D_r's slices the rule itself had to read."""
+
+
+class Stratified:
+    """Random, stratified by fields; without any, plainly random. Reads no retain data.
+
+    Args:
+        strata: see :func:`draw_retain_subset`.
+    """
+
+    def __init__(self, strata: Sequence[str] = ("anatomy", "acquisition")) -> None:
+        self.strata = list(strata)
+
+    def __call__(self, volumes: Sequence[Volume], fraction: float, seed: int) -> list[Volume]:
+        return draw_retain_subset(volumes, fraction, seed, self.strata)
+
+    def report(self, volumes: Sequence[Volume]) -> dict:
+        """Rule and cost."""
+        rule = f"random by {', '.join(self.strata)}" if self.strata else "random"
+        return {"rule": rule, "slices_read": 0}
+
+
 class RetainSubsetSampler(Sampler[int]):
     """Shuffled slices of the retain subset.
 
@@ -59,21 +89,24 @@ class RetainSubsetSampler(Sampler[int]):
         dataset: slices of the whole retain set; volumes outside the subset are never read.
         fraction: share of the volumes, in (0, 1].
         seed: fixes the draw and the order.
-        strata: fields to stratify by.
+        selection: the rule of the draw; None: :class:`Stratified`.
 
     Attributes:
         subset: the volumes drawn, D_r'.
+        report: rule of the draw, and how many slices it had to read.
 
     Raises:
         ValueError: see :func:`draw_retain_subset`.
     """
 
     def __init__(
-        self, dataset: SliceDataset, fraction: float, seed: int = 0, strata: Sequence[str] = ("anatomy", "acquisition")
+        self, dataset: SliceDataset, fraction: float, seed: int = 0, selection: Selection | None = None
     ) -> None:
         self.dataset = dataset
         self.seed = seed
-        self.subset = draw_retain_subset(dataset.volumes, fraction, seed, strata)
+        selection = Stratified() if selection is None else selection
+        self.subset = selection(dataset.volumes, fraction, seed)
+        self.report = selection.report(dataset.volumes)
         names = {volume.name for volume in self.subset}
         self.indices = [i for i, (volume, _) in enumerate(dataset.slices) if volume.name in names]
         self.epoch = self.passes = 0

@@ -4,27 +4,48 @@ from __future__ import annotations
 
 import torch
 from ignite.engine import Engine, Events
+from torch.nn.modules.module import register_module_forward_hook
+
+from scripts.networks.weights import unwrap
+
+TRAINED, OTHERS = "trained network", "other networks"
 
 
 class PassCounter:
-    """Handler that counts the slices a network was run forward and backward on while the engine ran.
+    """Handler that counts the slices which networks were run forward and backward on while the engine ran.
 
-    Passes of every handler count, since they are seen at the network itself. Slices, not batches, are counted, so
+    Passes of every handler count, and those of every network of the same class: teachers and copies cost as much as
+    the trained network. List it before the handlers that work at ``STARTED``. Slices, not batches, are counted, so
     runs of different batch sizes compare.
 
     Args:
         network: the network that is trained.
 
     Attributes:
-        forward: slices through ``network`` since the counter was attached.
-        backward: slices whose gradient came back to the network's output.
+        parts: name of a part -> ``{"forward": slices, "backward": slices}``; backward are the slices whose gradient
+            came back to a network's output.
     """
 
     def __init__(self, network: torch.nn.Module) -> None:
-        self.network = network
-        self.forward = 0
-        self.backward = 0
+        self.network = unwrap(network)
+        self.parts: dict[str, dict[str, int]] = {}
         self._hook = None
+
+    @property
+    def forward(self) -> int:
+        """Slices forward, all parts together."""
+        return sum(part["forward"] for part in self.parts.values())
+
+    @property
+    def backward(self) -> int:
+        """Slices backward, all parts together."""
+        return sum(part["backward"] for part in self.parts.values())
+
+    def add(self, part: str, forward: int = 0, backward: int = 0) -> None:
+        """Add slices spent outside of the run, e.g. on a teacher that was kept from an earlier one."""
+        counts = self.parts.setdefault(part, {"forward": 0, "backward": 0})
+        counts["forward"] += forward
+        counts["backward"] += backward
 
     def attach(self, engine: Engine) -> None:
         """Attach to the trainer."""
@@ -34,7 +55,7 @@ class PassCounter:
 
     def _start(self, engine: Engine) -> None:
         self._stop(engine)
-        self._hook = self.network.register_forward_hook(self._count)
+        self._hook = register_module_forward_hook(self._count)
 
     def _stop(self, engine: Engine) -> None:
         if self._hook is not None:
@@ -45,11 +66,10 @@ class PassCounter:
         self._stop(engine)
         raise error
 
-    def _count(self, network: torch.nn.Module, inputs: tuple, output: torch.Tensor) -> None:
-        slices = len(output)
-        self.forward += slices
+    def _count(self, module: torch.nn.Module, inputs: tuple, output: torch.Tensor) -> None:
+        if type(module) is not type(self.network):
+            return
+        part, slices = TRAINED if module is self.network else OTHERS, len(output)
+        self.add(part, forward=slices)
         if output.requires_grad:
-            output.register_hook(lambda gradient: self._count_backward(slices))
-
-    def _count_backward(self, slices: int) -> None:
-        self.backward += slices
+            output.register_hook(lambda gradient: self.add(part, backward=slices))

@@ -1,8 +1,47 @@
 """Unlearning methods: Ignite handlers for MONAI's SupervisedTrainer, one class each."""
 
+from scripts.unlearning.anneal import Anneal
+from scripts.unlearning.blind_teacher import BlindTeacher
+from scripts.unlearning.blindspot import Blindspot
+from scripts.unlearning.bounded_ascent import BoundedAscent
+from scripts.unlearning.calibrated_teacher import CalibratedTeacher
+from scripts.unlearning.encoder_features import EncoderFeatures
 from scripts.unlearning.forget_term import ForgetTerm
+from scripts.unlearning.frozen import Original
 from scripts.unlearning.gradient_ascent import GradientAscent
+from scripts.unlearning.gradient_projection import GradientProjection
 from scripts.unlearning.l1_penalty import L1Penalty
+from scripts.unlearning.loss_target import LossTarget
+from scripts.unlearning.masked_reinit import MaskedReinit
+from scripts.unlearning.no_training import NoTraining
 from scripts.unlearning.noisy_label import NoisyLabel
+from scripts.unlearning.rewind import Rewind
+from scripts.unlearning.saliency_mask import SaliencyMask
+from scripts.unlearning.scrub import Scrub
+from scripts.unlearning.synaptic_dampening import SynapticDampening
+from scripts.unlearning.task_negation import TaskNegation
+from scripts.unlearning.weight_average import WeightAverage
 
-__all__ = ["ForgetTerm", "GradientAscent", "L1Penalty", "NoisyLabel"]
+__all__ = [
+    "Anneal",
+    "BlindTeacher",
+    "Blindspot",
+    "BoundedAscent",
+    "CalibratedTeacher",
+    "EncoderFeatures",
+    "ForgetTerm",
+    "GradientAscent",
+    "GradientProjection",
+    "L1Penalty",
+    "LossTarget",
+    "MaskedReinit",
+    "NoTraining",
+    "NoisyLabel",
+    "Original",
+    "Rewind",
+    "SaliencyMask",
+    "Scrub",
+    "SynapticDampening",
+    "TaskNegation",
+    "WeightAverage",
+]

@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from functools import partial
 
 import torch
 from ignite.engine import Engine, Events
 from monai.engines import IterationEvents
 from monai.utils import CommonKeys as Keys
 
+from scripts.unlearning.frozen import Teacher
+
+RETAIN_PART, FORGET_PART = "retain_part", "forget_part"
+
 
 class ForgetTerm:
     """Handler that replaces the loss by ``retain_weight * J(r) + forget_weight * term(f)`` at ``LOSS_COMPLETED``.
 
-    With a ``forget_loader`` every step joins the trainer's retain batch r with the next forget batch f. Without one
-    the trainer's own batch is used: samples that a forget request marked (``forget`` in the label) take the forget
-    term, the others J. So a trainer over the forget set alone reads nothing of the retain set.
+    With a ``forget_loader`` every step joins the trainer's retain batch r with the next forget batch f; both parts
+    stay in the trainer's output for handlers that treat them apart (``GradientProjection``). Without one the
+    trainer's own batch is used: samples that a forget request marked (``forget`` in the label) take the forget term,
+    the others J. So a trainer over the forget set alone reads nothing of the retain set.
 
     Args:
         forget_loader: batches of the forget set, iterated for ever; None: the trainer's own batch.
@@ -30,6 +36,7 @@ class ForgetTerm:
         self.forget_weight = forget_weight
         self.retain_weight = retain_weight
         self._stream: Iterator = iter(())
+        self._batch: tuple = ()
 
     def term(self, engine: Engine, prediction: torch.Tensor, label: dict) -> torch.Tensor:
         """Loss to be minimised on forget samples: (B, 1, H, W) and their label -> (B,)."""
@@ -48,14 +55,35 @@ class ForgetTerm:
     def __call__(self, engine: Engine) -> None:
         output = engine.state.output
         if self.forget_loader is None:
+            self.take(engine, engine.state.batch)
             output[Keys.LOSS] = self._own_batch(engine, output[Keys.PRED], output[Keys.LABEL])
             return
+        prediction, label = self.next_forget(engine)
+        output[RETAIN_PART] = self.retain_weight * output[Keys.LOSS]
+        output[FORGET_PART] = self.forget_weight * self.term(engine, prediction, label).mean()
+        output[Keys.LOSS] = output[RETAIN_PART] + output[FORGET_PART]
+
+    def next_forget(self, engine: Engine) -> tuple[torch.Tensor, dict]:
+        """The trained network's prediction on the next forget batch, (B, 1, H, W), and the batch's label."""
+        label = self.take(engine, next(self._stream))
+        return self.output_of(engine, engine.network), label
+
+    def take(self, engine: Engine, batch: dict) -> dict:
+        """Make a batch the one that :meth:`output_of` reads; returns its label."""
         inputs, label, args, kwargs = engine.prepare_batch(
-            next(self._stream), engine.state.device, engine.non_blocking, **engine.to_kwargs
+            batch, engine.state.device, engine.non_blocking, **engine.to_kwargs
         )
-        prediction = engine.inferer(inputs, engine.network, *args, **kwargs)
-        term = self.term(engine, prediction, label).mean()
-        output[Keys.LOSS] = self.retain_weight * output[Keys.LOSS] + self.forget_weight * term
+        self._batch = inputs, args, kwargs
+        return label
+
+    def output_of(self, engine: Engine, network: torch.nn.Module) -> torch.Tensor:
+        """What a network makes of the current forget batch: (B, 1, H, W)."""
+        inputs, args, kwargs = self._batch
+        return engine.inferer(inputs, network, *args, **kwargs)
+
+    def image_of(self, engine: Engine, teacher: Teacher) -> torch.Tensor:
+        """What a teacher makes of the current forget batch: (B, 1, H, W), without gradient."""
+        return teacher.image(partial(self.output_of, engine))
 
     def _own_batch(self, engine: Engine, prediction: torch.Tensor, label: dict) -> torch.Tensor:
         forget = label["forget"]

@@ -1,0 +1,65 @@
+"""Folders of generated files: made once, named by their settings, whole or not there."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+CACHE_VARIABLE = "MRI_UNLEARNING_CACHE"
+
+
+def cached_folder(cache_dir: str | Path | None, kind: str, settings: Mapping, make: Callable[[Path], None]) -> Path:
+    """The complete folder of these settings: found, or made under a temporary name and renamed.
+
+    Args:
+        cache_dir: root of the cache; None: the environment variable ``MRI_UNLEARNING_CACHE``, else
+            ``~/.cache/mri-unlearning``.
+        kind: start of the folder's name; the hash of ``settings`` follows.
+        settings: everything that decides the contents, as JSON can hold it.
+        make: fills the folder that it is given.
+
+    A folder that has lost a file is made anew. Of two processes that make the same folder, the first one's stays.
+    """
+    root = Path(cache_dir or os.environ.get(CACHE_VARIABLE) or "~/.cache/mri-unlearning").expanduser()
+    stamp = json.dumps(settings, sort_keys=True)
+    folder = root / f"{kind}-{hashlib.sha256(stamp.encode()).hexdigest()[:12]}"
+    if _complete(folder):
+        return folder
+    root.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=f".partial-{folder.name}-", dir=root))
+    try:
+        temporary.chmod(0o755)
+        make(temporary)
+        files = sorted(str(file.relative_to(temporary)) for file in temporary.rglob("*") if file.is_file())
+        (temporary / "complete.json").write_text(json.dumps({"settings": settings, "files": files}, indent=2))
+        _put_in_place(temporary, folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return folder
+
+
+def _complete(folder: Path) -> bool:
+    """Whether every file that was made is still there."""
+    try:
+        files = json.loads((folder / "complete.json").read_text())["files"]
+    except (OSError, ValueError, KeyError):
+        return False
+    return all((folder / file).is_file() for file in files)
+
+
+def _put_in_place(temporary: Path, folder: Path) -> None:
+    """Rename; another process's complete folder is kept, a damaged one is moved away first."""
+    if folder.exists() and not _complete(folder):
+        with contextlib.suppress(FileNotFoundError), tempfile.TemporaryDirectory(dir=folder.parent) as rubbish:
+            folder.rename(Path(rubbish) / "damaged")
+    try:
+        temporary.rename(folder)
+    except OSError:
+        if not _complete(folder):
+            raise

@@ -1,0 +1,90 @@
+"""One pass over a loader outside of the training steps: losses and gradients of many samples."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from functools import partial
+
+import ignite.distributed as idist
+import torch
+from ignite.engine import Engine
+
+from scripts.networks.weights import unwrap
+from scripts.unlearning.frozen import Reconstruct, Teacher
+
+Weights = dict[str, torch.Tensor]
+
+
+def batches(engine: Engine, loader: Iterable) -> Iterator[tuple[Reconstruct, dict]]:
+    """One pass: of each batch a function from a network to its output (B, 1, H, W), and the label."""
+    for batch in loader:
+        inputs, label, args, kwargs = engine.prepare_batch(
+            batch, engine.state.device, engine.non_blocking, **engine.to_kwargs
+        )
+        yield partial(_reconstruct, engine, inputs, args, kwargs), label
+
+
+def _reconstruct(
+    engine: Engine, inputs: torch.Tensor, args: tuple, kwargs: dict, network: torch.nn.Module
+) -> torch.Tensor:
+    return engine.inferer(inputs, network, *args, **kwargs)
+
+
+def samples(loader: Iterable) -> Iterator[Mapping]:
+    """One pass, sample by sample: batches of one.
+
+    Example:
+        >>> [batch["volume"] for batch in samples([{"slice": torch.tensor([3, 4]), "volume": ["a", "b"]}])]
+        [['a'], ['b']]
+    """
+    for batch in loader:
+        for i in range(len(next(iter(batch.values())))):
+            yield {key: value[i : i + 1] for key, value in batch.items()}
+
+
+def trained_weights(network: torch.nn.Module) -> Weights:
+    """The bare network's weights that take part in training, by name."""
+    return {name: weight for name, weight in unwrap(network).named_parameters() if weight.requires_grad}
+
+
+@torch.no_grad()
+def mean_loss(engine: Engine, loader: Iterable, teacher: Teacher | None = None) -> float:
+    """Mean of J over the samples of one pass, of a teacher or (None) the trained network, without gradients."""
+    network = unwrap(engine.network).eval()
+    values = []
+    for reconstruct, label in batches(engine, loader):
+        image = reconstruct(network) if teacher is None else teacher.image(reconstruct)
+        values.append(engine.loss_function(image, label).reshape(-1))
+    return float(mean_over_processes(torch.cat(values).mean()))
+
+
+def mean_gradient(engine: Engine, loader: Iterable) -> Weights:
+    """Gradient of the mean of J over the samples of one pass, by name of the trained weights."""
+    return _accumulate(engine, loader, lambda gradient, size: gradient * size)
+
+
+def mean_squared_gradient(engine: Engine, loader: Iterable) -> Weights:
+    """Mean over the samples of one pass of the squared gradient of J: the diagonal of the Fisher information."""
+    return _accumulate(engine, samples(loader), lambda gradient, size: gradient.square())
+
+
+def _accumulate(engine: Engine, loader: Iterable, contribution) -> Weights:
+    weights = trained_weights(engine.network)
+    total = {name: torch.zeros_like(weight) for name, weight in weights.items()}
+    network = unwrap(engine.network).eval()
+    count = 0
+    for reconstruct, label in batches(engine, loader):
+        loss = engine.loss_function(reconstruct(network), label)
+        gradients = torch.autograd.grad(loss.mean(), list(weights.values()), allow_unused=True)
+        for name, gradient in zip(weights, gradients, strict=True):
+            if gradient is not None:
+                total[name] += contribution(gradient, len(loss))
+        count += len(loss)
+    if not count:
+        raise ValueError("importance of weights: expected at least one batch, found none")
+    return {name: mean_over_processes(value / count) for name, value in total.items()}
+
+
+def mean_over_processes(value: torch.Tensor) -> torch.Tensor:
+    """Mean over the processes of a distributed run; the value itself without one."""
+    return value if idist.get_world_size() == 1 else idist.all_reduce(value) / idist.get_world_size()

@@ -1,0 +1,159 @@
+"""A teacher that never saw the forget set."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+import torch
+from ignite.engine import Engine, Events
+
+from scripts.data.volumes import Volume
+from scripts.files import file_sha256, whole_file
+from scripts.networks.weights import load_weights, save_weights
+from scripts.training import PassCounter
+from scripts.unlearning.arguments import check_positive
+from scripts.unlearning.fit import fit, seeded
+from scripts.unlearning.frozen import Reconstruct, freeze
+
+logger = logging.getLogger(__name__)
+
+
+class BlindTeacher:
+    """Handler that has a blind teacher ready when training starts: trained at ``STARTED`` on the retain subset alone.
+
+    A fresh network of the same class is drawn from ``seed`` and trained on J for ``steps`` steps (see
+    :func:`scripts.unlearning.fit.fit`), then frozen. It is kept as ``<cache>/teacher-<key>.pt`` with a record
+    ``.json`` beside it, and read from there where all that made it is the same; its cost counts either way. List it
+    before the handlers that use it.
+
+    Args:
+        network: a freshly built network, never the one that unlearns (in a configuration ``"%network"``).
+        loader: batches of the retain subset.
+        volumes: the retain subset, for the record and the key; none of the forget set.
+        steps: optimiser steps.
+        learning_rate: at the first step; cosine decay to 0.
+        seed: of initial weights and order.
+        cache: folder of kept teachers; None: not kept.
+        counter: counts the passes of a teacher that was read from the cache.
+        settings: what else the batches are made of, e.g. the mask; part of the key.
+
+    Source: Tarun et al. 2023, whose incompetent teacher saw a few epochs of the retain subset.
+
+    Raises:
+        ValueError: ``steps`` or ``learning_rate`` not above 0, a forget volume among ``volumes``, the trained network
+            as ``network``, or kept weights that their record does not describe.
+    """
+
+    def __init__(
+        self,
+        network: torch.nn.Module,
+        loader: Iterable,
+        volumes: Sequence[Volume],
+        steps: int,
+        learning_rate: float = 1e-3,
+        seed: int = 0,
+        cache: str | Path | None = None,
+        counter: PassCounter | None = None,
+        settings: Mapping | None = None,
+    ) -> None:
+        check_positive("blind teacher", steps=steps, learning_rate=learning_rate)
+        marked = [volume.name for volume in volumes if volume.forget]
+        if marked:
+            raise ValueError(f"blind teacher: 'volumes': expected none of the forget set, found {', '.join(marked)}")
+        self.network = network
+        self.loader = loader
+        self.volumes = list(volumes)
+        self.steps = steps
+        self.learning_rate = learning_rate
+        self.seed = seed
+        self.cache = None if cache is None else Path(cache)
+        self.counter = counter
+        self.settings = dict(settings or {})
+        self.ready = False
+
+    def attach(self, engine: Engine) -> None:
+        """Attach to the trainer."""
+        engine.add_event_handler(Events.STARTED, self.start)
+
+    def start(self, engine: Engine) -> None:
+        """Read the teacher from the cache, or train it; then freeze it."""
+        if self.ready:
+            return
+        if self.network is engine.network:
+            raise ValueError("blind teacher: 'network': expected a fresh network, found the one that unlearns")
+        self.network.to(engine.state.device)
+        facts = self._facts(engine)
+        key = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
+        path = None if self.cache is None else self.cache / f"teacher-{key}.pt"
+        if path is None or not path.with_suffix(".json").is_file():
+            self._train(engine, path, facts)
+        else:
+            self._read(path)
+        freeze(self.network)
+        self.ready = True
+
+    def image(self, reconstruct: Reconstruct) -> torch.Tensor:
+        """The teacher's image (B, 1, H, W); ``reconstruct`` maps a network to its output on a batch."""
+        if not self.ready:
+            raise ValueError("blind teacher: expected to be listed before the handlers that use it")
+        with torch.no_grad():
+            return reconstruct(self.network)
+
+    def _train(self, engine: Engine, path: Path | None, facts: dict) -> None:
+        initialise(self.network, self.seed)
+        passes = fit(
+            engine, self.network, self.loader, self.steps, self.learning_rate, "training blind teacher", self.seed
+        )
+        if path is not None:
+            save_weights(self.network, path)
+            record = {**facts, "forward_slices": passes.forward, "backward_slices": passes.backward}
+            record["weights"] = {"path": path.name, "sha256": file_sha256(path)}
+            with whole_file(path.with_suffix(".json")) as temporary:
+                Path(temporary).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+            logger.info("blind teacher: trained for %d steps, kept as %s", self.steps, path)
+
+    def _read(self, path: Path) -> None:
+        record = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+        if not path.is_file() or file_sha256(path) != record["weights"]["sha256"]:
+            raise ValueError(f"{path}: expected the weights that its record describes; remove the record to retrain")
+        load_weights(self.network, path)
+        if self.counter is not None:
+            self.counter.add("kept blind teacher", record["forward_slices"], record["backward_slices"])
+        logger.info("blind teacher: read from %s", path)
+
+    def _facts(self, engine: Engine) -> dict:
+        """All that makes the teacher what it is, as plain JSON."""
+        shapes = {name: list(value.shape) for name, value in self.network.state_dict().items()}
+        architecture = hashlib.sha256(f"{self.network} {shapes}".encode()).hexdigest()
+        return {
+            "network": {"class": type(self.network).__name__, "architecture_sha256": architecture},
+            "volumes": [[v.name, list(v.kspace_shape), v.max_value] for v in self.volumes],
+            "steps": self.steps,
+            "batch_size": getattr(self.loader, "batch_size", None),
+            "learning_rate": self.learning_rate,
+            "seed": self.seed,
+            "amp": engine.amp,
+            "loss": _settings(engine.loss_function),
+            **{name: str(value) for name, value in self.settings.items()},
+        }
+
+
+def initialise(network: torch.nn.Module, seed: int) -> None:
+    """Draw all weights anew by the modules' own initialisation, from a seed."""
+    with seeded(seed):
+        device = next(network.parameters()).device
+        network.to("cpu")
+        for module in network.modules():
+            if hasattr(module, "reset_parameters"):
+                module.reset_parameters()
+        network.to(device)
+
+
+def _settings(thing: object) -> list[str]:
+    """Name and plain numbers of a loss, module or function."""
+    numbers = {k: v for k, v in getattr(thing, "__dict__", {}).items() if type(v) in (int, float)}
+    return [getattr(thing, "__name__", type(thing).__name__), *(f"{k}={numbers[k]}" for k in sorted(numbers))]

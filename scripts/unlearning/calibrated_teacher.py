@@ -1,0 +1,68 @@
+"""A weak blind teacher, brought to the strength of the original."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+
+import torch
+from ignite.engine import Engine, Events
+
+from scripts.fourier import center_crop
+from scripts.unlearning.batches import batches
+from scripts.unlearning.frozen import Original, Reconstruct, Teacher
+
+logger = logging.getLogger(__name__)
+
+
+class CalibratedTeacher:
+    """Handler and teacher: y* = (1 − a)·G(x) + a·T(x), with a measured on retain data alone at ``STARTED``.
+
+    A short training leaves T with more error than the oracle, everywhere. Where that excess is a factor, the retain
+    data tell it: a = rms(G(x_r) − y_r) / rms(T(x_r) − y_r), at most 1. As G hardly errs on what it was trained on,
+    y* − y is then about a·(T(x) − y) on the forget set: the blind error without the excess. List it after its
+    teacher and before the handlers that use it.
+
+    Args:
+        teacher: T.
+        loader: batches of the retain set that measure a; one pass is made.
+        weight: a itself, in units of T's share; None: measured. Above 1 it leads away from G.
+
+    Attributes:
+        weight: a, once training has started.
+
+    Source: this project.
+    """
+
+    def __init__(self, teacher: Teacher, loader: Iterable | None = None, weight: float | None = None) -> None:
+        if (loader is None) == (weight is None):
+            raise ValueError("calibrated teacher: expected either 'loader' or 'weight', found both or neither")
+        self.teacher = teacher
+        self.loader = loader
+        self.weight = weight
+        self.original = Original()
+
+    def attach(self, engine: Engine) -> None:
+        """Attach to the trainer."""
+        engine.add_event_handler(Events.STARTED, self.start)
+
+    def start(self, engine: Engine) -> None:
+        """Copy G and measure a."""
+        self.original.start(engine)
+        if self.loader is not None:
+            self.weight = self._measure(engine)
+            logger.info("calibrated teacher: a = %.3f", self.weight)
+
+    def image(self, reconstruct: Reconstruct) -> torch.Tensor:
+        """y* (B, 1, H, W); ``reconstruct`` maps a network to its output on a batch."""
+        return (1 - self.weight) * self.original.image(reconstruct) + self.weight * self.teacher.image(reconstruct)
+
+    def _measure(self, engine: Engine) -> float:
+        squares = {self.original: 0.0, self.teacher: 0.0}
+        for reconstruct, label in batches(engine, self.loader):
+            for teacher in squares:
+                error = center_crop(teacher.image(reconstruct), label["target"].shape[-2:]) - label["target"]
+                relative = error / label["max_value"].view(-1, 1, 1, 1)
+                squares[teacher] += float(relative.square().sum())
+        ratio = (squares[self.original] / max(squares[self.teacher], torch.finfo(torch.float32).tiny)) ** 0.5
+        return min(1.0, ratio)

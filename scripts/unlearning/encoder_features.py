@@ -1,0 +1,75 @@
+"""Volumes as seen by the encoder of a network."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from monai.data import DataLoader
+
+from scripts.data.slices import SliceDataset, prepare_batch
+from scripts.data.volumes import Volume
+from scripts.training import PassCounter
+from scripts.unlearning.arguments import check_positive
+
+
+class EncoderFeatures:
+    """Describes volumes by the output of one layer, averaged over space and the middle slices.
+
+    Args:
+        network: a reconstruction network with its weights, e.g. the original.
+        layer: name of a module with output (B, D, H, W), e.g. the bottleneck ``cascades.0.model.unet.conv``.
+        transform: of a slice, as in training, with a fixed mask.
+        slices_per_volume: how many slices about the middle of each volume are read.
+        device: where to run the network.
+        counter: counts the passes.
+
+    Raises:
+        ValueError: no such layer, or ``slices_per_volume`` not above 0.
+    """
+
+    def __init__(
+        self,
+        network: torch.nn.Module,
+        layer: str,
+        transform: Callable[[dict], dict],
+        slices_per_volume: int = 1,
+        device: torch.device | str = "cpu",
+        counter: PassCounter | None = None,
+    ) -> None:
+        check_positive("encoder features", slices_per_volume=slices_per_volume)
+        modules = dict(network.named_modules())
+        if layer not in modules:
+            raise ValueError(f"encoder features: 'layer': expected a module of the network, found {layer!r}")
+        self.network = network
+        self.layer = modules[layer]
+        self.transform = transform
+        self.slices_per_volume = slices_per_volume
+        self.device = device
+        self.counter = counter
+
+    @torch.no_grad()
+    def __call__(self, volumes: Sequence[Volume]) -> np.ndarray:
+        """Vectors (volumes, D) float64."""
+        self.network.to(self.device).eval()
+        seen: list[np.ndarray] = []
+        hook = self.layer.register_forward_hook(
+            lambda module, inputs, output: seen.append(output.double().mean((0, 2, 3)).cpu().numpy())
+        )
+        try:
+            return np.stack([self._volume(volume, seen) for volume in volumes])
+        finally:
+            hook.remove()
+
+    def _volume(self, volume: Volume, seen: list[np.ndarray]) -> np.ndarray:
+        count = min(self.slices_per_volume, volume.num_slices)
+        first = (volume.num_slices - count) // 2
+        seen.clear()
+        slices = torch.utils.data.Subset(SliceDataset([volume], self.transform), range(first, first + count))
+        for batch in DataLoader(slices):
+            inputs, _, args, kwargs = prepare_batch(batch, self.device)
+            self.network(inputs, *args, **kwargs)
+        if self.counter is not None:
+            self.counter.add("retain selection", forward=count)
+        return np.mean(seen, axis=0)

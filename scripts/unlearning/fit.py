@@ -1,0 +1,89 @@
+"""The training of helper networks: teachers and task vectors."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable, Iterator
+
+import ignite.distributed as idist
+import torch
+from ignite.engine import Engine
+from monai.engines import SupervisedTrainer
+from monai.handlers import LrScheduleHandler
+
+from scripts.training import ClipGradient, FiniteLoss, PassCounter, Progress
+
+MAX_NORM = 0.5  # gradient clipping, as in the trainings of the bundle
+
+
+def fit(
+    engine: Engine,
+    network: torch.nn.Module,
+    loader: Iterable,
+    steps: int,
+    learning_rate: float,
+    description: str,
+    seed: int = 0,
+) -> PassCounter:
+    """Train a network on J by MONAI's stock trainer: Adam, cosine decay to 0, clipping.
+
+    The random numbers of the calling run are not used up, so that a network kept from an earlier run gives the same
+    results as one trained now.
+
+    Args:
+        engine: the calling trainer: its loss, device, inferer and precision are used.
+        network: trained in place, on the engine's device.
+        loader: batches, iterated anew until the steps are done.
+        steps: optimiser steps.
+        learning_rate: at the first step.
+        description: of the progress bar.
+        seed: of what the loader draws (order, masks).
+
+    Returns:
+        What it cost.
+    """
+    optimizer = torch.optim.Adam(network.parameters(), lr=learning_rate)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=steps)
+    passes = PassCounter(network)
+    trainer = SupervisedTrainer(
+        device=engine.state.device,
+        max_epochs=1,
+        epoch_length=steps,
+        train_data_loader=loader,
+        network=_parallel(network, engine.state.device),
+        optimizer=optimizer,
+        loss_function=engine.loss_function,
+        prepare_batch=engine.prepare_batch,
+        inferer=engine.inferer,
+        non_blocking=engine.non_blocking,
+        amp=engine.amp,
+        amp_kwargs=engine.amp_kwargs,
+        to_kwargs=engine.to_kwargs,
+        train_handlers=[
+            passes,
+            LrScheduleHandler(schedule, epoch_level=False, print_lr=False),
+            ClipGradient(MAX_NORM),
+            FiniteLoss(),
+            Progress(description),
+        ],
+    )
+    with seeded(seed, engine.state.device):
+        trainer.run()
+    return passes
+
+
+def _parallel(network: torch.nn.Module, device: torch.device) -> torch.nn.Module:
+    """In a distributed run all processes train one network together."""
+    if idist.get_world_size() == 1:
+        return network
+    devices = [device] if device.type == "cuda" else None
+    return torch.nn.parallel.DistributedDataParallel(network, device_ids=devices)
+
+
+@contextlib.contextmanager
+def seeded(seed: int, device: torch.device | str = "cpu") -> Iterator[None]:
+    """Random numbers from a seed inside, and afterwards as if nothing had been drawn."""
+    device = torch.device(device)
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        yield

@@ -1,0 +1,74 @@
+"""Networks that must not change: copies of the original, and an image of theirs as the label."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import Protocol
+
+import torch
+from ignite.engine import Engine, Events
+
+from scripts.fourier import center_crop
+from scripts.networks.weights import unwrap
+
+Reconstruct = Callable[[torch.nn.Module], torch.Tensor]  # a network -> its output (B, 1, H, W) on a given batch
+
+
+class Teacher(Protocol):
+    """What gives images to learn from: :class:`Original`, ``BlindTeacher``, ``CalibratedTeacher``."""
+
+    def image(self, reconstruct: Reconstruct) -> torch.Tensor:
+        """Image (B, 1, H, W) without gradient; ``reconstruct`` maps a network to its output on a batch."""
+
+
+def freeze(network: torch.nn.Module) -> torch.nn.Module:
+    """Take a network out of training for good: evaluation mode, no weight with a gradient. Returns it."""
+    return network.eval().requires_grad_(False)
+
+
+def frozen_copy(network: torch.nn.Module) -> torch.nn.Module:
+    """A frozen copy of the bare network, on its device.
+
+    Example:
+        >>> network = torch.nn.Linear(1, 1)
+        >>> any(weight.requires_grad for weight in frozen_copy(network).parameters())
+        False
+    """
+    return freeze(copy.deepcopy(unwrap(network)))
+
+
+class Original:
+    """Handler that keeps G: a frozen copy of the network as it was at ``STARTED``."""
+
+    def __init__(self) -> None:
+        self.network: torch.nn.Module | None = None
+
+    def attach(self, engine: Engine) -> None:
+        """Attach to the trainer."""
+        engine.add_event_handler(Events.STARTED, self.start)
+
+    def start(self, engine: Engine) -> None:
+        """Copy the network."""
+        self.network = frozen_copy(engine.network)
+
+    def image(self, reconstruct: Reconstruct) -> torch.Tensor:
+        """G's image (B, 1, H, W); ``reconstruct`` maps a network to its output on a batch."""
+        with torch.no_grad():
+            return reconstruct(self.network)
+
+
+def loss_to_image(engine: Engine, prediction: torch.Tensor, label: dict, image: torch.Tensor) -> torch.Tensor:
+    """Distance D of two reconstructions: J with one of them as the reference image.
+
+    Args:
+        engine: the trainer, for its loss function.
+        prediction: (B, 1, H, W).
+        label: of the batch; its target's size (h, w) is what is compared, its maxima scale J.
+        image: (B, 1, H, W), takes the place of the target; no gradient flows into it.
+
+    Returns:
+        (B,).
+    """
+    target = center_crop(image.detach(), label["target"].shape[-2:]).to(label["target"].dtype)
+    return engine.loss_function(prediction, {**label, "target": target})

@@ -1,0 +1,59 @@
+"""No forget step against the retain set."""
+
+from __future__ import annotations
+
+import torch
+from ignite.engine import Engine
+from monai.engines import IterationEvents
+from monai.utils import CommonKeys as Keys
+
+from scripts.unlearning.batches import mean_over_processes, trained_weights
+from scripts.unlearning.forget_term import FORGET_PART, RETAIN_PART
+
+
+class GradientProjection:
+    """Handler that takes out of the forget gradient its part along the retain gradient, where they conflict.
+
+    g_f ← g_f − min(0, ⟨g_f, g_r⟩)/‖g_r‖²·g_r over all weights, g_r as it is. List it right after a method with a
+    ``forget_loader`` (:class:`ForgetTerm`). The forget part is differentiated at ``LOSS_COMPLETED``, so its graph is
+    gone before the retain part's ``backward``; the two meet at ``BACKWARD_COMPLETED``. Both are in the scale of the
+    mixed-precision scaler, if there is one, to which the rule is indifferent.
+
+    Source: Yu et al. 2020 (PCGrad), one-sided.
+
+    Raises:
+        ValueError: at the first step, where no method left a forget part.
+    """
+
+    def __init__(self) -> None:
+        self._forget: dict[str, torch.Tensor] = {}
+
+    def attach(self, engine: Engine) -> None:
+        """Attach to the trainer."""
+        engine.add_event_handler(IterationEvents.LOSS_COMPLETED, self.differentiate)
+        engine.add_event_handler(IterationEvents.BACKWARD_COMPLETED, self)
+
+    def differentiate(self, engine: Engine) -> None:
+        """Take the forget part out of the loss and keep its gradient."""
+        output = engine.state.output
+        if FORGET_PART not in output:
+            raise ValueError(
+                "gradient projection: expected to be listed after a method with a 'forget_loader', found none"
+            )
+        forget = output.pop(FORGET_PART)
+        if engine.amp and engine.scaler is not None:
+            forget = engine.scaler.scale(forget)
+        weights = trained_weights(engine.network)
+        gradients = torch.autograd.grad(forget, list(weights.values()), materialize_grads=True)
+        self._forget = {n: mean_over_processes(g) for n, g in zip(weights, gradients, strict=True)}
+        output[Keys.LOSS] = output.pop(RETAIN_PART)
+
+    @torch.no_grad()
+    def __call__(self, engine: Engine) -> None:
+        weights = trained_weights(engine.network)
+        retain = {n: torch.zeros_like(w) if w.grad is None else w.grad for n, w in weights.items()}
+        product = sum((self._forget[name] * retain[name]).sum() for name in weights)
+        square = sum(retain[name].square().sum() for name in weights)
+        share = torch.where(square > 0, product.clamp(max=0) / square, 0.0)
+        for name, weight in weights.items():
+            weight.grad = retain[name] + self._forget[name] - share * retain[name]

@@ -1,0 +1,75 @@
+"""Go back to the moment at which the forget error was right."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+
+import torch
+from ignite.engine import Engine, Events
+
+from scripts.networks.weights import unwrap
+from scripts.unlearning.batches import mean_loss
+from scripts.unlearning.fit import seeded
+from scripts.unlearning.frozen import Teacher
+
+logger = logging.getLogger(__name__)
+
+
+class Rewind:
+    """Handler that ends with the weights of the epoch whose mean J on the forget set came closest to a reference.
+
+    J is measured at each ``EPOCH_COMPLETED``, always under the same masks; the chosen weights return at
+    ``COMPLETED``. It goes with any method; list it last.
+
+    Args:
+        forget_loader: batches of the forget set; one pass per epoch.
+        reference: the error to match, in units of the loss, or a teacher, listed before,
+            whose error on the forget set it is.
+        seed: of the masks.
+
+    Attributes:
+        errors: mean J on the forget set after each epoch.
+
+    Source: Kurmanji et al. 2023 (SCRUB+R), there with the error on unseen data of the forget set's kind.
+    """
+
+    def __init__(self, forget_loader: Iterable, reference: float | Teacher, seed: int = 0) -> None:
+        self.forget_loader = forget_loader
+        self.reference = reference
+        self.seed = seed
+        self.errors: list[float] = []
+        self._kept: dict[str, torch.Tensor] = {}
+        self._target = 0.0
+
+    def attach(self, engine: Engine) -> None:
+        """Attach to the trainer."""
+        engine.add_event_handler(Events.STARTED, self.start)
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self)
+        engine.add_event_handler(Events.COMPLETED, self.rewind)
+
+    def start(self, engine: Engine) -> None:
+        """Find the reference error."""
+        self.errors, self._kept = [], {}
+        stated = isinstance(self.reference, int | float)
+        self._target = float(self.reference) if stated else self._error(engine, self.reference)
+
+    def __call__(self, engine: Engine) -> None:
+        error = self._error(engine)
+        if all(abs(error - self._target) < abs(earlier - self._target) for earlier in self.errors):
+            state = unwrap(engine.network).state_dict()
+            self._kept = {name: value.detach().clone() for name, value in state.items()}
+        self.errors.append(error)
+
+    def rewind(self, engine: Engine) -> None:
+        """Put the kept weights back."""
+        if self._kept:
+            unwrap(engine.network).load_state_dict(self._kept)
+            best = min(range(len(self.errors)), key=lambda i: abs(self.errors[i] - self._target))
+            logger.info(
+                "rewind: epoch %d, forget error %.4g, reference %.4g", best + 1, self.errors[best], self._target
+            )
+
+    def _error(self, engine: Engine, teacher: Teacher | None = None) -> float:
+        with seeded(self.seed, engine.state.device):
+            return mean_loss(engine, self.forget_loader, teacher)

@@ -1,0 +1,56 @@
+"""The network of many steps in place of that of the last one."""
+
+from __future__ import annotations
+
+from ignite.engine import Engine, Events
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from scripts.networks.weights import unwrap
+
+
+class WeightAverage:
+    """Handler that makes the exponential moving average of the weights the network's own at ``COMPLETED``.
+
+    θ̄ ← decay·θ̄ + (1 − decay)·θ after each step from ``start`` on, beginning with the weights of that step, not with
+    θ0, which would bring back what was forgotten. (Ignite's ``EMAHandler`` begins with θ0, copied before the weights
+    are loaded.)
+
+    Args:
+        decay: in (0, 1); 1/(1 − decay) is about the number of steps averaged.
+        start: share of the run before averaging begins, in [0, 1).
+
+    Raises:
+        ValueError: ``decay`` or ``start`` out of range.
+    """
+
+    def __init__(self, decay: float = 0.95, start: float = 0.5) -> None:
+        if not 0 < decay < 1:
+            raise ValueError(f"weight average: 'decay': expected in (0, 1), found {decay}")
+        if not 0 <= start < 1:
+            raise ValueError(f"weight average: 'start': expected in [0, 1), found {start}")
+        self.decay = decay
+        self.start = start
+        self.average: AveragedModel | None = None
+
+    def attach(self, engine: Engine) -> None:
+        """Attach to the trainer."""
+        engine.add_event_handler(Events.STARTED, self.begin)
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self)
+        engine.add_event_handler(Events.COMPLETED, self.finish)
+
+    def begin(self, engine: Engine) -> None:
+        """Forget the average of an earlier run."""
+        self.average = None
+
+    def __call__(self, engine: Engine) -> None:
+        network = unwrap(engine.network)
+        if engine.state.iteration <= self.start * engine.state.max_epochs * engine.state.epoch_length:
+            return
+        if self.average is None:
+            self.average = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(self.decay), use_buffers=True)
+        self.average.update_parameters(network)
+
+    def finish(self, engine: Engine) -> None:
+        """Put the average into the network."""
+        if self.average is not None:
+            unwrap(engine.network).load_state_dict(self.average.module.state_dict())
