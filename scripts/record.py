@@ -56,7 +56,7 @@ class RunRecord:
             **(settings or {}),
             "seed": seed,
             "forget_request": None if request is None else _request(request),
-            "datalist": {"path": datalist, "sha256": file_sha256(datalist)},
+            "datalist": {"path": _at_home(datalist), "sha256": file_sha256(datalist)},
             "data": {role: _volumes(volumes, hashed=role == "forget") for role, volumes in training.items()},
             "weights_in": _weights(weights_in),
         }
@@ -129,4 +129,10 @@ def _volumes(volumes: Sequence[Volume], hashed: bool) -> dict:
 
 
 def _weights(path: str | Path | None) -> dict | None:
-    return None if path is None else {"path": str(path), "sha256": file_sha256(path)}
+    return None if path is None else {"path": _at_home(path), "sha256": file_sha256(path)}
+
+
+def _at_home(path: str | Path) -> str:
+    """The path with the user's home folder written as ``~``: a record may be shared."""
+    text, home = str(path), str(Path.home())
+    return "~" + text.removeprefix(home) if text.startswith(home + "/") else text

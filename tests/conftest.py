@@ -1,13 +1,18 @@
 """Tiny data that every test folder shares."""
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from scripts.data.header import make_header
 from scripts.data.volumes import write_volume
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # of processes that tests start
+torch.set_num_threads(1)  # tiny networks; the tests themselves run side by side
 
 MATRIX = (32, 30)
 CROP = (28, 28)

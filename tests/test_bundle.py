@@ -103,6 +103,16 @@ def test_each_method_reads_what_its_definition_says(unlearned):
         assert reads[name] == (2, 4, 8)
     for name in ("gradient_ascent_ft_released", "noisy_label_ft_released"):
         assert reads[name] == (2, 6, 6)
+    assert reads["l1_sparse"] == (2, 4, 4)
+    for name in ("neg_grad_plus", "bounded_ascent", "gradient_ascent_projected"):
+        assert reads[name] == (2, 4, 8)
+    # more backward passes: 4 of a blind teacher or a task vector, 4 of the forget set's or 6 of both sets' gradients
+    for name in ("blindspot", "blindspot_calibrated", "loss_target", "loss_target_averaged", "salun"):
+        assert reads[name] == (2, 4, 12)
+    for name in ("scrub", "task_negation"):
+        assert reads[name] == (2, 4, 8)
+    assert reads["masked_reinit"] == (2, 4, 10)
+    assert reads["ssd"] == (2, 0, 6)
 
 
 def test_unlearn_default(tiny_datalist, trained, tmp_path):

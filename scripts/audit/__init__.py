@@ -1,0 +1,19 @@
+"""Evidence of forgetting: measures, gates and the verdict that follows from them."""
+
+from scripts.audit.audit import Audit
+from scripts.audit.inputs import audited_weights, check_cohorts, record_beside
+from scripts.audit.measures import Statistics
+from scripts.audit.probe import SliceProbe
+from scripts.audit.relearning import Relearning
+from scripts.audit.section import audit_section
+
+__all__ = [
+    "Audit",
+    "Relearning",
+    "SliceProbe",
+    "Statistics",
+    "audit_section",
+    "audited_weights",
+    "check_cohorts",
+    "record_beside",
+]

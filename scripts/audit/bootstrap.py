@@ -1,0 +1,74 @@
+"""Confidence intervals that treat a patient, not a volume, as the unit of chance."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+MIN_PATIENTS = 2
+
+
+def patient_counts(patients: Sequence[str], samples: int, seed: int) -> np.ndarray | None:
+    """How often each volume occurs in each bootstrap sample, when whole patients are drawn with replacement.
+
+    Args:
+        patients: the patient of each of n volumes; a volume with an empty one counts as a patient of its own.
+        samples: number of bootstrap samples.
+        seed: of the draw.
+
+    Returns:
+        (samples, n) integers; None with fewer than two patients, of which nothing can be drawn.
+
+    Source: Davison and Hinkley, Bootstrap Methods and their Application (1997), section 3.8.
+
+    >>> counts = patient_counts(["a", "a", "b", ""], samples=5, seed=0)
+    >>> bool((counts[:, 0] == counts[:, 1]).all()), bool((counts[:, 1:].sum(1) == 3).all())
+    (True, True)
+    """
+    owners = [patient or f"\0{index}" for index, patient in enumerate(patients)]
+    names, index = np.unique(owners, return_inverse=True)
+    if len(names) < MIN_PATIENTS:
+        return None
+    draws = np.random.default_rng(seed).multinomial(len(names), np.full(len(names), 1 / len(names)), size=samples)
+    return draws[:, index]
+
+
+def percentile_interval(replicates: np.ndarray, confidence: float) -> list[float]:
+    """The central share ``confidence`` of the replicates, as [low, high]; NaN replicates are left out.
+
+    >>> [round(bound, 6) for bound in percentile_interval(np.arange(101.0), 0.9)]
+    [5.0, 95.0]
+    """
+    tail = (1 - confidence) / 2
+    return [float(value) for value in np.nanquantile(replicates, [tail, 1 - tail])]
+
+
+def mean_with_interval(
+    values: Sequence[float], patients: Sequence[str], confidence: float, samples: int, seed: int
+) -> dict:
+    """Mean over volumes and its patient-level bootstrap interval.
+
+    Args:
+        values: (n,), one number a volume.
+        patients: (n,), see :func:`patient_counts`.
+        confidence: share of the interval, e.g. 0.9.
+        samples: number of bootstrap samples.
+        seed: of the draw.
+
+    Returns:
+        ``{"value", "interval": [low, high] or None, "volumes", "patients"}``.
+
+    >>> mean_with_interval([1.0, 1.0, 1.0], ["a", "b", "c"], confidence=0.9, samples=50, seed=0)
+    {'value': 1.0, 'interval': [1.0, 1.0], 'volumes': 3, 'patients': 3}
+    """
+    values = np.asarray(values, dtype=np.float64)
+    counts = patient_counts(patients, samples, seed)
+    interval = None if counts is None else percentile_interval(counts @ values / counts.sum(axis=1), confidence)
+    named = {patient for patient in patients if patient}
+    return {
+        "value": float(values.mean()),
+        "interval": interval,
+        "volumes": len(values),
+        "patients": len(named) + sum(not patient for patient in patients),
+    }

@@ -1,0 +1,128 @@
+"""Acceptance gates, declared before the run, and the verdict that follows from them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from scripts.audit.not_measured import NOT_MEASURED, is_measured, not_measured
+
+GUARDS = {"under-forgetting": "not forgotten", "over-forgetting": "over-forgotten", "retain damage": "retain damaged"}
+MEASURES = (
+    r"oracle_gap/(BTA|KTA|UA)/(psnr|ssim|nmse)/(gap|above|below)",
+    r"original_gap/(BTA|KTA|UA)/(psnr|ssim|nmse)/gap",
+    r"membership/(error|gain)/(auc|above|below)",
+    r"hallucination/(oracle_gap|original_gap)",
+)
+CONTROL = "control: the original fails no gate against under-forgetting"
+KEYS = {"name", "guards", "measure", "at_least", "at_most"}
+MEANINGS = {
+    "not forgotten": "at least one gate against under-forgetting fails, whatever else holds",
+    "over-forgotten": "no gate against under-forgetting fails, at least one against over-forgetting does",
+    "retain damaged": "only gates against retain damage fail",
+    "undecided": "no gate fails, but at least one is undecided or not measured, or the control fails to show that this "
+    "audit can see remembering at all",
+    "forgotten": "every gate passes, and the control shows that the original would not have",
+}
+
+
+def check_gates(gates: Sequence[Mapping]) -> None:
+    """Refuse gates that could not be judged.
+
+    Raises:
+        ValueError: naming the gate, the field, what was found and what was expected; also where one of the
+            three failures has no gate.
+    """
+    for index, gate in enumerate(gates):
+        where = f"gates: {gate.get('name', index) if isinstance(gate, Mapping) else index}"
+        if not isinstance(gate, Mapping) or not set(gate) <= KEYS or not {"name", "guards", "measure"} <= set(gate):
+            raise ValueError(f"{where}: expected the keys name, guards, measure and at_least or at_most, found {gate}")
+        if gate["guards"] not in GUARDS:
+            raise ValueError(f"{where}: 'guards': expected one of {', '.join(GUARDS)}, found {gate['guards']!r}")
+        if not any(re.fullmatch(pattern, str(gate["measure"])) for pattern in MEASURES):
+            raise ValueError(f"{where}: 'measure': expected one of {', '.join(MEASURES)}, found {gate['measure']!r}")
+        limits = [key for key in ("at_least", "at_most") if isinstance(gate.get(key), (int, float))]
+        if len(limits) != 1 or len(set(gate) & {"at_least", "at_most"}) != 1:
+            raise ValueError(f"{where}: expected one number, at_least or at_most, found {dict(gate)}")
+    names = [gate["name"] for gate in gates]
+    if len(set(names)) != len(names):
+        raise ValueError(f"gates: 'name': expected each name once, found {names}")
+    missing = sorted(set(GUARDS) - {gate["guards"] for gate in gates})
+    if missing:
+        raise ValueError(f"gates: 'guards': expected at least one gate for each failure, none for {', '.join(missing)}")
+
+
+def judge(gate: Mapping[str, Any], measures: Mapping[str, Any]) -> dict:
+    """Judge one gate by the interval of its measure.
+
+    Args:
+        gate: ``name``, ``guards``, ``measure`` (a path into the measures) and ``at_least`` or ``at_most``.
+        measures: the audit's results; the path leads to ``{"value", "interval"}``.
+
+    Returns:
+        The gate with ``value``, ``interval``, ``verdict``: *pass* where the whole interval keeps the limit,
+        *fail* where all of it breaks it, *undecided* where it straddles the limit or there is no interval,
+        *not measured* (with ``why``).
+
+    >>> gate = {"name": "KTA", "guards": "under-forgetting", "measure": "oracle_gap/KTA/psnr/above", "at_most": 1.0}
+    >>> found = {"oracle_gap": {"KTA": {"psnr": {"above": {"value": 0.2, "interval": [-0.1, 0.5]}}}}}
+    >>> judge(gate, found)["verdict"]
+    'pass'
+    """
+    entry: Any = measures
+    for key in gate["measure"].split("/"):
+        entry = entry.get(key) if is_measured(entry) and isinstance(entry, Mapping) else entry
+        if entry is None:
+            entry = not_measured("no such result in this audit")
+    if not is_measured(entry):
+        return {**gate, "value": None, "interval": None, "verdict": NOT_MEASURED, "why": entry[NOT_MEASURED]}
+    value, interval = entry["value"], entry["interval"]
+    return {**gate, "value": value, "interval": interval, "verdict": _verdict(gate, interval)}
+
+
+def _verdict(gate: Mapping[str, Any], interval: Sequence[float] | None) -> str:
+    if interval is None:
+        return "undecided"
+    low, high = interval
+    if "at_most" in gate:
+        return "pass" if high <= gate["at_most"] else "fail" if low > gate["at_most"] else "undecided"
+    return "pass" if low >= gate["at_least"] else "fail" if high < gate["at_least"] else "undecided"
+
+
+def control(gates: Sequence[Mapping[str, Any]], original: Mapping[str, Any]) -> dict:
+    """Positive control: the original, which remembers, has to fail a gate against under-forgetting.
+
+    Args:
+        gates: the declared gates.
+        original: the measures with the original in place of the audited model.
+
+    Returns:
+        ``{"gates": those against under-forgetting, judged on the original, "sees_remembering": bool}``.
+    """
+    judged = [judge(gate, original) for gate in gates if gate["guards"] == "under-forgetting"]
+    return {"gates": judged, "sees_remembering": any(gate["verdict"] == "fail" for gate in judged)}
+
+
+def overall(judged: Sequence[Mapping[str, Any]], sees_remembering: bool = True) -> dict:
+    """The verdict on the model; :data:`MEANINGS` defines each.
+
+    Args:
+        judged: what :func:`judge` returned for every gate.
+        sees_remembering: what the :func:`control` found.
+
+    Returns:
+        ``{"verdict", "meaning", "because": names of the gates that led to it}``.
+
+    >>> overall([{"name": "a", "guards": "retain damage", "verdict": "pass"}])["verdict"]
+    'forgotten'
+    """
+    for guard, verdict in GUARDS.items():
+        failed = [gate["name"] for gate in judged if gate["verdict"] == "fail" and gate["guards"] == guard]
+        if failed:
+            return {"verdict": verdict, "meaning": MEANINGS[verdict], "because": failed}
+    because = [gate["name"] for gate in judged if gate["verdict"] in ("undecided", NOT_MEASURED)]
+    if not sees_remembering:
+        because.append(CONTROL)
+    verdict = "undecided" if because or not judged else "forgotten"
+    return {"verdict": verdict, "meaning": MEANINGS[verdict], "because": because}

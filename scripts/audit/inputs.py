@@ -1,0 +1,107 @@
+"""What an audit is given, and what is wrong with it, found before work starts."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from scripts.files import file_sha256
+
+IDENTIFYING = ("patient_id", "kspace")
+
+
+def audited_weights(
+    original: str | Path,
+    unlearned: str | Path,
+    oracle: str | Path | None = None,
+    oracle_seeds: Sequence[str | Path] = (),
+    query: str | Path | None = None,
+    calibration: str | Path | None = None,
+) -> dict[str, str]:
+    """Name -> file of every model of the audit, in the order of its tables.
+
+    Args:
+        original: weights before unlearning, G.
+        unlearned: the weights to audit.
+        oracle: weights that never saw the forget set; None or False, here and below: none.
+        oracle_seeds: the same training as the oracle's with other seeds.
+        query: weights trained on the forget set alone.
+        calibration: weights that never saw the forget set, for the have-you-forgotten ratio; None: the oracle.
+
+    Raises:
+        FileNotFoundError: naming the setting and the file.
+        ValueError: further oracles without an oracle.
+    """
+    if oracle_seeds and not oracle:
+        raise ValueError("audit: 'oracle_seeds': expected 'oracle_weights' beside them, found none")
+    named: dict[str, tuple[str, str | Path | None]] = {
+        "G": ("weights", original),
+        "oracle": ("oracle_weights", oracle),
+        **{f"oracle {index}": ("oracle_seeds", path) for index, path in enumerate(oracle_seeds, start=2)},
+        "query": ("query_weights", query),
+        "calibration": ("calibration_weights", calibration),
+        "unlearned": ("unlearned_weights", unlearned),
+    }
+    for name, (setting, path) in named.items():
+        if path and not Path(path).is_file():
+            hint = "; run the verb unlearn first, or name the weights to audit" if name == "unlearned" else ""
+            raise FileNotFoundError(f"audit: '{setting}': no such file: {path}{hint}")
+    return {name: str(path) for name, (_, path) in named.items() if path}
+
+
+def check_cohorts(cohorts: Mapping[str, Sequence]) -> None:
+    """Refuse data on which there is nothing to audit.
+
+    Args:
+        cohorts: cohort name -> volumes, see :meth:`scripts.data.Cohorts.evaluation`.
+
+    Raises:
+        ValueError: no forget training volumes, or no retain test volumes.
+    """
+    if not cohorts.get("BTA") or not cohorts.get("UA"):
+        raise ValueError(
+            "audit: expected a forget request that selects volumes of 'training' and leaves some in 'test'; "
+            f"found the cohorts {', '.join(cohorts)}"
+        )
+
+
+def record_beside(weights: str | Path) -> str | None:
+    """The run record that train and unlearn put beside their weights (``.json`` for ``.pt``), or None."""
+    record = Path(weights).with_suffix(".json")
+    return str(record) if record.is_file() else None
+
+
+def read_record(path: str | Path | None, weights: str | Path) -> dict | None:
+    """A run record, checked to be that of some weights; None where there is no record.
+
+    Raises:
+        FileNotFoundError, ValueError: no such file, no record, or a record of other weights.
+    """
+    if path is None:
+        return None
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"audit: no such run record: {path}")
+    try:
+        record = json.loads(Path(path).read_text(encoding="utf-8"))
+        stated = record["weights_out"]["sha256"]
+        record["cost"], record["data"]
+    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"{path}: expected the record of a run with weights_out, cost and data, found {error!r}"
+        ) from error
+    if stated != file_sha256(weights):
+        raise ValueError(f"{path}: 'weights_out': the record is of other weights than {weights} (SHA-256 differs)")
+    return record
+
+
+def check_subgroups(fields: Sequence[str]) -> None:
+    """Refuse subgroup fields that would put identifiers of patients into the result."""
+    found = sorted(set(fields) & set(IDENTIFYING))
+    if found:
+        raise ValueError(f"audit: 'subgroups': expected fields that name no patient or file, found {', '.join(found)}")
+
+
+def file_entries(paths: Mapping[str, str | Path]) -> dict[str, dict[str, str]]:
+    """Name -> path and SHA-256 of each file."""
+    return {name: {"path": str(path), "sha256": file_sha256(path)} for name, path in paths.items()}

@@ -1,0 +1,176 @@
+"""From per-volume results to the audit's measures; which models they compare and on which cohort."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from scripts.audit.bootstrap import mean_with_interval
+from scripts.audit.distribution import distribution_distance
+from scripts.audit.have_you_forgotten import forgotten_ratio
+from scripts.audit.membership import attack
+from scripts.audit.not_measured import not_measured
+from scripts.audit.oracle_gap import gap
+from scripts.audit.results import Results
+from scripts.data.volumes import Volume
+from scripts.evaluation.metrics import METRICS
+
+AUDITED, ORIGINAL, ORACLE, QUERY, CALIBRATION = "unlearned", "G", "oracle", "query", "calibration"
+NO_ORACLE = not_measured("no oracle weights")
+ZERO_FILLED = "zero-filled"
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """How intervals are made and what counts as equivalent.
+
+    Attributes:
+        confidence: share of the bootstrap intervals; at 0.9 each limit of a gate is a one-sided test at 5 %.
+        samples: bootstrap samples.
+        seed: of the bootstrap.
+        equivalence: cohort -> margin in dB of the equivalence test on PSNR.
+    """
+
+    confidence: float = 0.9
+    samples: int = 2000
+    seed: int = 0
+    equivalence: Mapping[str, float] = field(default_factory=lambda: {"BTA": 0.1, "KTA": 0.5, "UA": 0.5})
+
+    def __post_init__(self) -> None:
+        if not 0 < self.confidence < 1:
+            raise ValueError(f"statistics: 'confidence': expected between 0 and 1, found {self.confidence}")
+        if self.samples < 100:
+            raise ValueError(f"statistics: 'samples': expected at least 100, found {self.samples}")
+        if any(not margin > 0 for margin in self.equivalence.values()):
+            raise ValueError(f"statistics: 'equivalence': expected margins above 0, found {dict(self.equivalence)}")
+
+    @property
+    def draw(self) -> dict:
+        return {"confidence": self.confidence, "samples": self.samples, "seed": self.seed}
+
+
+def oracles(results: Results) -> list[str]:
+    """The oracle and, after it, the same training with other seeds."""
+    return [name for name in results.models if name == ORACLE or name.startswith(f"{ORACLE} ")]
+
+
+def gaps(results: Results, references: Sequence[str], statistics: Statistics, audited: str = AUDITED) -> dict:
+    """Cohort -> metric -> :func:`scripts.audit.oracle_gap.gap` of a model to the references."""
+    if not references:
+        return NO_ORACLE
+    table: dict = {}
+    for cohort in results.cohorts:
+        table[cohort] = {
+            metric: gap(
+                results.values(audited, cohort, metric),
+                {name: results.values(name, cohort, metric) for name in references},
+                results.patients(cohort),
+                margin=statistics.equivalence.get(cohort) if metric == "psnr" else None,
+                **statistics.draw,
+            )
+            for metric in METRICS
+        }
+    return table
+
+
+def distributions(results: Results) -> dict:
+    """Cohort -> metric -> distance of the audited model's distribution to the oracle's."""
+    if ORACLE not in results.models:
+        return NO_ORACLE
+    return {
+        cohort: {
+            metric: distribution_distance(*(results.values(model, cohort, metric) for model in (AUDITED, ORACLE)))
+            for metric in METRICS
+        }
+        for cohort in results.cohorts
+    }
+
+
+def membership(results: Results, statistics: Statistics, audited: str = AUDITED) -> dict:
+    """The attack with two scores, both in dB, higher for members.
+
+    ``error``: the PSNR. ``gain``: the PSNR less that of the zero-filled image of the same volume: how hard a scan
+    is to reconstruct is taken out by a predictability estimate that needs no training (after Shafran et al. 2021,
+    Membership Inference Attacks are Easier on Difficult Problems).
+    """
+    missing = [cohort for cohort in ("UA", "KTA") if cohort not in results.cohorts]
+    if missing:
+        return not_measured(f"no volumes in {', '.join(missing)}")
+
+    def scores(model: str, gain: bool) -> tuple[np.ndarray, np.ndarray]:
+        return tuple(
+            results.values(model, cohort, "psnr") - gain * results.values(ZERO_FILLED, cohort, "psnr")
+            for cohort in ("UA", "KTA")
+        )
+
+    patients = results.patients("UA"), results.patients("KTA")
+    found = {}
+    for name, gain in (("error", False), ("gain", True)):
+        references = [scores(model, gain) for model in oracles(results)]
+        entry = attack(*scores(audited, gain), *patients, references=references, **statistics.draw)
+        entry["original_auc"] = attack(*scores(ORIGINAL, gain), *patients, **statistics.draw)["auc"]["value"]
+        found[name] = {key: NO_ORACLE if value is None else value for key, value in entry.items()}
+    return found
+
+
+def have_you_forgotten(results: Results) -> dict:
+    """The Kolmogorov-Smirnov ratio on the forget training volumes, in PSNR."""
+    calibration = CALIBRATION if CALIBRATION in results.models else ORACLE
+    if "UA" not in results.cohorts:
+        return not_measured("no volumes in UA")
+    if QUERY not in results.models:
+        return not_measured("no query weights (trained on the forget set alone)")
+    if calibration not in results.models:
+        return not_measured("no calibration weights (never saw the forget set) and no oracle")
+    values = (results.values(model, "UA", "psnr") for model in (AUDITED, QUERY, calibration))
+    return {**forgotten_ratio(*values), "calibration": calibration}
+
+
+def hallucination(sums: Mapping[str, Mapping[str, Mapping[str, float]]], patients: Mapping[str, str], statistics):
+    """Null-space NMSE of each model on the retain test set, and its gap to original and oracle.
+
+    Args:
+        sums: model -> volume -> ``{"null", "error", "target"}``, see :class:`scripts.audit.probe.SliceProbe`.
+        patients: volume -> patient.
+        statistics: of the intervals.
+    """
+    if not sums[AUDITED]:
+        return not_measured("no volumes in BTA")
+    values = {model: np.array([s["null"] / s["target"] for s in rows.values()]) for model, rows in sums.items()}
+    names = [patients[volume] for volume in sums[AUDITED]]
+    table: dict = {
+        "models": {
+            model: {
+                "null_space_nmse": float(values[model].mean()),
+                "share_of_error": float(np.mean([s["null"] / s["error"] for s in rows.values() if s["error"]])),
+            }
+            for model, rows in sums.items()
+        }
+    }
+    for name, reference in (("original_gap", ORIGINAL), ("oracle_gap", ORACLE)):
+        table[name] = NO_ORACLE
+        if reference in values:
+            table[name] = mean_with_interval(values[AUDITED] - values[reference], names, **statistics.draw)
+    return table
+
+
+def subgroups(
+    results: Results, cohorts: Mapping[str, Sequence[Volume]], fields: Sequence[str], statistics: Statistics
+) -> list[dict]:
+    """PSNR in each subgroup of each cohort, and the gap to the oracle (without one: to the original) in dB."""
+    reference = ORACLE if ORACLE in results.models else ORIGINAL
+    rows = []
+    for cohort in results.cohorts:
+        of = {volume.name: volume.fields for volume in cohorts[cohort]}
+        for name in fields:
+            groups = np.array([of[volume].get(name, "") for volume in results.volumes(cohort)])
+            for group in sorted(set(groups) - {""}):
+                chosen = groups == group
+                patients = [p for p, keep in zip(results.patients(cohort), chosen, strict=True) if keep]
+                audited, other = (results.values(model, cohort, "psnr")[chosen] for model in (AUDITED, reference))
+                difference = mean_with_interval(audited - other, patients, **statistics.draw)
+                row = {"cohort": cohort, "field": name, "group": str(group), "reference": reference}
+                rows.append({**row, "psnr": float(audited.mean()), "gap": difference})
+    return rows

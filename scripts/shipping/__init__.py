@@ -1,0 +1,1 @@
+"""What leaves the house: the bundle, its manifest, and the certificate of unlearning."""

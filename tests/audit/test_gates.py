@@ -1,0 +1,84 @@
+import pytest
+
+from scripts.audit.gates import CONTROL, check_gates, control, judge, overall
+from scripts.audit.not_measured import not_measured
+
+UNDER = {"name": "under", "guards": "under-forgetting", "measure": "oracle_gap/KTA/psnr/above", "at_most": 1.0}
+OVER = {"name": "over", "guards": "over-forgetting", "measure": "oracle_gap/KTA/psnr/below", "at_least": -1.0}
+RETAIN = {"name": "retain", "guards": "retain damage", "measure": "oracle_gap/BTA/psnr/below", "at_least": -0.5}
+GATES = [UNDER, OVER, RETAIN]
+
+
+def measures(value, interval, cohort="KTA"):
+    entry = {"value": value, "interval": interval}
+    return {"oracle_gap": {cohort: {"psnr": {"above": entry, "below": entry}}}}
+
+
+@pytest.mark.parametrize(
+    ("gate", "interval", "verdict"),
+    [
+        (UNDER, [0.0, 1.0], "pass"),
+        (UNDER, [0.9, 1.1], "undecided"),
+        (UNDER, [1.1, 2.0], "fail"),
+        (UNDER, [-9.0, -8.0], "pass"),
+        (OVER, [-1.0, 3.0], "pass"),
+        (OVER, [-1.5, 0.0], "undecided"),
+        (OVER, [-3.0, -1.5], "fail"),
+        (OVER, None, "undecided"),
+    ],
+)
+def test_judged_by_the_interval(gate, interval, verdict):
+    assert judge(gate, measures(0.0, interval))["verdict"] == verdict
+
+
+def test_what_was_not_measured_says_why():
+    found = judge(UNDER, {"oracle_gap": not_measured("no oracle weights")})
+    assert (found["verdict"], found["why"]) == ("not measured", "no oracle weights")
+    assert judge(RETAIN, measures(0.0, [0, 0]))["verdict"] == "not measured"
+
+
+def verdicts(under, over, retain):
+    return [{**gate, "verdict": verdict} for gate, verdict in zip(GATES, (under, over, retain), strict=True)]
+
+
+@pytest.mark.parametrize(
+    ("judged", "verdict", "because"),
+    [
+        (("pass", "pass", "pass"), "forgotten", []),
+        (("fail", "fail", "fail"), "not forgotten", ["under"]),
+        (("pass", "fail", "fail"), "over-forgotten", ["over"]),
+        (("undecided", "pass", "fail"), "retain damaged", ["retain"]),
+        (("not measured", "pass", "undecided"), "undecided", ["under", "retain"]),
+    ],
+)
+def test_overall(judged, verdict, because):
+    found = overall(verdicts(*judged))
+    assert (found["verdict"], found["because"]) == (verdict, because)
+
+
+def test_a_blind_audit_does_not_say_forgotten():
+    found = overall(verdicts("pass", "pass", "pass"), sees_remembering=False)
+    assert (found["verdict"], found["because"]) == ("undecided", [CONTROL])
+    assert overall([])["verdict"] == "undecided"
+    assert control(GATES, measures(5.0, [4.0, 6.0]))["sees_remembering"]
+    blind = control(GATES, measures(0.5, [0.4, 0.6]))
+    assert not blind["sees_remembering"]
+    assert [gate["name"] for gate in blind["gates"]] == ["under"]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"guards": "forgetting"}, "gates: under: 'guards': expected one of under-forgetting, .* found 'forgetting'"),
+        ({"measure": "oracle_gap/KTA/psnr/abov"}, "gates: under: 'measure': .* found 'oracle_gap/KTA/psnr/abov'"),
+        ({"at_least": 0.0}, "gates: under: expected one number, at_least or at_most"),
+        ({"at_most": "1"}, "gates: under: expected one number"),
+        ({"margin": 1}, "gates: under: expected the keys"),
+        ({"name": "over"}, "each name once"),
+        ({"guards": "retain damage"}, "at least one gate for each failure, none for under-forgetting"),
+    ],
+)
+def test_gates_that_cannot_be_judged_are_refused(change, message):
+    check_gates(GATES)
+    with pytest.raises(ValueError, match=message):
+        check_gates([{**UNDER, **change}, OVER, RETAIN])
