@@ -49,7 +49,7 @@ def phantom_datalist(
     ``~/.cache/mri-unlearning``. The folder appears only when complete, so two processes may race.
 
     Args:
-        num_training, num_validation, num_test: volumes of each anatomy, ``{"brain": 60, "knee": 20}``; a key that
+        num_training, num_validation, num_test: volumes of each anatomy, ``{"brain": 60, "knee": 10}``; a key that
             is left out counts 0. Default: 65 and 13, 2 and 1, 8 and 8.
         slices_per_volume: neighbouring slices of one object.
         matrix: k-space (H, W); the object is drawn on a grid twice as fine.
@@ -65,7 +65,7 @@ def phantom_datalist(
         OSError: where the disk is too small.
     """
     numbers = {
-        "training": num_training or {"brain": 60, "knee": 20},
+        "training": num_training or {"brain": 60, "knee": 10},
         "validation": num_validation or {"brain": 2, "knee": 1},
         "test": num_test or {"brain": 12, "knee": 12},
     }

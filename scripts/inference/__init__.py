@@ -1,0 +1,18 @@
+"""Reconstruction of raw data files with a trained network: readers, writers and the loop between them."""
+
+from scripts.inference.fastmri_raw import FastMRIRaw
+from scripts.inference.ismrmrd_raw import IsmrmrdRaw
+from scripts.inference.kspace_slices import KspaceSlices
+from scripts.inference.open_raw import find_inputs, open_raw
+from scripts.inference.reconstruct import reconstruct
+from scripts.inference.volume_writer import VolumeWriter
+
+__all__ = [
+    "FastMRIRaw",
+    "IsmrmrdRaw",
+    "KspaceSlices",
+    "VolumeWriter",
+    "find_inputs",
+    "open_raw",
+    "reconstruct",
+]

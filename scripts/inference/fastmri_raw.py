@@ -1,0 +1,90 @@
+"""fastMRI-format HDF5 as raw data: with or without reference image, header and mask."""
+
+from __future__ import annotations
+
+import xml.etree.ElementTree as ET
+
+import h5py
+import numpy as np
+
+from scripts.data.header import header_fields, recon_size
+from scripts.data.volumes import TARGET_KEYS, open_volume
+from scripts.inference.geometry import Geometry, pixel_spacing, slice_thickness
+from scripts.inference.raw_volume import RawVolume
+
+
+class FastMRIRaw(RawVolume):
+    """fastMRI's ``kspace`` (slices, coils, H, W), or (slices, H, W) single-coil; ``mask`` (W,) where undersampled.
+
+    The format states neither position nor orientation, so the geometry has spacing and thickness at most.
+    """
+
+    @classmethod
+    def open(cls, path: str) -> FastMRIRaw:
+        """Read what the file is, without its k-space.
+
+        Raises:
+            FileNotFoundError, ValueError: naming file, field, what was found and what was expected.
+        """
+        with open_volume(path) as file:
+            shape = _kspace_shape(file, path)
+            header = _header(file, path)
+            matrix = shape[-2:]
+            attributes = {key: _text(value) for key, value in file.attrs.items()}
+            return cls(
+                path=str(path),
+                shape=shape,
+                crop=_crop(file, header, matrix),
+                geometry=Geometry(pixel_spacing(header, matrix), slice_thickness(header)),
+                fields={**header_fields(header), **attributes},
+                mask=_mask(file, matrix[1], path),
+            )
+
+    def _read(self, index: int) -> np.ndarray:
+        with open_volume(self.path) as file:
+            kspace = file["kspace"][index].astype(np.complex64, copy=False)
+        return kspace if kspace.ndim == 3 else kspace[None]
+
+
+def _kspace_shape(file: h5py.File, path: str) -> tuple[int, int, int, int]:
+    kspace = file.get("kspace")
+    if not isinstance(kspace, h5py.Dataset) or kspace.ndim not in (3, 4) or kspace.dtype.kind != "c":
+        found = "a group" if isinstance(kspace, h5py.Group) else f"{kspace.dtype} {kspace.shape}"
+        raise ValueError(f"{path}: 'kspace': expected complex (slices, coils, H, W) or (slices, H, W), found {found}")
+    if 0 in kspace.shape:
+        raise ValueError(f"{path}: 'kspace': expected at least one element on each axis, found {kspace.shape}")
+    shape = kspace.shape if kspace.ndim == 4 else (kspace.shape[0], 1, *kspace.shape[1:])
+    return tuple(int(n) for n in shape)
+
+
+def _header(file: h5py.File, path: str) -> ET.Element | None:
+    if "ismrmrd_header" not in file:
+        return None
+    try:
+        return ET.fromstring(file["ismrmrd_header"][()])
+    except ET.ParseError as error:
+        raise ValueError(f"{path}: 'ismrmrd_header': expected XML, found text that does not parse: {error}") from error
+
+
+def _crop(file: h5py.File, header: ET.Element | None, matrix: tuple[int, int]) -> tuple[int, int]:
+    """Centre-crop size as in training: the header's, never more than the stored reference image or the matrix."""
+    limits = [matrix]
+    if header is not None and (stated := recon_size(header)):
+        limits.append(stated)
+    limits += [file[key].shape[-2:] for key in TARGET_KEYS if key in file and file[key].ndim == 3]
+    return min(int(size[0]) for size in limits), min(int(size[1]) for size in limits)
+
+
+def _mask(file: h5py.File, width: int, path: str) -> np.ndarray | None:
+    if "mask" not in file:
+        return None
+    mask = np.asarray(file["mask"][()]).reshape(-1) != 0
+    if mask.shape != (width,) or not mask.any():
+        raise ValueError(f"{path}: 'mask': expected {width} columns, some of them measured; found {mask.shape}")
+    return mask
+
+
+def _text(value) -> str:
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "replace")
+    return str(value.item() if isinstance(value, np.generic) else value)

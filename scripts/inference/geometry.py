@@ -1,0 +1,101 @@
+"""Where the pixels of a reconstruction are, as far as the raw data say so; nothing is invented."""
+
+from __future__ import annotations
+
+import xml.etree.ElementTree as ET
+from dataclasses import dataclass
+
+import numpy as np
+
+LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0])
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """Grid of an image volume (slices, h, w).
+
+    Attributes:
+        spacing: pixel spacing (mm) between rows and between columns; None where unknown.
+        slice_thickness: in mm; None where unknown.
+        positions: centre of the first pixel of each slice (slices, 3), mm, patient coordinates (LPS as in DICOM);
+            None where unknown.
+        row_direction: unit vector (3,) along a row, that is, of increasing column index (LPS).
+        column_direction: unit vector (3,) along a column, of increasing row index (LPS).
+        slice_direction: unit vector (3,) of increasing slice index (LPS).
+    """
+
+    spacing: tuple[float, float] | None = None
+    slice_thickness: float | None = None
+    positions: np.ndarray | None = None
+    row_direction: np.ndarray | None = None
+    column_direction: np.ndarray | None = None
+    slice_direction: np.ndarray | None = None
+
+    @property
+    def oriented(self) -> bool:
+        """Whether position and orientation in the patient are known."""
+        return self.spacing is not None and self.positions is not None
+
+    @property
+    def slice_step(self) -> np.ndarray | None:
+        """Vector (3,) from one slice to the next (mm, LPS); None where unknown."""
+        if not self.oriented:
+            return None
+        if len(self.positions) > 1:
+            return (self.positions[-1] - self.positions[0]) / (len(self.positions) - 1)
+        return None if self.slice_thickness is None else self.slice_direction * self.slice_thickness
+
+    def affine(self) -> np.ndarray | None:
+        """NIfTI affine (4, 4), voxel (column, row, slice) to mm in RAS; None where the orientation is unknown."""
+        step = self.slice_step
+        if step is None:
+            return None
+        affine = np.eye(4)
+        rows, columns = self.spacing
+        axes = (self.row_direction * columns, self.column_direction * rows, step, self.positions[0])
+        affine[:3] = LPS_TO_RAS @ np.column_stack(axes)
+        return affine
+
+
+def pixel_spacing(header: ET.Element | None, matrix: tuple[int, int]) -> tuple[float, float] | None:
+    """Spacing (mm) of rows and columns: field of view / matrix of the header, or None where it does not say.
+
+    Args:
+        header: ISMRMRD header; x is along H, the readout, and y along W.
+        matrix: (H, W) of the k-space. Where it is the encoded matrix, the encoded space counts; otherwise, for
+            instance after zero-filling, the reconstructed space.
+    """
+    encoded, recon = (_space(header, name) for name in ("encodedSpace", "reconSpace"))
+    space = encoded if encoded is not None and encoded[0][:2] == tuple(matrix) else recon
+    if space is None:
+        return None
+    (x, y, _), (wide, high, _) = space
+    return wide / x, high / y
+
+
+def slice_thickness(header: ET.Element | None) -> float | None:
+    """Thickness (mm) of a slice of a 2-D acquisition, or None where the header does not say."""
+    space = _space(header, "reconSpace") or _space(header, "encodedSpace")
+    return None if space is None else space[1][2] / space[0][2]
+
+
+def _space(header: ET.Element | None, name: str) -> tuple[tuple[int, ...], tuple[float, ...]] | None:
+    """Matrix size and field of view (mm), each (x, y, z); None where one is missing or not positive."""
+    space = None if header is None else header.find(f"{{*}}encoding/{{*}}{name}")
+    if space is None:
+        return None
+    try:
+        size = tuple(int(space.findtext(f"{{*}}matrixSize/{{*}}{axis}")) for axis in "xyz")
+        extent = tuple(float(space.findtext(f"{{*}}fieldOfView_mm/{{*}}{axis}")) for axis in "xyz")
+    except (TypeError, ValueError):
+        return None
+    return (size, extent) if min(size) > 0 and min(extent) > 0 and np.isfinite(extent).all() else None
+
+
+def crop_offset(matrix: tuple[int, int], crop: tuple[int, int]) -> tuple[int, int]:
+    """Row and column, in the cropped image, of the pixel at the origin of the centred Fourier transform.
+
+    >>> crop_offset((640, 368), (320, 320))
+    (160, 160)
+    """
+    return tuple(full // 2 - (full - kept) // 2 for full, kept in zip(matrix, crop, strict=True))

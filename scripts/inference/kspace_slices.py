@@ -1,0 +1,69 @@
+"""The slices of one raw data file at a time, as a PyTorch data set that a MONAI evaluator reads."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch.utils.data import Dataset
+
+from scripts.data.masks import ColumnMask
+from scripts.data.slices import Undersample
+from scripts.inference.open_raw import open_raw
+from scripts.inference.raw_volume import RawVolume
+
+
+class KspaceSlices(Dataset):
+    """Items ``masked_kspace`` (C, H, W, 2) float32, ``mask`` (1, 1, W, 1) bool, ``slice`` () int64.
+
+    It is empty until a file is opened. The measured columns are those the file states, or else those that are not
+    all zero.
+
+    Args:
+        mask: undersamples fully sampled files retrospectively, with the pattern that the evaluation draws for a
+            file of this name; None: files are taken as they are.
+        seed: of that pattern.
+        network: asked by its ``check_image_size(height, width)``, where it has one, whether a file is large enough.
+    """
+
+    def __init__(self, mask: ColumnMask | None = None, seed: int = 0, network: torch.nn.Module | None = None) -> None:
+        self.undersample = None if mask is None else Undersample(mask, seed)
+        self.check_image_size = getattr(network, "check_image_size", None)
+        self.raw: RawVolume | None = None
+
+    def open(self, path: str | Path) -> RawVolume:
+        """Turn to another file.
+
+        Raises:
+            FileNotFoundError, ValueError: the file cannot be read, or is too small for network or mask; named.
+        """
+        self.raw = None
+        raw = open_raw(path)
+        try:
+            if self.check_image_size is not None:
+                self.check_image_size(*raw.shape[-2:])
+            if self.undersample is not None:
+                self.undersample.mask.check_width(raw.shape[-1])
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from error
+        self.raw = raw
+        return raw
+
+    def __len__(self) -> int:
+        return 0 if self.raw is None else self.raw.num_slices
+
+    def __getitem__(self, index: int) -> dict:
+        kspace = self.raw.read(index)
+        if self.undersample is None:
+            columns = torch.from_numpy(self.raw.sampled_columns(kspace))
+            masked = torch.view_as_real(torch.from_numpy(kspace) * columns)
+            return {"masked_kspace": masked, "mask": columns[None, None, :, None], "slice": torch.tensor(index)}
+        if self.raw.undersampled(kspace):
+            raise ValueError(
+                f"{self.raw.path}: 'undersample': expected fully sampled k-space to mask, found columns missing in "
+                f"slice {index}; run without retrospective undersampling"
+            )
+        item = {"kspace": torch.from_numpy(kspace), "volume": Path(self.raw.path).name, "slice": torch.tensor(index)}
+        item = self.undersample(item)
+        del item["volume"]
+        return item

@@ -1,0 +1,68 @@
+"""Which files to reconstruct, and what each of them is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from scripts.data.volumes import open_volume
+from scripts.inference.fastmri_raw import FastMRIRaw
+from scripts.inference.ismrmrd_raw import IsmrmrdRaw, find_group
+from scripts.inference.raw_volume import RawVolume
+
+SUFFIXES = (".h5", ".hdf5", ".mrd", ".ismrmrd")
+
+
+def open_raw(path: str | Path) -> RawVolume:
+    """Open fastMRI HDF5 (data set ``kspace``) or ISMRMRD raw data (a group with ``xml`` and ``data``).
+
+    Raises:
+        FileNotFoundError, ValueError: naming file, field, what was found and what was expected.
+    """
+    with open_volume(path) as file:
+        names = sorted(file)
+        kind = FastMRIRaw if "kspace" in file else IsmrmrdRaw if find_group(file) is not None else None
+    if kind is None:
+        raise ValueError(
+            f"{path}: expected fastMRI's data set 'kspace' or an ISMRMRD group with 'xml' and 'data', "
+            f"found {', '.join(names) or 'nothing'}"
+        )
+    return kind.open(str(path))
+
+
+def find_inputs(source: str | Path | Sequence[str | Path]) -> dict[str, Path]:
+    """The files to reconstruct by the name of their outputs: the relative path without suffix.
+
+    Args:
+        source: a folder, searched with its subfolders for .h5, .hdf5, .mrd and .ismrmrd; a file; or a list of files.
+
+    Raises:
+        FileNotFoundError: no such folder, or no raw data in it.
+        ValueError: two files whose outputs would have the same name.
+    """
+    if isinstance(source, (str, Path)):
+        root = Path(source)
+        if root.is_dir():
+            files = sorted(path for path in root.rglob("*") if path.suffix in SUFFIXES and path.is_file())
+            if not files:
+                raise FileNotFoundError(f"{root}: 'dataset_dir': expected files {', '.join(SUFFIXES)}, found none")
+            return _named(files, root)
+        if not root.exists():
+            raise FileNotFoundError(
+                f"{root}: 'dataset_dir': expected a folder, a file or a list of files, found nothing"
+            )
+        source = [root]
+    files = [Path(path) for path in source]
+    if not files:
+        raise FileNotFoundError("'dataset_dir': expected at least one file, found an empty list")
+    return _named(files, None)
+
+
+def _named(files: Sequence[Path], root: Path | None) -> dict[str, Path]:
+    named: dict[str, Path] = {}
+    for path in files:
+        name = (path.relative_to(root) if root else Path(path.name)).with_suffix("").as_posix()
+        if name in named:
+            raise ValueError(f"{named[name]} and {path}: 'dataset_dir': both would be written as {name}")
+        named[name] = path
+    return named

@@ -1,0 +1,58 @@
+"""What every raw data file is to the reconstruction: slices of k-space, a crop, a geometry."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from scripts.inference.geometry import Geometry
+
+
+@dataclass(frozen=True)
+class RawVolume:
+    """One scan of 2-D Cartesian slices, read one slice at a time.
+
+    Attributes:
+        path: the file.
+        shape: (slices, coils, H, W) of the k-space.
+        crop: (h, w) of the image, the centre of (H, W).
+        geometry: of the cropped image.
+        fields: texts of the header by name, e.g. ``systemVendor``, ``studyInstanceUID``.
+        mask: (W,) bool, the measured columns where the file states them; None: to be inferred.
+    """
+
+    path: str
+    shape: tuple[int, int, int, int]
+    crop: tuple[int, int]
+    geometry: Geometry
+    fields: Mapping[str, str] = field(default_factory=dict)
+    mask: np.ndarray | None = None
+
+    @property
+    def num_slices(self) -> int:
+        return self.shape[0]
+
+    def read(self, index: int) -> np.ndarray:
+        """K-space of one slice, (C, H, W) complex64.
+
+        Raises:
+            ValueError: NaN or Inf, naming file and slice.
+        """
+        kspace = self._read(index)
+        if not np.isfinite(kspace).all():
+            raise ValueError(f"{self.path}: k-space, slice {index}: expected finite values, found NaN or Inf")
+        return kspace
+
+    def _read(self, index: int) -> np.ndarray:
+        raise NotImplementedError
+
+    def sampled_columns(self, kspace: np.ndarray) -> np.ndarray:
+        """Measured columns (W,) bool of a slice: those the file states, or those that are not all zero."""
+        return (kspace != 0).any(axis=(0, 1)) if self.mask is None else self.mask
+
+    def undersampled(self, kspace: np.ndarray) -> bool:
+        """Whether a column is missing between the first and the last measured one of this slice (C, H, W)."""
+        columns = np.flatnonzero(self.sampled_columns(kspace))
+        return len(columns) > 0 and len(columns) < columns[-1] - columns[0] + 1

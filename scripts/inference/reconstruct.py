@@ -1,0 +1,78 @@
+"""The inference loop: file by file, slice by slice."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+from ignite.engine import Engine, Events
+from monai.engines import Evaluator
+from tqdm import tqdm
+
+from scripts.inference.kspace_slices import KspaceSlices
+from scripts.inference.open_raw import find_inputs
+from scripts.inference.volume_writer import VolumeWriter
+
+logger = logging.getLogger(__name__)
+
+
+def reconstruct(
+    evaluator: Evaluator, dataset: KspaceSlices, writer: VolumeWriter, inputs: str | Path | Sequence[str | Path]
+) -> list[Path]:
+    """Run the evaluator over each file in turn; a file that fails is reported and leaves nothing behind.
+
+    Args:
+        evaluator: reads a loader over ``dataset`` and has ``writer`` among its handlers.
+        dataset: the slices of the file that is open.
+        writer: writes a volume when its slices are complete.
+        inputs: see :func:`scripts.inference.find_inputs`.
+
+    Returns:
+        The files and folders written.
+
+    Raises:
+        FileNotFoundError, ValueError: nothing to reconstruct; before anything is written.
+        RuntimeError: after the last file, naming each that failed and why.
+    """
+    files = find_inputs(inputs)
+    written, failures = [], []
+    for number, (name, path) in enumerate(files.items(), start=1):
+        try:
+            writer.begin(dataset.open(path))
+            _run(evaluator, len(dataset), f"[{number}/{len(files)}] {name}")
+            written += writer.finish(name)
+        except Exception as error:  # any reason: the next file has its own chance
+            logger.error("%s: failed: %s", path, error)
+            failures.append(f"{path}: {_without_path(error, path)}")
+        finally:
+            writer.discard()
+    done = len(files) - len(failures)
+    logger.info("reconstructed %d of %d files: %s", done, len(files), ", ".join(map(str, written)))
+    if failures:
+        raise RuntimeError(f"{len(failures)} of {len(files)} files failed:\n" + "\n".join(failures))
+    return written
+
+
+def _run(evaluator: Evaluator, length: int, description: str) -> None:
+    errors: list[Exception] = []
+    with tqdm(total=length, desc=description, unit="slice", dynamic_ncols=True) as bar:
+
+        def advance(engine: Engine) -> None:
+            bar.update()
+
+        def stop(engine: Engine, error: Exception) -> None:  # an error that leaves Ignite's run spoils the next run
+            errors.append(error)
+
+        with (
+            evaluator.add_event_handler(Events.ITERATION_COMPLETED, advance),
+            evaluator.add_event_handler(Events.EXCEPTION_RAISED, stop),
+        ):
+            evaluator.state.epoch_length = length
+            evaluator.run()
+    if errors:
+        raise errors[0]
+
+
+def _without_path(error: Exception, path: Path) -> str:
+    return (str(error) or type(error).__name__).removeprefix(f"{path}: ")

@@ -1,0 +1,118 @@
+"""Collects the images of a volume as they are reconstructed and writes them when it is complete."""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+from collections.abc import Sequence
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+from ignite.engine import Engine, Events
+from monai.utils import CommonKeys
+from torch import Tensor
+
+from scripts.files import check_disk_space
+from scripts.fourier import center_crop
+from scripts.inference.nifti import write_nifti
+from scripts.inference.raw_volume import RawVolume
+
+FORMATS = ("nifti", "dicom")
+logger = logging.getLogger(__name__)
+
+
+class VolumeWriter:
+    """Handler that takes the prediction of every iteration of an evaluator run with ``decollate=False``.
+
+    The images of one volume wait in a temporary file beside the outputs, so memory holds one slice.
+
+    Args:
+        output_dir: gets ``<name>.nii.gz`` and, for DICOM, the folder ``<name>_dicom``.
+        formats: of "nifti" and "dicom".
+        model_name: named in the outputs.
+        model_version: named in the outputs.
+
+    Raises:
+        ValueError: an unknown format.
+        ImportError: DICOM without the package pydicom.
+    """
+
+    def __init__(
+        self, output_dir: str | Path, formats: Sequence[str] = ("nifti",), model_name: str = "", model_version: str = ""
+    ) -> None:
+        formats = (formats,) if isinstance(formats, str) else tuple(formats)
+        if not formats or set(formats) - set(FORMATS):
+            raise ValueError(f"'formats': expected some of {', '.join(FORMATS)}, found {list(formats)}")
+        if "dicom" in formats and find_spec("pydicom") is None:
+            raise ImportError("'formats': dicom needs the package pydicom: pip install pydicom")
+        self.output_dir = Path(output_dir)
+        self.formats = formats
+        self.model = (model_name, model_version)
+        self.raw: RawVolume | None = None
+
+    def attach(self, engine: Engine) -> None:
+        """Attach to the evaluator."""
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self._take)
+
+    def _take(self, engine: Engine) -> None:
+        output = engine.state.output
+        for index, image in zip(output[CommonKeys.LABEL]["slice"], output[CommonKeys.PRED], strict=True):
+            self.add(int(index), image)
+
+    def begin(self, raw: RawVolume) -> None:
+        """Make room for a volume.
+
+        Raises:
+            OSError: not enough disk for it.
+        """
+        shape = (raw.num_slices, *raw.crop)
+        check_disk_space(self.output_dir, 4 * int(np.prod(shape)) * (1 + len(self.formats)))
+        self.output_dir.mkdir(parents=True, exist_ok=True)
+        self._file = tempfile.TemporaryFile(dir=self.output_dir)  # noqa: SIM115 closed by discard
+        self._images = np.memmap(self._file, np.float32, "w+", shape=shape)
+        self._missing = set(range(raw.num_slices))
+        self.raw = raw
+
+    def add(self, index: int, image: Tensor) -> None:
+        """Take the image (1, H, W) of a slice, cropped to the size that the raw data state.
+
+        Raises:
+            ValueError: NaN or Inf, naming file and slice.
+        """
+        values = center_crop(image, self.raw.crop)[0].float().cpu().numpy()
+        if not np.isfinite(values).all():
+            raise ValueError(f"{self.raw.path}: image of slice {index}: expected finite values, found NaN or Inf")
+        self._images[index] = values
+        self._missing.discard(index)
+
+    def finish(self, name: str) -> list[Path]:
+        """Write the volume as ``name``, a relative path without suffix; return what was written.
+
+        Raises:
+            RuntimeError: slices are missing.
+        """
+        if self._missing:
+            raise RuntimeError(f"{self.raw.path}: expected every slice, slices {sorted(self._missing)} are missing")
+        written = []
+        try:
+            if "nifti" in self.formats:
+                written.append(self.output_dir / f"{name}.nii.gz")
+                write_nifti(written[-1], self._images, self.raw.geometry, " ".join(self.model).strip())
+            if "dicom" in self.formats:
+                from scripts.inference.dicom import write_dicom  # pydicom is needed for this format alone
+
+                written.append(self.output_dir / f"{name}_dicom")
+                write_dicom(written[-1], self._images, self.raw.geometry, self.raw.fields, *self.model)
+                if not self.raw.geometry.oriented:
+                    logger.warning("%s: no position in the raw data: DICOM is secondary capture", self.raw.path)
+        finally:
+            self.discard()
+        return written
+
+    def discard(self) -> None:
+        """Drop the volume that was begun, if any."""
+        if self.raw is not None:
+            self.raw = None
+            del self._images
+            self._file.close()

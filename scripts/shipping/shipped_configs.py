@@ -1,0 +1,116 @@
+"""The configs of a shipped bundle: those of the source, with the run's network and the bundle's own weights."""
+
+from __future__ import annotations
+
+import copy
+import json
+import re
+from collections.abc import Mapping
+from importlib.metadata import version as installed
+from pathlib import Path
+
+import yaml
+
+from scripts.shipping.shipment import Shipment
+
+MODEL = "model.pt"
+ORIGINAL = "$scripts.run_config.bundle_root() + '/models/original.pt'"
+ORACLE = "$scripts.run_config.bundle_root() + '/models/oracle.pt'"
+FRAMEWORKS = {"monai_version": "monai", "pytorch_version": "torch", "numpy_version": "numpy"}
+
+
+def write_configs(source: Path, target: Path, shipment: Shipment, metadata: Mapping) -> None:
+    """Write the folder ``configs`` of a bundle.
+
+    Args:
+        source: ``configs`` of the source.
+        target: folder to make.
+        shipment: what is shipped.
+        metadata: content of ``metadata.json``.
+
+    Raises:
+        ValueError: a config whose blocks cannot be replaced.
+    """
+    for path in sorted(source.rglob("*")):
+        relative = path.relative_to(source)
+        if path.is_file() and not any(part.startswith((".", "__pycache__")) for part in relative.parts):
+            (target / relative).parent.mkdir(parents=True, exist_ok=True)
+            (target / relative).write_bytes(path.read_bytes())
+    blocks = {"network": shipment.network, "mask": shipment.configuration.get("mask")}
+    for path in sorted(target.glob("*.yaml")):
+        text = path.read_text(encoding="utf-8")
+        if "imports" in yaml.safe_load(text):  # a verb; anything else is an overlay
+            path.write_text(adapt(text, {k: v for k, v in blocks.items() if v}, path), encoding="utf-8")
+    inference = json.loads((source / "inference.json").read_text(encoding="utf-8"))
+    requires = inference["network_def"].get("_requires_")
+    target_name, arguments = shipment.network["_target_"], {**shipment.network}
+    del arguments["_target_"]
+    inference["network_def"] = {"_target_": target_name, "_requires_": requires, **arguments}
+    inference["weights"] = f"$@bundle_root + '/models/{MODEL}'"
+    _dump(target / "inference.json", inference)
+    _dump(target / "metadata.json", metadata)
+
+
+def adapt(text: str, blocks: Mapping[str, Mapping], path: str | Path = "config") -> str:
+    """Replace top-level blocks of a YAML text and the default weights, and leave the rest, comments too, as it is.
+
+    >>> print(adapt("mask:\\n  rate: 4\\nweights: " + ORIGINAL, {"mask": {"rate": 8}}))
+    mask:
+      rate: 8
+    weights: $scripts.run_config.bundle_root() + '/models/model.pt'
+    """
+    expected = _with_own_weights({**yaml.safe_load(text)})
+    for key in blocks.keys() & expected.keys():
+        expected[key] = dict(blocks[key])
+        block = yaml.safe_dump({key: dict(blocks[key])}, sort_keys=False)
+        text = re.sub(rf"^{re.escape(key)}:.*\n(?:[ #-].*\n|\n(?=[ #-]))*", lambda _, b=block: b, text, flags=re.M)
+    text = text.replace(ORACLE, "null").replace(ORIGINAL, ORIGINAL.replace("original.pt", MODEL))
+    if yaml.safe_load(text) != expected:
+        raise ValueError(f"{path}: {', '.join(blocks)}: the blocks could not be replaced without changing the rest")
+    return text
+
+
+def _with_own_weights(node):
+    if isinstance(node, dict):
+        return {key: _with_own_weights(value) for key, value in node.items()}
+    if isinstance(node, list):
+        return [_with_own_weights(value) for value in node]
+    return {ORACLE: None, ORIGINAL: ORIGINAL.replace("original.pt", MODEL)}.get(node, node)
+
+
+def make_metadata(
+    source: Mapping, shipment: Shipment, *, version: str | None, changelog: str | None, data_source: str | None
+) -> dict:
+    """Metadata of a shipped bundle: the source's, with the versions installed now and the run's results.
+
+    Raises:
+        ValueError: a new version without a changelog entry.
+    """
+    metadata = copy.deepcopy(dict(source))
+    metadata["version"] = str(version or metadata["version"])
+    if changelog:
+        metadata["changelog"][metadata["version"]] = changelog
+    if metadata["version"] not in metadata["changelog"]:
+        raise ValueError(f"ship: 'changelog': expected a line for the new version {metadata['version']}, found none")
+    for key, package in FRAMEWORKS.items():
+        metadata[key] = package_version(package)
+    packages = metadata["required_packages_version"]
+    metadata["required_packages_version"] = {name: package_version(name) for name in packages}
+    if data_source:
+        metadata["data_source"] = data_source
+    metadata["eval_metrics"] = {
+        f"{cohort} {name}": value["mean"]
+        for cohort, values in shipment.results.items()
+        for name, value in values.items()
+        if isinstance(value, Mapping)
+    }
+    return metadata
+
+
+def package_version(name: str) -> str:
+    """Version of an installed package without its local part, so that a package index knows it."""
+    return installed(name).partition("+")[0]
+
+
+def _dump(path: Path, content: Mapping) -> None:
+    path.write_text(json.dumps(content, indent=4, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -1,0 +1,55 @@
+"""A tiny bundle, shipped once for all tests of the folder."""
+
+import json
+import warnings
+
+import pytest
+import torch
+
+from scripts.files import file_sha256
+from scripts.networks import VarNet, save_weights
+from scripts.shipping.assemble import ship
+
+NETWORK = {"_target_": "scripts.networks.VarNet", "num_cascades": 1, "sens_chans": 2, "sens_pools": 2, "chans": 2}
+NETWORK["pools"] = 2
+
+
+@pytest.fixture(scope="session")
+def run_dir(tmp_path_factory):
+    """What a finished unlearning run leaves, as far as shipping reads it."""
+    folder = tmp_path_factory.mktemp("run")
+    torch.manual_seed(0)
+    arguments = {key: value for key, value in NETWORK.items() if key != "_target_"}
+    save_weights(VarNet(**arguments), folder / "unlearned.pt")
+    volumes = [{"volume": "secret_patient.h5", "sha256": "0" * 64}]
+    record = {
+        "verb": "unlearn",
+        "method": "noisy_label_ft",
+        "retain_fraction": 0.1,
+        "seed": 3,
+        "forget_request": {"request_id": "R7", "reason": "asked by Jane Doe", "forget": []},
+        "datalist": {"path": "/data/datalist.json", "sha256": "1" * 64},
+        "data": {"retain": {"slices": 8, "volumes": volumes * 2}, "forget": {"slices": 4, "volumes": volumes}},
+        "cost": {"steps": 12, "forward_slices": 24, "backward_slices": 24, "seconds": 1.5},
+        "weights_out": {"sha256": file_sha256(folder / "unlearned.pt")},
+        "configuration": {
+            "datalist": "$scripts.data.phantom_datalist()",
+            "network": NETWORK,
+            "mask": {"_target_": "scripts.data.EquispacedMask", "acceleration": 8, "center_fraction": 0.04},
+        },
+    }
+    (folder / "unlearned.json").write_text(json.dumps(record))
+    cohort = {"n": 2, "psnr": {"mean": 31.5, "std": 0.5}, "ssim": {"mean": 0.9, "std": 0.1}}
+    (folder / "metrics.json").write_text(json.dumps({"G": {"BTA": cohort}, "unlearned": {"BTA": cohort}}))
+    (folder / "table.md").write_text("| model | BTA |\n| --- | --- |\n| unlearned | 31.50 |\n")
+    (folder / "panels.png").write_bytes(b"picture of a forgotten scan")
+    (folder / "audit.json").write_text("{}")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def shipped(run_dir, tmp_path_factory):
+    """The folder of the bundle; its zip is beside it."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".*torch.jit.*", DeprecationWarning)
+        return ship(tmp_path_factory.mktemp("shipped"), "tiny", run_dir=run_dir)

@@ -1,0 +1,231 @@
+"""What a shipped bundle holds, and what is refused."""
+
+import json
+import shutil
+import zipfile
+from importlib.metadata import version as installed
+
+import pytest
+import torch
+import yaml
+from monai.data import load_net_with_metadata
+
+from scripts.files import file_sha256
+from scripts.networks import VarNet, save_weights
+from scripts.shipping import assemble
+from scripts.shipping.assemble import ship
+from scripts.shipping.model_card import SECTIONS
+from tests.shipping.conftest import NETWORK
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning")
+REQUIRED = {  # of the schema of 2024-07-25
+    "schema", "version", "monai_version", "pytorch_version", "numpy_version", "required_packages_version", "task",
+    "description", "authors", "copyright", "network_data_format",
+}  # fmt: skip
+
+
+def metadata_of(folder):
+    return json.loads((folder / "configs" / "metadata.json").read_text())
+
+
+def test_layout(shipped):
+    names = {path.name for path in shipped.iterdir()}
+    assert names == {"LICENSE", "configs", "docs", "manifest.json", "models", "scripts"}
+    assert {path.name for path in (shipped / "models").iterdir()} == {"model.pt", "model.ts"}
+    docs = {path.name for path in (shipped / "docs").iterdir()}
+    assert docs == {"README.md", "data_license.txt", "deploy.md", "audit.json"}
+    configs = {path.name for path in (shipped / "configs").iterdir()}
+    assert {"metadata.json", "inference.json", "train.yaml", "unlearn.yaml", "evaluate.yaml", "logging.conf"} <= configs
+    assert (shipped / "configs" / "methods" / "noisy_label.yaml").is_file()
+    assert not list(shipped.rglob("panels.png"))
+
+
+def test_the_zip_has_one_top_folder_with_the_same_files(shipped):
+    with zipfile.ZipFile(shipped.parent / "tiny_v0.1.0.zip") as file:
+        assert file.testzip() is None
+        names = file.namelist()
+    assert {name.partition("/")[0] for name in names} == {"tiny"}
+    files = {path.relative_to(shipped.parent).as_posix() for path in shipped.rglob("*") if path.is_file()}
+    assert set(names) == {name for name in files if "__pycache__" not in name}
+
+
+def test_shipping_twice_gives_equal_bytes(shipped, run_dir, tmp_path):
+    ship(tmp_path, "tiny", run_dir=run_dir)
+    name = "tiny_v0.1.0.zip"
+    assert file_sha256(tmp_path / name) == file_sha256(shipped.parent / name)
+
+
+def test_weights_are_those_of_the_run(shipped, run_dir):
+    assert file_sha256(shipped / "models" / "model.pt") == file_sha256(run_dir / "unlearned.pt")
+
+
+def test_metadata_follows_the_schema(shipped):
+    metadata = metadata_of(shipped)
+    assert set(metadata) >= REQUIRED
+    assert metadata["schema"].endswith("meta_schema_20240725.json")
+    assert metadata["version"] in metadata["changelog"]
+    assert metadata["pytorch_version"] == installed("torch").partition("+")[0]
+    assert metadata["required_packages_version"]["h5py"] == installed("h5py")
+    assert metadata["eval_metrics"] == {"BTA psnr": 31.5, "BTA ssim": 0.9}
+    for tensors in metadata["network_data_format"].values():
+        for tensor in tensors.values():
+            assert {"type", "format", "num_channels", "spatial_shape", "dtype", "value_range"} <= set(tensor)
+
+
+def test_torchscript_carries_its_configs(shipped):
+    network, metadata, extra = load_net_with_metadata(
+        str(shipped / "models" / "model.ts"), more_extra_files=["inference.json"]
+    )
+    assert metadata["version"] == "0.1.0"
+    config = json.loads(extra["inference.json"])
+    assert config["network_def"] == {**NETWORK, "_requires_": "@search_path"}
+    assert network(torch.ones(1, 3, 40, 36, 2)).shape == (1, 1, 40, 36)
+
+
+def test_inference_is_almost_free_of_expressions(shipped):
+    def expressions(node):
+        if isinstance(node, dict):
+            return [e for value in node.values() for e in expressions(value)]
+        if isinstance(node, list):
+            return [e for value in node for e in expressions(value)]
+        return [node] if isinstance(node, str) and node.startswith("$") else []
+
+    config = json.loads((shipped / "configs" / "inference.json").read_text())
+    plain = {key: value for key, value in config.items() if key not in ("imports", "bundle_root", "search_path")}
+    assert expressions(plain) == [
+        "$torch.device('cuda' if torch.cuda.is_available() else 'cpu')",
+        "$@bundle_root + '/models/model.pt'",
+        "$@network_def.to(@device)",
+    ]
+
+
+def test_verbs_have_the_network_of_the_run(shipped):
+    for verb in ("train", "unlearn", "evaluate"):
+        text = (shipped / "configs" / f"{verb}.yaml").read_text()
+        config = yaml.safe_load(text)
+        assert config["network"] == NETWORK
+        assert config["mask"]["acceleration"] == 8
+        assert "original.pt'" not in text
+    assert yaml.safe_load((shipped / "configs" / "unlearn.yaml").read_text())["weights"].endswith("/models/model.pt'")
+
+
+def test_model_card(shipped):
+    card = (shipped / "docs" / "README.md").read_text()
+    titles = [line.lstrip("# ") for line in card.splitlines() if line.startswith("#")]
+    assert [title for title in titles if title in SECTIONS] == list(SECTIONS)
+    for text in (
+        "| method | noisy_label_ft |",
+        "| steps | 12 |",
+        "| unlearned | 31.50 |",
+        "retain: 2 volumes, 8 slices",
+    ):
+        assert text in card
+    assert "docs/audit.json" in card
+
+
+def test_nothing_that_names_the_forgotten_is_shipped(shipped):
+    for path in shipped.rglob("*"):
+        if path.is_file():
+            content = path.read_bytes()
+            assert b"secret_patient" not in content
+            assert b"Jane Doe" not in content
+
+
+def test_a_new_version(run_dir, tmp_path):
+    with pytest.raises(ValueError, match="'changelog': expected a line for the new version 0.2.0"):
+        ship(tmp_path / "a", "tiny", run_dir=run_dir, version="0.2.0")
+    folder = ship(tmp_path / "b", "tiny", run_dir=run_dir, version="0.2.0", changelog="forgets R7")
+    assert metadata_of(folder)["changelog"]["0.2.0"] == "forgets R7"
+    assert (tmp_path / "b" / "tiny_v0.2.0.zip").is_file()
+
+
+def test_weights_alone(tmp_path):
+    save_weights(VarNet(num_cascades=1, sens_chans=2, sens_pools=1, chans=3, pools=1), tmp_path / "other.pt")
+    folder = ship(tmp_path / "out", "tiny", weights=tmp_path / "other.pt")
+    config = json.loads((folder / "configs" / "inference.json").read_text())["network_def"]
+    assert (config["chans"], config["pools"]) == (3, 1)
+    assert "No results came with these weights." in (folder / "docs" / "README.md").read_text()
+
+
+def edited(run_dir, tmp_path, change):
+    folder = shutil.copytree(run_dir, tmp_path / "edited")
+    record = json.loads((folder / "unlearned.json").read_text())
+    change(folder, record)
+    if (folder / "unlearned.json").exists():
+        (folder / "unlearned.json").write_text(json.dumps(record))
+    return folder
+
+
+def no_weights(folder, record):
+    (folder / "unlearned.pt").unlink()
+
+
+def other_weights(folder, record):
+    save_weights(VarNet(1, 2, 2, 2, 1), folder / "unlearned.pt")
+
+
+def other_network(folder, record):
+    record["configuration"]["network"]["chans"] = 4
+
+
+def reference(folder, record):
+    record["configuration"]["network"]["chans"] = "@chans"
+
+
+def own_data(folder, record):
+    record["configuration"]["datalist"] = "fastmri.json"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            lambda folder, record: (folder / "unlearned.pt").unlink(),
+            "unlearned.pt: expected the weights of a finished run",
+        ),
+        (other_weights, "unlearned.pt: SHA-256 expected .* the weights were changed after the run"),
+        (other_network, "unlearned.pt: weights do not fit VarNet"),
+        (reference, "'network': expected plain values, found chans='@chans'"),
+        (own_data, "'data_source', 'data_license': expected .* fastmri.json"),
+    ],
+)
+def test_bad_runs_are_refused_before_anything_is_written(run_dir, tmp_path, change, message):
+    folder = edited(run_dir, tmp_path, change)
+    with pytest.raises((ValueError, FileNotFoundError), match=message):
+        ship(tmp_path / "out", "tiny", run_dir=folder)
+    assert not (tmp_path / "out").exists()
+
+
+def test_bad_settings_are_refused(shipped, run_dir, tmp_path):
+    with pytest.raises(ValueError, match="'run_dir', 'weights': expected at least one"):
+        ship(tmp_path, "tiny")
+    with pytest.raises(ValueError, match="'name': expected letters"):
+        ship(tmp_path, "../tiny", run_dir=run_dir)
+    with pytest.raises(FileExistsError, match="tiny: exists already"):
+        ship(shipped.parent, "tiny", run_dir=run_dir)
+    with pytest.raises(FileNotFoundError, match="none.txt: 'data_license'"):
+        ship(tmp_path, "tiny", run_dir=run_dir, data_license=tmp_path / "none.txt")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("step", ["write_zip", "verify_bundle", "ckpt_export"])
+def test_a_failed_ship_leaves_nothing(run_dir, tmp_path, monkeypatch, step):
+    def fail(*args, **kwargs):
+        raise OSError("disk gone")
+
+    monkeypatch.setattr(assemble, step, fail)
+    with pytest.raises(OSError, match="disk gone"):
+        ship(tmp_path / "out", "tiny", run_dir=run_dir)
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_data_of_ones_own(run_dir, tmp_path):
+    folder = edited(run_dir, tmp_path, own_data)
+    (tmp_path / "terms.txt").write_text("by agreement")
+    settings = {"data_source": "Scans of site B.", "data_license": tmp_path / "terms.txt"}
+    bundle = ship(tmp_path / "out", "tiny", run_dir=folder, **settings)
+    assert (bundle / "docs" / "data_license.txt").read_text() == "by agreement"
+    card = (bundle / "docs" / "README.md").read_text()
+    assert "Scans of site B." in card
+    assert "phantom.py" not in card.partition("## Training")[0]
+    assert metadata_of(bundle)["data_source"] == "Scans of site B."

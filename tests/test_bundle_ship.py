@@ -1,0 +1,225 @@
+"""From training to a bundle that reconstructs where this repository is not installed."""
+
+import importlib.util
+import json
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+import zipfile
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+
+from scripts.data.volumes import inspect_volume, read_slice
+from scripts.fourier import center_crop
+from scripts.networks import VarNet, load_weights
+from tests.conftest import write_tiny_volume
+from tests.test_bundle import SMALL, _contained, run  # noqa: F401 an autouse fixture
+
+SHIPPED = "tiny"
+NETWORK = {"num_cascades": 1, "chans": 4, "pools": 2, "sens_chans": 4, "sens_pools": 2}
+# what the Model Zoo's checks and MONAI's own entry points do with a bundle, with nothing but the bundle's path
+CHECKS = """
+import json, sys, warnings
+from pathlib import Path
+warnings.simplefilter("ignore")
+bundle, kspace, image = (Path(argument) for argument in sys.argv[1:])
+try:
+    import scripts
+    sys.exit(f"{scripts.__file__}: expected no package of this name")
+except ModuleNotFoundError:
+    pass
+import torch, monai.bundle
+names = {"meta_file": str(bundle / "configs/metadata.json"), "config_file": str(bundle / "configs/inference.json")}
+
+metadata = json.loads((bundle / "configs/metadata.json").read_text())
+assert metadata["version"] in metadata["changelog"]
+monai.bundle.verify_net_in_out("network_def", **names)
+monai.bundle.verify_net_in_out("network_def", bundle_root=str(bundle), **names)
+monai.bundle.ckpt_export("network_def", filepath="again.ts", ckpt_file=str(bundle / "models/model.pt"), **names)
+
+workflow = monai.bundle.create_workflow("ConfigWorkflow", config_file=names["config_file"], workflow_type="infer")
+assert workflow.check_properties() == []
+assert Path(workflow.bundle_root) == bundle.absolute(), workflow.bundle_root
+
+network = monai.bundle.load(bundle.name, bundle_dir=str(bundle.parent), workflow_type="inference", device="cpu")
+scripted, _, extra = monai.bundle.load(
+    bundle.name, bundle_dir=str(bundle.parent), load_ts_module=True, config_files=["inference.json"], device="cpu")
+assert json.loads(extra["inference.json"])["network_def"]
+masked = torch.load(kspace, weights_only=True)
+with torch.no_grad():
+    images = [model.eval()(masked) for model in (network, scripted, torch.jit.load("again.ts"))]
+for other in images[1:]:
+    torch.testing.assert_close(other, images[0], rtol=1e-5, atol=1e-9)
+torch.save(images[0], image)
+import scripts
+assert Path(scripts.__file__).is_relative_to(bundle.absolute()), scripts.__file__
+"""
+
+
+@pytest.fixture(scope="session")
+def shipped(tiny_datalist, tmp_path_factory) -> Path:
+    """Trained, unlearned and shipped by the verbs; the zip is unpacked elsewhere."""
+    root = tmp_path_factory.mktemp("chain")
+    settings = {"datalist": tiny_datalist, **SMALL}
+    run("train", output_dir=str(root / "train"), train_epochs=1, **settings)
+    weights = {"weights": str(root / "train" / "original.pt"), "unlearn_epochs": 1}
+    run("unlearn", output_dir=str(root / "unlearn"), **weights, **settings)
+    (root / "terms.txt").write_text("made up")
+    terms = {"data_source": "Bars on discs.", "data_license": str(root / "terms.txt")}
+    run("ship", output_dir=str(root / "ship"), run_dir=str(root / "unlearn"), name=SHIPPED, **terms)
+    shutil.copyfile(root / "unlearn" / "unlearned.pt", root / "unlearned.pt")
+    with zipfile.ZipFile(next((root / "ship").glob("*.zip"))) as file:
+        file.extractall(root / "elsewhere")
+    return root / "elsewhere" / SHIPPED
+
+
+@pytest.fixture(scope="session")
+def data(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("data")
+    for seed, slices in enumerate((2, 3)):
+        write_tiny_volume(folder / f"scan_{seed}.h5", 70 + seed, slices=slices)
+    return folder
+
+
+def stranger(*arguments, cwd) -> subprocess.CompletedProcess:
+    """Run Python with the installed packages and without this repository, which is installed by a .pth file.
+
+    Such files are read by the module `site`, which -S leaves out; the packages are then given as plain folders.
+    """
+    folders = [sysconfig.get_path(name) for name in ("purelib", "platlib")]
+    here = Path(__file__).resolve().parent.parent
+    folders += [p for p in os.environ.get("PYTHONPATH", "").split(os.pathsep) if p and Path(p).resolve() != here]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(dict.fromkeys(folders)), "PYTHONNOUSERSITE": "1"}
+    command = [sys.executable, "-S", *map(str, arguments)]
+    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, check=False)
+
+
+@torch.no_grad()
+def expected_volume(path: Path, weights: Path) -> np.ndarray:
+    """The source's reconstruction of a fully sampled file, (slices, h, w)."""
+    network, volume = load_weights(VarNet(**NETWORK), weights).eval(), inspect_volume(path)
+    slices = [torch.view_as_real(torch.from_numpy(read_slice(volume, i)[0]))[None] for i in range(volume.num_slices)]
+    return np.stack([center_crop(network(kspace), volume.target_size)[0, 0].numpy() for kspace in slices])
+
+
+def test_reconstructs_in_a_strange_environment(shipped, data, tmp_path):
+    settings = ["--dataset_dir", data, "--output_dir", tmp_path / "out", "--formats", "['nifti','dicom']"]
+    done = stranger(
+        "-m", "monai.bundle", "run", "--config_file", shipped / "configs" / "inference.json", *settings, cwd=tmp_path
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "2/2" in done.stderr  # the progress bar
+    for path in sorted(data.iterdir()):
+        image = nib.load(tmp_path / "out" / f"{path.stem}.nii.gz").get_fdata(dtype=np.float32).transpose(2, 1, 0)
+        expected = expected_volume(path, shipped.parents[1] / "unlearned.pt")
+        np.testing.assert_allclose(image, expected, rtol=1e-5, atol=1e-5 * expected.max())
+        assert len(list((tmp_path / "out" / f"{path.stem}_dicom").iterdir())) == len(expected)
+
+
+def test_monai_and_the_model_zoo_accept_it(shipped, tmp_path):
+    (tmp_path / "check.py").write_text(CHECKS)
+    kspace = torch.randn(2, 3, 40, 36, 2, generator=torch.Generator().manual_seed(0))
+    torch.save(kspace, tmp_path / "kspace.pt")
+    arguments = [shipped, tmp_path / "kspace.pt", tmp_path / "image.pt"]
+    done = stranger("-P" if sys.version_info >= (3, 11) else "-s", tmp_path / "check.py", *arguments, cwd=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    with torch.no_grad():
+        expected = load_weights(VarNet(**NETWORK), shipped.parents[1] / "unlearned.pt").eval()(kspace)
+    image = torch.load(tmp_path / "image.pt", weights_only=True)
+    torch.testing.assert_close(image, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_a_changed_bundle_is_not_loaded(shipped, data, tmp_path):
+    bundle = shutil.copytree(shipped, tmp_path / "bundle")
+    with open(bundle / "models" / "model.pt", "r+b") as file:
+        file.seek(-100, os.SEEK_END)
+        file.write(b"x")
+    with pytest.raises(RuntimeError) as error:
+        infer(bundle, data, tmp_path / "out")
+    assert "models/model.pt: changed" in root_of(error.value)
+    assert not (tmp_path / "out").exists()
+
+
+def infer(bundle: Path, data: Path, output: Path, **overrides) -> None:
+    import warnings
+
+    import monai.bundle
+
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "parsing config_file", UserWarning)
+        paths = list(sys.path)
+        try:
+            config = str(bundle / "configs" / "inference.json")
+            monai.bundle.run(config_file=config, dataset_dir=str(data), output_dir=str(output), **overrides)
+        finally:
+            sys.path[:] = paths
+
+
+def root_of(error: BaseException) -> str:
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return str(error)
+
+
+def test_retrospective_undersampling(shipped, data, tmp_path):
+    mask = {"_target_": "scripts.data.EquispacedFractionMask", "acceleration": 4, "center_fraction": 0.12}
+    infer(shipped, data, tmp_path / "a", retrospective_mask=mask)
+    infer(shipped, data, tmp_path / "b")
+    images = [nib.load(tmp_path / name / "scan_0.nii.gz").get_fdata() for name in "ab"]
+    assert not np.allclose(*images)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        ({"formats": ["png"]}, "'formats': expected some of nifti, dicom"),
+        ({"weights": "nowhere.pt"}, "nowhere.pt: no such weights file"),
+        ({"formts": ["nifti"]}, "override key 'formts': not in the configuration; did you mean 'formats'"),
+    ],
+)
+def test_bad_input_is_refused(shipped, data, tmp_path, overrides, message):
+    with pytest.raises(RuntimeError) as error:
+        infer(shipped, data, tmp_path / "out", **overrides)
+    assert message in root_of(error.value)
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_source_bundle_infers_with_given_weights(shipped, data, tmp_path):
+    source = Path(__file__).parent.parent / "bundle"
+    overrides = {f"network_def#{key}": value for key, value in NETWORK.items()}
+    infer(source, data, tmp_path / "out", weights=str(shipped.parents[1] / "unlearned.pt"), **overrides)
+    assert len(list((tmp_path / "out").iterdir())) == 2
+
+
+def test_the_source_metadata_is_complete():
+    metadata = json.loads((Path(__file__).parent.parent / "bundle" / "configs" / "metadata.json").read_text())
+    assert metadata["version"] in metadata["changelog"]
+
+
+@pytest.mark.deploy
+def test_deploy_application_equals_the_bundle(shipped, data, tmp_path):
+    if importlib.util.find_spec("monai.deploy") is None:
+        pytest.skip("MONAI Deploy is not installed: see bundle/docs/deploy.md")
+    probe = subprocess.run(
+        [sys.executable, "-c", "import monai.deploy.core"], capture_output=True, text=True, check=False
+    )
+    if probe.returncode != 0:
+        pytest.skip(f"MONAI Deploy cannot be imported, see bundle/docs/deploy.md: {probe.stderr.splitlines()[-1]}")
+    infer(shipped, data, tmp_path / "bundle")
+    command = [sys.executable, "-m", "scripts.shipping.deploy_app", "-i", data, "-o", tmp_path / "app"]
+    command += ["-m", shipped / "models" / "model.ts"]
+    environment = {**os.environ, "PYTHONPATH": str(shipped)}
+    done = subprocess.run(
+        list(map(str, command)), cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    for path in (tmp_path / "bundle").iterdir():
+        ours, theirs = (nib.load(folder / path.name).get_fdata() for folder in (tmp_path / "bundle", tmp_path / "app"))
+        np.testing.assert_allclose(theirs, ours, rtol=1e-5, atol=1e-5 * ours.max())
+        assert (tmp_path / "app" / f"{path.name.partition('.')[0]}_dicom").is_dir()
