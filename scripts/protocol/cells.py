@@ -1,0 +1,182 @@
+"""Runs one cell with the bundle's own verbs and leaves its record; a record there means that the cell is finished."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import shutil
+import sys
+import time
+import traceback
+import warnings
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import monai.bundle
+import torch
+from filelock import FileLock
+
+from scripts.files import file_sha256, whole_file
+from scripts.protocol.plan import DEFAULT, FORGET_ONLY, ORACLE, UNLEARNED, Cell
+
+RECORD = "cell.json"
+FINISHED, FAILED = "finished", "failed"
+MODEL = "model"  # the cell's own weights among the rows of its metrics.csv
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What all cells of a study share.
+
+    Attributes:
+        root: the study's ``cells`` folder.
+        configs: folder of the verbs' configs.
+        datalist: path of the datalist.
+        request: the forget request, a mapping or a file.
+        threads: PyTorch threads within a cell, fixed so that a cell gives the same bits wherever it runs.
+    """
+
+    root: Path
+    configs: Path
+    datalist: str
+    request: Any
+    threads: int = 1
+
+    def folder(self, cell: Cell) -> Path:
+        return self.root / cell.name
+
+
+def read_record(folder: Path) -> dict | None:
+    """The record of a cell, or None where the cell was never completed."""
+    file = folder / RECORD
+    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
+
+
+def run_cell(cell: Cell, around: Surroundings, device: str, original: str | None = None) -> dict:
+    """Run a cell unless it is finished, and return its record. An error becomes a record too, it is not raised.
+
+    A lock on the cell keeps two processes apart, e.g. a worker that outlives a killed study and the resumed one; the
+    operating system releases it with the process that holds it.
+
+    Args:
+        cell: what to run.
+        around: what all cells share.
+        device: PyTorch device.
+        original: the weights of G, for unlearning.
+    """
+    folder = around.folder(cell)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder.with_name(f".{folder.name}.lock")):
+        record = read_record(folder)
+        if record is not None and record["status"] == FINISHED:
+            return record
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir()
+        facts = {"cell": {k: v for k, v in asdict(cell).items() if k != "settings"}, "settings": cell.settings}
+        clock = time.perf_counter()
+        try:
+            with _contained(around.threads):
+                result = _work(cell, folder, around, device, original)
+            record = {"status": FINISHED, **facts, **result}
+        except Exception as error:
+            (folder / "error.txt").write_text(traceback.format_exc(), encoding="utf-8")
+            record = {"status": FAILED, **facts, "error": _root_message(error)}
+        record["seconds"] = round(time.perf_counter() - clock, 3)
+        with whole_file(folder / RECORD) as temporary:
+            Path(temporary).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    return record
+
+
+def _work(cell: Cell, folder: Path, around: Surroundings, device: str, original: str | None) -> dict:
+    common = {"datalist": around.datalist, "forget_request": around.request, "device": device, "check_values": False}
+    run_record: Path | None
+    if cell.given:
+        weights, run_record = Path(cell.given), Path(cell.given).with_suffix(".json")
+        run_record = run_record if run_record.is_file() else None
+    else:
+        weights = _make_weights(cell, folder, around, common, original)
+        run_record = weights.with_suffix(".json")
+    epochs = {f"epoch {i}": str(path) for i, path in enumerate(_epoch_files(folder), start=1)}
+    _run(
+        around.configs,
+        "evaluate",
+        {
+            **common,
+            **cell.settings["evaluate"],
+            "output_dir": str(folder / "evaluation"),
+            "weights": {MODEL: str(weights), **epochs},
+            "handlers": [],
+            "comparison#figure": False,
+        },
+    )
+    shutil.rmtree(folder / "epochs", ignore_errors=True)
+    facts = json.loads(run_record.read_text(encoding="utf-8")) if run_record else {}
+    return {
+        "weights": {"path": weights.name if not cell.given else str(weights), "sha256": file_sha256(weights)},
+        "metrics": "evaluation/metrics.csv",
+        "run_record": None if run_record is None else run_record.name if not cell.given else str(run_record),
+        "cost": facts.get("cost"),
+        "method_name": facts.get("method"),
+        "slices_read": {role: entry["slices"] for role, entry in facts.get("data", {}).items()},
+    }
+
+
+def _make_weights(cell: Cell, folder: Path, around: Surroundings, common: Mapping, original: str | None) -> Path:
+    settings = {**common, "output_dir": str(folder), "seed": cell.seed}
+    if cell.role != UNLEARNED:
+        kind = {"oracle": cell.role == ORACLE, "forget_only": cell.role == FORGET_ONLY}
+        _run(around.configs, "train", {**settings, **cell.settings["train"], **kind})
+        return folder / f"{cell.role}.pt"
+    if cell.fraction:
+        settings["retain_fraction"] = cell.fraction
+    settings |= {"weights": original, "evaluate_models": False, "epoch_weights": cell.epochs}
+    overlay = None if cell.method == DEFAULT else f"methods/{cell.method}.yaml"
+    _run(around.configs, "unlearn", {**settings, **cell.settings["unlearn"]}, overlay)
+    return folder / "unlearned.pt"
+
+
+def _epoch_files(folder: Path) -> list[Path]:
+    """Weights after each epoch, in order."""
+    return sorted((folder / "epochs").glob("*.pt"), key=lambda path: int(path.stem.rpartition("=")[2]))
+
+
+def _run(configs: Path, verb: str, overrides: Mapping[str, Any], overlay: str | None = None) -> None:
+    """One verb of the bundle, as the command line runs it."""
+    files = [str(configs / name) for name in (f"{verb}.yaml", overlay) if name]
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "parsing config_file", UserWarning)  # the study's own configs
+        monai.bundle.run(verb, config_file=files, logging_file=False, **overrides)
+
+
+@contextlib.contextmanager
+def _contained(threads: int) -> Iterator[None]:
+    """Fix the threads, and take back what a verb leaves in the process: log files, levels, search path."""
+    log = logging.getLogger()
+    before = list(log.handlers), log.level, torch.get_num_threads(), sys.excepthook, list(sys.path)
+    inputs = logging.getLogger("monai.bundle.scripts")
+    inputs_level = inputs.level
+    log.setLevel(logging.INFO)
+    inputs.setLevel(logging.WARNING)  # it lists all overrides, which the records hold
+    torch.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        for handler in set(log.handlers) - set(before[0]):
+            log.removeHandler(handler)
+            handler.close()
+        log.setLevel(before[1])
+        inputs.setLevel(inputs_level)
+        torch.set_num_threads(before[2])
+        sys.excepthook = before[3]
+        sys.path[:] = before[4]
+
+
+def _root_message(error: BaseException) -> str:
+    """Type and message of the error at the root: MONAI wraps it in the expression that failed."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return f"{type(error).__name__}: {error}"

@@ -1,0 +1,54 @@
+"""What all figures of the study share: colours, sizes, and files that are equal for equal input."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from scripts.evaluation.figures import DETERMINISTIC
+from scripts.files import whole_file
+
+# Okabe & Ito 2008: told apart with any colour vision; further models repeat them with another marker
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7A5195", "#8C564B")
+MARKERS = "osD^vPX*"
+REFERENCE_COLOURS = {"G": "#444444", "oracle": "#000000", "forget only": "#888888"}
+INK, FAINT = "#1a1a1a", "#d9d9d9"
+
+
+def new_figure(width: float, height: float) -> Figure:
+    """A figure of that many inches, laid out without overlap, drawn without global state."""
+    figure = Figure(figsize=(width, height), dpi=150, facecolor="white", layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def styles(models: Iterable[str]) -> dict[str, tuple[str, str]]:
+    """Model -> (colour, marker), the same in every figure."""
+    free = [model for model in models if model not in REFERENCE_COLOURS]
+    found = {
+        model: (COLOURS[i % len(COLOURS)], MARKERS[(i + i // len(COLOURS)) % len(MARKERS)])
+        for i, model in enumerate(free)
+    }
+    return {**found, **{model: (colour, "s") for model, colour in REFERENCE_COLOURS.items()}}
+
+
+def tidy(axes: Axes, xlabel: str, ylabel: str) -> None:
+    """Labels with units, a faint grid, no box."""
+    axes.set_xlabel(xlabel, color=INK)
+    axes.set_ylabel(ylabel, color=INK)
+    axes.grid(color=FAINT, linewidth=0.6)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def save(figure: Figure, stem: Path) -> None:
+    """Write ``stem``.svg and ``stem``.png; equal figures give equal bytes."""
+    for suffix in (".svg", ".png"):
+        settings = {"svg.hashsalt": "unlearning", "svg.fonttype": "none"}
+        with whole_file(stem.with_suffix(suffix)) as temporary, matplotlib.rc_context(settings):
+            figure.savefig(temporary, metadata=DETERMINISTIC[suffix])

@@ -1,0 +1,181 @@
+"""From the settings of a study to its cells: the trainings and unlearning runs, each a folder of its own."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from monai.bundle import ConfigParser
+
+from scripts.files import file_sha256
+
+DEFAULT = "default"  # the method that unlearn.yaml declares itself, without an overlay
+ORIGINAL, ORACLE, FORGET_ONLY, UNLEARNED = "original", "oracle", "forget_only", "unlearned"
+# what a cell decides itself; every other key that the study shares with a verb goes to the verb as it stands
+OWN_KEYS = {
+    *(
+        "imports",
+        "initialize",
+        "run",
+        "data",
+        "cohorts",
+        "output_dir",
+        "seed",
+        "device",
+        "check_values",
+        "name",
+        "record",
+    ),
+    *("datalist", "forget_request", "weights", "oracle", "oracle_weights", "forget_only", "retain_fraction"),
+    *("evaluate_models", "epoch_weights", "method", "method_name"),
+}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One unit of the study.
+
+    Attributes:
+        name: its folder under ``cells``.
+        role: ``original`` (G), ``oracle``, ``forget_only`` or ``unlearned``.
+        seed: of the run, and of the draw of the retain subset.
+        method: overlay name, or ``default``; empty for trained models.
+        fraction: share of the retain set that may be read; 0 for methods that read none; None for trained models.
+        given: weights to take instead of training.
+        epochs: whether each epoch of unlearning is evaluated.
+        settings: everything that the result depends on; a finished cell is used again only where it is equal.
+    """
+
+    name: str
+    role: str
+    seed: int
+    method: str = ""
+    fraction: float | None = None
+    given: str | None = None
+    epochs: bool = False
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+
+def plan_training(
+    seed: int, oracle_seeds: Sequence[int], weights: str | None, oracle_weights: Sequence[str]
+) -> list[Cell]:
+    """The cells of G, of the oracles and of the model that knows the forget set alone.
+
+    Given weights stand in for training; with given oracles, ``oracle_seeds`` is not used.
+    """
+    oracles = [(f"given-{i}", i, path) for i, path in enumerate(oracle_weights)]
+    oracles = oracles or [(f"seed-{s}", s, None) for s in oracle_seeds]
+    return [
+        Cell(f"original/{'given-0' if weights else f'seed-{seed}'}", ORIGINAL, seed, given=weights),
+        *(Cell(f"oracle/{name}", ORACLE, s, given=path) for name, s, path in oracles),
+        Cell(f"forget_only/seed-{seed}", FORGET_ONLY, seed),
+    ]
+
+
+def plan_unlearning(
+    methods: Sequence[str],
+    fraction_methods: Sequence[str],
+    retain_fraction: float,
+    retain_fractions: Sequence[float],
+    seeds: Sequence[int],
+    configs: Path,
+    dynamics: bool,
+) -> list[Cell]:
+    """Every method at ``retain_fraction``, some also at ``retain_fractions``, each with every seed.
+
+    The epochs of the first seed at ``retain_fraction`` are evaluated where ``dynamics`` asks for it.
+
+    Raises:
+        ValueError: naming the field, what was found and what was expected.
+    """
+    known = [DEFAULT, *sorted(path.stem for path in (configs / "methods").glob("*.yaml"))]
+    _expect_known("methods", methods, known)
+    _expect_known("fraction_methods", fraction_methods, methods)
+    _expect_fractions("retain_fraction", [retain_fraction])
+    _expect_fractions("retain_fractions", retain_fractions)
+    expect_seeds("seeds", seeds)
+    cells = {}
+    for method in methods:
+        fixed = fixed_fraction(method, configs)
+        if fixed is not None and method in fraction_methods:
+            raise ValueError(
+                f"protocol: 'fraction_methods': expected methods with a free retain fraction, found {method!r}, "
+                f"which fixes it at {fixed:g}"
+            )
+        main = retain_fraction if fixed is None else fixed
+        for fraction in dict.fromkeys([main, *(retain_fractions if method in fraction_methods else [])]):
+            for seed in seeds:
+                name = f"{method}/fraction-{fraction:g}/seed-{seed}"
+                epochs = dynamics and fraction == main and seed == seeds[0]
+                cells[name] = Cell(name, UNLEARNED, seed, method, fraction, epochs=epochs)
+    return list(cells.values())
+
+
+def fixed_fraction(method: str, configs: Path) -> float | None:
+    """The retain fraction that a method's overlay fixes, 0 where it reads no retain data, or None."""
+    if method == DEFAULT:
+        return None
+    overlay = ConfigParser.load_config_file(str(configs / "methods" / f"{method}.yaml"))
+    if overlay.get("retain_subset") == []:
+        return 0.0
+    return overlay.get("retain_fraction")
+
+
+def shared_settings(study: Mapping[str, Any], verb_config: Path) -> dict[str, Any]:
+    """The study's keys that a verb declares too, unresolved: ``network``, ``mask``, ``train_epochs`` and so on."""
+    declared = ConfigParser.load_config_files(str(verb_config))
+    return {key: value for key, value in study.items() if key in declared and key not in OWN_KEYS}
+
+
+def cell_settings(cell: Cell, study: Mapping[str, Any], datalist: str, request: Any, configs: Path) -> dict[str, Any]:
+    """What the result of a cell depends on, as plain JSON values."""
+    verbs = ["unlearn", "evaluate"] if cell.role == UNLEARNED else ["evaluate"] if cell.given else ["train", "evaluate"]
+    files = {verb: [str(configs / f"{verb}.yaml")] for verb in verbs}
+    if cell.role == UNLEARNED and cell.method != DEFAULT:
+        files["unlearn"].append(str(configs / "methods" / f"{cell.method}.yaml"))
+    settings = {
+        "role": cell.role,
+        "method": cell.method,
+        "fraction": cell.fraction,
+        "seed": cell.seed,
+        "epochs": cell.epochs,
+        "datalist_sha256": file_sha256(datalist),
+        "forget_request": ConfigParser.load_config_files(str(request)) if isinstance(request, (str, Path)) else request,
+        "given_sha256": file_sha256(cell.given) if cell.given else None,
+        "configs_sha256": {verb: _digest(ConfigParser.load_config_files(paths)) for verb, paths in files.items()},
+        **{verb: shared_settings(study, configs / f"{verb}.yaml") for verb in verbs},
+    }
+    return json.loads(json.dumps(settings, default=str))
+
+
+def expect_seeds(name: str, seeds: Sequence[int]) -> None:
+    """Refuse seeds that are none, repeated or no whole numbers from 0."""
+    whole = isinstance(seeds, Sequence) and all(type(seed) is int and seed >= 0 for seed in seeds)
+    if not whole or not seeds or len(set(seeds)) < len(seeds):
+        raise ValueError(
+            f"protocol: '{name}': expected a list of different whole numbers from 0, at least one, found {seeds!r}"
+        )
+
+
+def _expect_known(name: str, found: Sequence[str], known: Sequence[str]) -> None:
+    if isinstance(found, str) or (name == "methods" and not found):
+        raise ValueError(f"protocol: '{name}': expected a list of {', '.join(known)}, found {found!r}")
+    unknown = [method for method in found if method not in known]
+    if unknown:
+        raise ValueError(
+            f"protocol: '{name}': expected some of {', '.join(known)}, found {', '.join(map(repr, unknown))}"
+        )
+
+
+def _expect_fractions(name: str, fractions: Sequence[float]) -> None:
+    for fraction in fractions:
+        if isinstance(fraction, bool) or not isinstance(fraction, (int, float)) or not 0 < fraction <= 1:
+            raise ValueError(f"protocol: '{name}': expected in (0, 1], found {fraction!r}")
+
+
+def _digest(content: Any) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()

@@ -1,0 +1,118 @@
+"""What the finished cells of a study say, read back from their records."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from scripts.evaluation.metrics import METRICS
+from scripts.protocol.cells import FINISHED, MODEL, RECORD
+from scripts.protocol.plan import DEFAULT, FORGET_ONLY, ORACLE, ORIGINAL, UNLEARNED, Cell
+
+ZERO_FILLED = "zero-filled"
+NAMES = {ORIGINAL: "G", ORACLE: "oracle", FORGET_ONLY: "forget only"}
+METHOD_NAMES = {
+    "fine_tune": "FT",
+    "full_fine_tune": "Full FT",
+    "gradient_ascent": "GA-l1",
+    "noisy_label": "NL",
+    "gradient_ascent_ft": "GA-l1-FT",
+    "noisy_label_ft": "NL-FT",
+}
+TRAINED = tuple(NAMES.values())
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Result:
+    """A finished cell.
+
+    Attributes:
+        cell: what was run.
+        record: its record.
+        path: the record's path relative to the study's folder.
+        rows: per-volume results of its weights: ``cohort``, ``volume``, ``patient_id``, ``psnr`` (dB), ``ssim``,
+            ``nmse``.
+        zero_filled: the same of the zero-filled images.
+        epochs: the same of the weights after each epoch but the last, by epoch.
+    """
+
+    cell: Cell
+    record: Mapping[str, Any]
+    path: str
+    rows: Sequence[Row]
+    zero_filled: Sequence[Row]
+    epochs: Mapping[int, Sequence[Row]]
+
+    @property
+    def cost(self) -> Mapping[str, Any]:
+        return self.record.get("cost") or {}
+
+
+def method_label(method: str) -> str:
+    """The paper's name of a method where it has one: ``noisy_label_ft`` is NL-FT."""
+    return METHOD_NAMES.get(method, method.replace("_", " "))
+
+
+def model_label(cell: Cell, main: bool = True) -> str:
+    """How tables call the model of a cell; away from the main retain fraction it is added."""
+    if cell.role != UNLEARNED:
+        return NAMES[cell.role]
+    return method_label(cell.method) if main else f"{method_label(cell.method)}, {100 * cell.fraction:g} %"
+
+
+def read_results(cells: Iterable[Cell], records: Mapping[str, Mapping], root: Path) -> list[Result]:
+    """Results of the finished cells, in the order of ``cells``; ``root`` is the study's ``cells`` folder."""
+    return [
+        _read(cell, records[cell.name], root) for cell in cells if records.get(cell.name, {}).get("status") == FINISHED
+    ]
+
+
+def _read(cell: Cell, record: Mapping, root: Path) -> Result:
+    groups: dict[str, list[Row]] = {}
+    with open(root / cell.name / record["metrics"], newline="", encoding="utf-8") as stream:
+        for row in csv.DictReader(stream):
+            groups.setdefault(row["model"], []).append({**row, **{name: float(row[name]) for name in METRICS}})
+    epochs = {int(name.removeprefix("epoch ")): rows for name, rows in groups.items() if name.startswith("epoch ")}
+    path = f"{root.name}/{cell.name}/{RECORD}"
+    return Result(cell, record, path, groups[MODEL], groups[ZERO_FILLED], epochs)
+
+
+def main_results(results: Iterable[Result], fraction_of: Mapping[str, float]) -> dict[str, list[Result]]:
+    """Label -> results of all seeds: G, oracle, forget only, and every method at its main retain fraction.
+
+    Args:
+        results: finished cells.
+        fraction_of: method -> main retain fraction.
+    """
+    grouped: dict[str, list[Result]] = {}
+    for result in results:
+        if result.cell.role != UNLEARNED or result.cell.fraction == fraction_of[result.cell.method]:
+            grouped.setdefault(model_label(result.cell), []).append(result)
+    return grouped
+
+
+def by_fraction(results: Iterable[Result], method: str) -> dict[float, list[Result]]:
+    """Retain fraction -> results of all seeds of a method, in ascending order."""
+    grouped: dict[float, list[Result]] = {}
+    for result in results:
+        if result.cell.method == method:
+            grouped.setdefault(result.cell.fraction, []).append(result)
+    return dict(sorted(grouped.items()))
+
+
+__all__ = [
+    "DEFAULT",
+    "TRAINED",
+    "ZERO_FILLED",
+    "Result",
+    "by_fraction",
+    "main_results",
+    "method_label",
+    "model_label",
+    "read_results",
+]

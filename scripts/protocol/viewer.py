@@ -1,0 +1,95 @@
+"""The images of the report's slice viewer, as PNG data URIs within a bound of bytes."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from scripts.data import Volume
+from scripts.protocol.images import Reconstructor, Scan
+
+ERROR_PERCENTILE = 99
+TARGET = "target"
+VOLUMES_PER_COHORT = 3
+
+
+def choose(cohorts: Mapping[str, Sequence[Volume]]) -> list[tuple[str, Volume]]:
+    """The first volumes of BTA and KTA and one of UA, in the order in which they are given up last."""
+    wanted = [(c, v) for i in range(VOLUMES_PER_COHORT) for c in ("BTA", "KTA") for v in cohorts.get(c, [])[i : i + 1]]
+    return [*wanted, *(("UA", volume) for volume in cohorts.get("UA", [])[:1])]
+
+
+def viewer_data(
+    chosen: Iterable[tuple[str, Volume]],
+    reconstruct: Reconstructor,
+    psnr: Mapping[str, Mapping[str, float]],
+    megabytes: float,
+) -> dict[str, Any]:
+    """What the viewer's script reads: per volume and slice one image and one error map of every model.
+
+    Images are 8 bit from 0 to the largest target value of the volume, error maps |x − y| 8 bit from 0 to the 99th
+    percentile of all models' errors in the volume; both limits are given in the images' own units, the latter also as
+    a fraction of the volume's maximum. Where the bytes would exceed the bound, slices far from the middle, then whole
+    volumes are left out, and ``left_out`` counts them.
+
+    Args:
+        chosen: cohort and volume.
+        reconstruct: runs the models.
+        psnr: model -> volume -> PSNR of the evaluation [dB], shown beside the images.
+        megabytes: bound of the data URIs.
+    """
+    left, volumes, left_out = int(megabytes * 1e6), [], 0
+    for cohort, volume in chosen:
+        encoded, used = [], 0
+        order = sorted(range(volume.num_slices), key=lambda i: abs(i - volume.num_slices // 2))
+        scan = reconstruct(cohort, volume, sorted(order[:8])) if left > 0 else None
+        limit = 0.0 if scan is None else error_limit(scan)
+        for position in _middle_first(0 if scan is None else len(scan.slices)):
+            entry = _encode(scan, position, limit)
+            size = sum(len(uri) for pair in entry["images"].values() for uri in pair if uri)
+            if used + size > left:
+                break
+            encoded.append(entry)
+            used += size
+        left = left - used if len(encoded) == volume.num_slices else left - used if encoded else 0
+        left_out += volume.num_slices - len(encoded)
+        if encoded:
+            values = {model: rows[volume.name] for model, rows in psnr.items() if volume.name in rows}
+            encoded.sort(key=lambda item: item["number"])
+            fraction = limit / volume.max_value
+            size = list(scan.target.shape[1:])
+            head = {"name": volume.name, "cohort": cohort, "total": volume.num_slices, "size": size, "error": fraction}
+            volumes.append({**head, "psnr": values, "slices": encoded})
+    return {"volumes": volumes, "models": [TARGET, *reconstruct.models], "left_out": left_out}
+
+
+def error_limit(scan: Scan) -> float:
+    """Upper end of the common scale of a volume's error maps, in the images' units."""
+    errors = np.stack([np.abs(images - scan.target) for images in scan.images.values()])
+    return float(np.percentile(errors, ERROR_PERCENTILE)) or 1.0
+
+
+def data_uri(image: np.ndarray, top: float) -> str:
+    """An image (h, w) from 0 to ``top`` as an 8-bit grey PNG data URI."""
+    grey = np.rint(np.clip(image / top, 0, 1) * 255).astype(np.uint8)
+    stream = io.BytesIO()
+    Image.fromarray(grey).save(stream, "PNG", optimize=True)
+    return "data:image/png;base64," + base64.b64encode(stream.getvalue()).decode()
+
+
+def _encode(scan: Scan, position: int, limit: float) -> dict[str, Any]:
+    top = float(scan.target.max())
+    target = scan.target[position]
+    images = {TARGET: [data_uri(target, top), None]}
+    for model, stack in scan.images.items():
+        images[model] = [data_uri(stack[position], top), data_uri(np.abs(stack[position] - target), limit)]
+    return {"number": scan.slices[position], "images": images}
+
+
+def _middle_first(count: int) -> list[int]:
+    return sorted(range(count), key=lambda i: abs(i - count // 2))
