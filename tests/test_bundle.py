@@ -19,7 +19,7 @@ from scripts.start import own_error
 
 CONFIGS = Path(__file__).parent.parent / "bundle" / "configs"
 METHODS = sorted(path.stem for path in (CONFIGS / "methods").glob("*.yaml"))
-VERBS = ("train", "unlearn", "evaluate", "simulate")
+VERBS = ("train", "unlearn", "evaluate", "simulate", "audit")
 SMALL = {
     "network#num_cascades": 1,
     "network#chans": 4,
