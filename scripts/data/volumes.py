@@ -127,7 +127,7 @@ def inspect_volume(path: str | Path, name: str | None = None, fields: Mapping[st
     with open_volume(path) as file:
         shape = _kspace_shape(file, path)
         attributes = {key: _text(value) for key, value in file.attrs.items()}
-        header = _header(file, path)
+        header = read_header(file, path)
         target_key = next((key for key in TARGET_KEYS if key in file), None)
         if target_key is None and "mask" in file:
             raise ValueError(
@@ -163,7 +163,8 @@ def _kspace_shape(file: h5py.File, path) -> tuple[int, int, int, int]:
     return tuple(int(n) for n in shape)
 
 
-def _header(file: h5py.File, path) -> ET.Element | None:
+def read_header(file: h5py.File, path: str | Path) -> ET.Element | None:
+    """The ISMRMRD header of an open file, or None; ValueError, naming the file, where it is no XML."""
     if "ismrmrd_header" not in file:
         return None
     try:

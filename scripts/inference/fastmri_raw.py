@@ -8,7 +8,7 @@ import h5py
 import numpy as np
 
 from scripts.data.header import header_fields, recon_size
-from scripts.data.volumes import TARGET_KEYS, open_volume
+from scripts.data.volumes import TARGET_KEYS, open_volume, read_header
 from scripts.inference.geometry import Geometry, pixel_spacing, slice_thickness
 from scripts.inference.raw_volume import RawVolume
 
@@ -28,7 +28,7 @@ class FastMRIRaw(RawVolume):
         """
         with open_volume(path) as file:
             shape = _kspace_shape(file, path)
-            header = _header(file, path)
+            header = read_header(file, path)
             matrix = shape[-2:]
             attributes = {key: _text(value) for key, value in file.attrs.items()}
             return cls(
@@ -55,15 +55,6 @@ def _kspace_shape(file: h5py.File, path: str) -> tuple[int, int, int, int]:
         raise ValueError(f"{path}: 'kspace': expected at least one element on each axis, found {kspace.shape}")
     shape = kspace.shape if kspace.ndim == 4 else (kspace.shape[0], 1, *kspace.shape[1:])
     return tuple(int(n) for n in shape)
-
-
-def _header(file: h5py.File, path: str) -> ET.Element | None:
-    if "ismrmrd_header" not in file:
-        return None
-    try:
-        return ET.fromstring(file["ismrmrd_header"][()])
-    except ET.ParseError as error:
-        raise ValueError(f"{path}: 'ismrmrd_header': expected XML, found text that does not parse: {error}") from error
 
 
 def _crop(file: h5py.File, header: ET.Element | None, matrix: tuple[int, int]) -> tuple[int, int]:
