@@ -12,6 +12,7 @@ from typing import Any
 from monai.bundle import ConfigParser
 
 from scripts.files import file_sha256
+from scripts.run_config import unknown_override_keys
 
 DEFAULT = "default"  # the method that unlearn.yaml declares itself, without an overlay
 ORIGINAL, ORACLE, FORGET_ONLY, UNLEARNED = "original", "oracle", "forget_only", "unlearned"
@@ -125,10 +126,22 @@ def fixed_fraction(method: str, configs: Path) -> float | None:
     return overlay.get("retain_fraction")
 
 
-def shared_settings(study: Mapping[str, Any], verb_config: Path) -> dict[str, Any]:
-    """The study's keys that a verb declares too, unresolved: ``network``, ``mask``, ``train_epochs`` and so on."""
-    declared = ConfigParser.load_config_files(str(verb_config))
-    return {key: value for key, value in study.items() if key in declared and key not in OWN_KEYS}
+def verb_settings(study: Mapping[str, Any], verb: str, files: Sequence[str]) -> dict[str, Any]:
+    """What the study sets in a verb's config, unresolved.
+
+    These are the study's keys that the verb declares too (``network``, ``mask``, ``train_epochs`` and so on), and
+    above them the study's ``train_settings`` or ``unlearn_settings``.
+
+    Raises:
+        ValueError: a key of these settings that the verb does not declare.
+    """
+    declared = ConfigParser.load_config_files(files)
+    own = dict(study.get(f"{verb}_settings") or {})
+    try:
+        unknown_override_keys(declared, set(own))
+    except ValueError as error:
+        raise ValueError(f"protocol: '{verb}_settings': {error}") from None
+    return {key: value for key, value in study.items() if key in declared and key not in OWN_KEYS} | own
 
 
 def cell_settings(cell: Cell, study: Mapping[str, Any], datalist: str, request: Any, configs: Path) -> dict[str, Any]:
@@ -147,7 +160,7 @@ def cell_settings(cell: Cell, study: Mapping[str, Any], datalist: str, request: 
         "forget_request": ConfigParser.load_config_files(str(request)) if isinstance(request, (str, Path)) else request,
         "given_sha256": file_sha256(cell.given) if cell.given else None,
         "configs_sha256": {verb: _digest(ConfigParser.load_config_files(paths)) for verb, paths in files.items()},
-        **{verb: shared_settings(study, configs / f"{verb}.yaml") for verb in verbs},
+        **{verb: verb_settings(study, verb, files[verb]) for verb in verbs},
     }
     return json.loads(json.dumps(settings, default=str))
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from scripts.protocol.plan import verb_settings
 from tests.protocol.conftest import STUDY, protocol
 from tests.test_bundle import CONFIGS, _contained, run  # noqa: F401 the fixture applies to every test
 
@@ -142,6 +143,7 @@ def test_a_failed_cell_is_reported_and_stops_no_other(finished, tiny_datalist, t
         ({"oracle_seeds": [1, 1]}, "'oracle_seeds': expected a list of different whole numbers"),
         ({"weights": "nowhere.pt"}, "nowhere.pt: no such weights file"),
         ({"oracle_weights": ["nowhere.pt"]}, "nowhere.pt: no such weights file"),
+        ({"train_settings": {"learning_rat": 1.0}}, "'train_settings': override key 'learning_rat'.*'learning_rate'"),
         ({"n_jobs": 0}, "'n_jobs': expected a whole number from 1, found 0"),
         ({"retain_fracton": 0.1}, "override key 'retain_fracton'"),
         ({"datalist": "nowhere.json"}, "nowhere.json: no such datalist"),
@@ -155,6 +157,13 @@ def test_bad_input_is_refused_before_anything_is_written(tiny_datalist, override
         root = root.__cause__
     assert re.search(message, str(root)), root
     assert list(Path().iterdir()) == []
+
+
+def test_a_verbs_own_settings_go_above_the_shared_ones():
+    study = {"learning_rate": 1e-3, "num_workers": 2, "train_settings": {"learning_rate": 2e-3}, "seeds": [0]}
+    found = {verb: verb_settings(study, verb, [str(CONFIGS / f"{verb}.yaml")]) for verb in ("train", "unlearn")}
+    assert found["train"] == {"learning_rate": 2e-3, "num_workers": 2}
+    assert found["unlearn"] == {"learning_rate": 1e-3, "num_workers": 2}
 
 
 def test_cells_of_another_study_are_not_mixed_in(finished, tiny_datalist):
