@@ -15,6 +15,7 @@ from scripts.unlearning.loss_target import LossTarget
 from scripts.unlearning.masked_reinit import MaskedReinit
 from scripts.unlearning.no_training import NoTraining
 from scripts.unlearning.noisy_label import NoisyLabel
+from scripts.unlearning.retain_distillation import RetainDistillation
 from scripts.unlearning.rewind import Rewind
 from scripts.unlearning.saliency_mask import SaliencyMask
 from scripts.unlearning.scrub import Scrub
@@ -38,6 +39,7 @@ __all__ = [
     "NoTraining",
     "NoisyLabel",
     "Original",
+    "RetainDistillation",
     "Rewind",
     "SaliencyMask",
     "Scrub",

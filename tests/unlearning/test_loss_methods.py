@@ -14,6 +14,7 @@ from scripts.unlearning import (
     GradientAscent,
     L1Penalty,
     LossTarget,
+    RetainDistillation,
     Rewind,
     Scrub,
 )
@@ -41,6 +42,20 @@ def test_l1_sparse_fades_linearly():
     first = 1 - LR * (-4 + 2.0)
     second = first - LR * (2 * (first - 3) + 1.0)
     assert run([penalty, Anneal(penalty, "gamma")], [RETAIN, RETAIN]) == pytest.approx(second)
+
+
+def test_retain_distillation_pulls_towards_the_original():
+    """Step 1: dD/dw = 0 at S = G. Step 2 from w = 1.4: dJ/dw = -3.2, dD/dw = 2 (1.4 - 1), twice."""
+    distillation = RetainDistillation(weight=2.0)
+    assert run([distillation], [RETAIN, RETAIN]) == pytest.approx(1.4 + LR * (3.2 - 2 * 0.8))
+    assert float(distillation.original.network.weight) == 1.0
+
+
+def test_retain_distillation_leaves_the_forget_part_alone():
+    method = GradientAscent([FORGET], retain_weight=0.5, forget_weight=0.1)
+    assert run([RetainDistillation(), method], [RETAIN, RETAIN]) == pytest.approx(
+        1.16 + LR * (0.5 * 2 * (3 - 1.16) - 0.5 * 2 * (1.16 - 1) - 0.1 * 2 * 2 * (3 - 2 * 1.16))
+    )
 
 
 @pytest.mark.parametrize(
