@@ -1,8 +1,9 @@
 """Reconstruction networks: undersampled k-space in, one magnitude image out."""
 
+from scripts.networks.compiled import compiled
 from scripts.networks.unet import ReconUnet, Unet
 from scripts.networks.varnet import VarNet
 from scripts.networks.weights import load_weights, save_weights
 from scripts.networks.zero_filled import ZeroFilled
 
-__all__ = ["ReconUnet", "Unet", "VarNet", "ZeroFilled", "load_weights", "save_weights"]
+__all__ = ["ReconUnet", "Unet", "VarNet", "ZeroFilled", "compiled", "load_weights", "save_weights"]

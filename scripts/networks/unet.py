@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from scripts.fourier import ifft2c, rss, sqrt_or_zero
+from scripts.fourier import ifft2c, rss
 
 PAD_MULTIPLE = 16  # NormUnet pads to multiples of this, whatever its number of pooling layers
 
@@ -48,8 +48,24 @@ def standardise(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         Standardised images (N, C, H, W), mean and standard deviation (N, C, 1, 1).
     """
     mean = x.mean(dim=(-2, -1), keepdim=True)
-    std = sqrt_or_zero(x.var(dim=(-2, -1), keepdim=True))
-    return (x - mean) / torch.where(std > 0, std, 1.0), mean, std
+    centred = x - mean
+    # the norm's gradient at zero is zero; it is several times faster than `var`
+    std = torch.linalg.vector_norm(centred, dim=(-2, -1), keepdim=True) / (x.shape[-2] * x.shape[-1] - 1) ** 0.5
+    return centred / torch.where(std > 0, std, 1.0), mean, std
+
+
+def instance_norm(chans: int) -> nn.GroupNorm:
+    """Instance normalisation (eps 1e-5, no weights) as groups of one channel: three times faster on a CPU."""
+    return nn.GroupNorm(chans, chans, affine=False)
+
+
+def average_pool(x: Tensor) -> Tensor:
+    """Mean of every 2 x 2 pixels, (N, C, H, W) to (N, C, H // 2, W // 2).
+
+    A convolution: on a CPU two to four times faster than `avg_pool2d`, which is not vectorised.
+    """
+    weight = torch.full([x.shape[1], 1, 2, 2], 0.25, dtype=x.dtype, device=x.device)
+    return F.conv2d(x, weight, stride=2, groups=x.shape[1])
 
 
 class ConvBlock(nn.Module):
@@ -59,11 +75,11 @@ class ConvBlock(nn.Module):
         super().__init__()
         self.layers = nn.Sequential(
             nn.Conv2d(in_chans, out_chans, kernel_size=3, padding=1, bias=False),
-            nn.InstanceNorm2d(out_chans),
+            instance_norm(out_chans),
             nn.LeakyReLU(0.2, inplace=True),
             nn.Dropout2d(drop_prob),
             nn.Conv2d(out_chans, out_chans, kernel_size=3, padding=1, bias=False),
-            nn.InstanceNorm2d(out_chans),
+            instance_norm(out_chans),
             nn.LeakyReLU(0.2, inplace=True),
             nn.Dropout2d(drop_prob),
         )
@@ -80,7 +96,7 @@ class TransposeConvBlock(nn.Module):
         super().__init__()
         self.layers = nn.Sequential(
             nn.ConvTranspose2d(in_chans, out_chans, kernel_size=2, stride=2, bias=False),
-            nn.InstanceNorm2d(out_chans),
+            instance_norm(out_chans),
             nn.LeakyReLU(0.2, inplace=True),
         )
 
@@ -134,7 +150,7 @@ class Unet(nn.Module):
         for layer in self.down_sample_layers:
             x = layer(x)
             skips.append(x)
-            x = F.avg_pool2d(x, kernel_size=2)
+            x = average_pool(x)
         x = self.conv(x)
         for upsample, layer in zip(self.up_transpose_conv, self.up_conv):  # noqa: B905 TorchScript has no strict
             skip = skips.pop()
@@ -168,7 +184,8 @@ class NormUnet(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map complex images (N, H, W) to complex images (N, H, W)."""
         height, width = x.shape[-2], x.shape[-1]
-        channels, mean, std = standardise(torch.view_as_real(x).permute(0, 3, 1, 2))
+        # contiguous: the strides of the view would make every layer run channels-last
+        channels, mean, std = standardise(torch.view_as_real(x).permute(0, 3, 1, 2).contiguous())
         rows = (height + self.multiple - 1) // self.multiple * self.multiple - height
         columns = (width + self.multiple - 1) // self.multiple * self.multiple - width
         top, left = rows // 2, columns // 2
