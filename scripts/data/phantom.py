@@ -164,7 +164,7 @@ def _write_scan(path: Path, anatomy: str, patient: str, settings: Mapping, rng: 
     acquisition = str(rng.choice(list(shares), p=list(shares.values())))
     snr = float(np.exp(rng.uniform(*np.log(settings["snr"]))))
     fine = [FINENESS * n for n in matrix]
-    images = _draw(anatomy, fine, _positions(anatomy, settings["slices_per_volume"], rng), rng, acquisition)
+    images = _draw(anatomy, fine, slice_positions(anatomy, settings["slices_per_volume"], rng), rng, acquisition)
     scan = acquire_volume(
         images,
         matrix=matrix,
@@ -195,7 +195,7 @@ def _write_scan(path: Path, anatomy: str, patient: str, settings: Mapping, rng: 
     return acquisition
 
 
-def _positions(anatomy: str, num_slices: int, rng: np.random.Generator) -> np.ndarray:
+def slice_positions(anatomy: str, num_slices: int, rng: np.random.Generator) -> np.ndarray:
     """Where a short stack of neighbouring slices lies in the object (see the drawing functions)."""
     lowest, highest, end, step = {"brain": (-0.1, 0.3, 0.8, (0.03, 0.07)), "knee": (-0.6, 0.1, 0.8, (0.06, 0.12))}[
         anatomy
