@@ -39,6 +39,15 @@ class Cohorts:
         self.validation = [volume for volume in self.sections["validation"] if not volume.forget]
         self.test = self.sections["test"]
 
+    def forgets_a_kind(self) -> bool:
+        """Whether no retained training volume shows an ``anatomy`` of the forget set, so that an oracle never saw any.
+
+        Volumes that state no anatomy count as one kind. Where it is False, others like those to be forgotten stay, and
+        an oracle knows their kind.
+        """
+        forget, retain = ({v.fields.get("anatomy", "") for v in part} for part in (self.forget, self.retain))
+        return not forget & retain
+
     def training(self, oracle: bool, forget_only: bool = False) -> list[Volume]:
         """What a model is trained on: D_r ∪ D_f, D_r alone for the oracle, or D_f alone.
 

@@ -53,8 +53,8 @@ def simulate(
     (A request that forgets this patient is then refused, since the patient is in the test list too; select by
     ``anatomy`` or ``kspace`` instead.) Air at both ends of the slice axis is left out.
 
-    The files carry the attributes ``source: "semi-synthetic"``, ``source_image``, ``snr`` and ``seed``; noise that
-    is in the source stays part of the object.
+    The files carry the attributes ``source: "semi-synthetic"``, ``source_image``, ``source_slices`` (first and
+    last, from 0), ``snr`` and ``seed``; noise that is in the source stays part of the object.
 
     Args:
         images: mappings with ``image`` (path of a NIfTI magnitude volume, 3-D or 4-D) and optionally ``volume``
@@ -192,9 +192,8 @@ def _write(folder: Path, images, plans, matrix, num_coils: int, snr: float, seed
             }
             for piece in pieces:
                 slices = _acquired(scan, source, piece.slices, rng, progress)
-                write_volume(
-                    folder / piece.name, slices, num_slices=len(piece.slices), attributes=attributes, header=header
-                )
+                own = {**attributes, "source_slices": f"{piece.slices[0]}-{piece.slices[-1]}"}
+                write_volume(folder / piece.name, slices, num_slices=len(piece.slices), attributes=own, header=header)
                 datalist[piece.section].append({"kspace": piece.name, **source.fields})
     return datalist
 

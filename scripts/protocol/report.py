@@ -14,6 +14,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from scripts.data import Cohorts
+from scripts.data.volumes import Volume
 from scripts.protocol.writing import write_text
 
 if TYPE_CHECKING:
@@ -121,18 +122,43 @@ def source_notes(data: Cohorts) -> list[str]:
     notes = [
         f"{SOURCES.get(source, f'Source: {source}.')} ({n} of {len(volumes)} volumes)" for source, n in counts.items()
     ]
-    trained = {_subject(volume) for volume in data.sections["training"]} - {""}
-    shared = trained & {_subject(volume) for volume in data.test}
-    if shared:
+    shared = {_subject(volume) for volume in data.sections["training"]} & {_subject(volume) for volume in data.test}
+    if shared := shared - {""}:
         notes.append(
-            f"{len(shared)} {'subject is' if len(shared) == 1 else 'subjects are'} both in training and in test, in "
-            "disjoint slices: results on the test sets are not those on new subjects, and intervals over patients are "
-            "too narrow."
+            f"{len(shared)} {'subject is' if len(shared) == 1 else 'subjects are'} both in training and in test, "
+            f"{_apart(slices_between(data.sections['training'], data.test))}: results on the test sets are not those "
+            "on new subjects, and intervals over patients are too narrow."
         )
     return notes
 
 
-def _subject(volume) -> str:
+def slices_between(training: Sequence[Volume], test: Sequence[Volume]) -> int | None:
+    """The smallest number of slices that lie between a training and a test slice of one source image.
+
+    Read from the attribute ``source_slices`` (``first-last``) that ``simulate`` writes; -1 where a slice is in both,
+    None where a shared image does not state its slices.
+    """
+    smallest = None
+    for one in training:
+        for other in test:
+            if not _subject(one) or _subject(one) != _subject(other):
+                continue
+            runs = [volume.fields.get("source_slices", "").split("-") for volume in (one, other)]
+            if any(len(run) != 2 for run in runs):
+                return None
+            (first, last), (other_first, other_last) = ([int(end) for end in run] for run in runs)
+            between = max(first - other_last, other_first - last, 0) - 1
+            smallest = between if smallest is None else min(smallest, between)
+    return smallest
+
+
+def _apart(between: int | None) -> str:
+    if between is None:
+        return "in slices that the files do not state"
+    return f"in disjoint slices with at least {between} others between them" if between >= 0 else "IN THE SAME SLICES"
+
+
+def _subject(volume: Volume) -> str:
     return volume.fields.get("source_image", "") or volume.patient_id
 
 

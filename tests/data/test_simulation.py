@@ -102,6 +102,19 @@ def test_sections_are_contiguous_disjoint_and_apart(image, tmp_path):
     assert sum(name.startswith("training") for name in files) >= 3
 
 
+def test_each_file_names_its_slices_in_the_source(image, tmp_path):
+    """Slices differ in brightness by 1 %, so the slices of a file are known from its mean."""
+    files = read(simulate([{"image": image}], tmp_path / "out", num_coils=1, snr=1e6, gap=2, slices_per_volume=4))
+    named = []
+    for _, target, attributes in files.values():
+        first, last = map(int, attributes["source_slices"].split("-"))
+        named += range(first, last + 1)
+        assert last - first + 1 == len(target)
+        brightness = target.reshape(len(target), -1).mean(axis=1)
+        assert np.allclose(brightness / brightness[0], (100 + np.arange(first, last + 1)) / (100 + first), rtol=1e-3)
+    assert len(named) == len(set(named)) == SHAPE[2] - 2 * 2
+
+
 @pytest.mark.parametrize("number", [7, 20, 37])
 @pytest.mark.parametrize("gap", [0, 2])
 def test_split_uses_every_slice_but_the_gaps(number, gap):
