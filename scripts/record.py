@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import logging
@@ -12,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+import ignite.distributed as idist
 import torch
 from ignite.engine import Engine, Events
 
@@ -37,6 +39,9 @@ class RunRecord:
         training: the volumes that the run read, e.g. retain subset and forget set.
         weights_in: file of the weights that the run started from; None for a fresh network.
         settings: what else is worth a line of its own, e.g. method and retain fraction.
+
+    Attributes:
+        inputs: what went in, known before the run starts.
     """
 
     def __init__(
@@ -60,6 +65,8 @@ class RunRecord:
             "data": {role: _volumes(volumes, hashed=role == "forget") for role, volumes in training.items()},
             "weights_in": _weights(weights_in),
         }
+        self.inputs = copy.deepcopy(self.facts)
+        self._seconds = 0.0  # before the run was stopped
 
     def attach(self, engine: Engine) -> None:
         """Attach to the trainer."""
@@ -79,12 +86,25 @@ class RunRecord:
             "forward_slices": self.counter.forward,
             "backward_slices": self.counter.backward,
             "slices_by_part": self.counter.parts,
-            "seconds": round(time.perf_counter() - self._clock, 3),
+            "seconds": round(self._elapsed(), 3),
+            "processes": idist.get_world_size(),
         }
         self.facts["device"] = str(engine.state.device)
 
+    def state_dict(self) -> dict:
+        """When the run began and how long it has worked."""
+        return {"started": self.facts["started"], "seconds": self._elapsed()}
+
+    def load_state_dict(self, state: dict) -> None:
+        """The run goes on: the time that it had worked before counts too."""
+        self.facts["started"], self._seconds = state["started"], state["seconds"]
+
+    def _elapsed(self) -> float:
+        return self._seconds + time.perf_counter() - self._clock
+
+    @idist.one_rank_only()
     def write(self, path: str | Path, weights_out: str | Path, results: Mapping | None = None) -> None:
-        """Write the record as JSON, together with the configuration that was run and the environment."""
+        """Write the record as JSON, with the configuration that was run and the environment; the first process does."""
         self.facts["weights_out"] = _weights(weights_out)
         self.facts["peak_memory_mb"] = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
         record = {

@@ -6,22 +6,37 @@ import logging
 import sys
 from pathlib import Path
 
+import ignite.distributed as idist
 import torch
 from monai.utils import set_determinism
 
+from scripts import processes
 from scripts.files import check_disk_space
 from scripts.run_config import check_overrides
 
 OUTPUT_BYTES = 50_000_000  # log, TensorBoard, tables and pictures
 
 
-def begin(seed: int) -> None:
-    """Refuse unknown override keys, seed every generator and make errors end in their own message."""
+def begin(seed: int, several: bool = False) -> None:
+    """Refuse unknown override keys, seed every generator and make errors end in their own message.
+
+    Args:
+        seed: the same in every process.
+        several: join the other processes that torchrun started.
+
+    Raises:
+        RuntimeError: processes of torchrun and ``several`` do not go together.
+    """
+    if several:
+        processes.join()
+    else:
+        processes.check_single()
     check_overrides()
     set_determinism(seed)
     sys.excepthook = _cause_last
 
 
+@idist.one_rank_only()
 def open_log(path: str | Path, network: torch.nn.Module | None = None, copies: int = 3) -> None:
     """Log to a file as well, once all checks have passed.
 

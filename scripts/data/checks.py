@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+import ignite.distributed as idist
 import torch
 from tqdm import tqdm
 
@@ -22,7 +23,8 @@ def check_volumes(
         volumes: what the run will read.
         network: its ``check_image_size(height, width)`` says what is too small for its pooling.
         mask: its settings have to be possible for each width.
-        check_values: also read all values once and refuse NaN or Inf. Each slice is checked again when it is used.
+        check_values: also read all values once and refuse NaN or Inf; several processes share the slices. Each slice
+            is checked again when it is used.
 
     Raises:
         ValueError: naming the file, the field, what was found and what was expected.
@@ -42,5 +44,7 @@ def check_volumes(
             )
     if check_values:
         slices = [(volume, index) for volume in volumes for index in range(volume.num_slices)]
-        for volume, index in tqdm(slices, desc="checking data", unit="slice", mininterval=1.0, dynamic_ncols=True):
+        share = slices[idist.get_rank() :: idist.get_world_size()]
+        options = {"unit": "slice", "mininterval": 1.0, "dynamic_ncols": True, "disable": idist.get_rank() > 0}
+        for volume, index in tqdm(share, desc="checking data", **options):
             read_slice(volume, index)

@@ -125,3 +125,11 @@ class RetainSubsetSampler(Sampler[int]):
 
     def __call__(self, engine: Engine) -> None:
         self.epoch, self.passes = engine.state.epoch, 0
+
+    def state_dict(self) -> dict:
+        """What fixes, with the seed, the order of the next pass."""
+        return {"epoch": self.epoch, "passes": self.passes}
+
+    def load_state_dict(self, state: dict) -> None:
+        """Go on with the order of a kept state."""
+        self.epoch, self.passes = state["epoch"], state["passes"]

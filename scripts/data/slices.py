@@ -46,6 +46,11 @@ class SliceDataset(Dataset):
         }
         return item if self.transform is None else self.transform(item)
 
+    def pass_over(self, index: int) -> None:
+        """Draw the random numbers of an item without reading it: another process reads it."""
+        if hasattr(self.transform, "draw"):
+            self.transform.draw(self.slices[index][0].name)
+
 
 class Undersample:
     """Replace ``kspace`` by ``masked_kspace`` (C, H, W, 2) float32 and ``mask`` (1, 1, W, 1) bool.
@@ -65,12 +70,13 @@ class Undersample:
     def __call__(self, item: Mapping) -> dict:
         item = dict(item)
         kspace = item.pop("kspace")
-        columns = torch.from_numpy(self.mask(kspace.shape[-1], self._seed(item["volume"])))
+        columns = torch.from_numpy(self.mask(kspace.shape[-1], self.draw(item["volume"])))
         item["masked_kspace"] = torch.view_as_real(kspace * columns)
         item["mask"] = columns[None, None, :, None]
         return item
 
-    def _seed(self, volume: str) -> int:
+    def draw(self, volume: str) -> int:
+        """Seed of the next mask of a slice of this volume."""
         if self.seed is None:
             return int(torch.randint(2**31, ()))
         return zlib.crc32(f"{self.seed}:{volume}".encode())

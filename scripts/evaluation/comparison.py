@@ -8,6 +8,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import ignite.distributed as idist
 import numpy as np
 import torch
 from monai.engines import SupervisedEvaluator
@@ -86,9 +87,17 @@ class Comparison:
         self.figure = figure
 
     def run(self) -> dict:
-        """Evaluate every model, write the files and log the table; return the summary of :func:`summarise`."""
+        """Evaluate every model, write the files and log the table; return the summary of :func:`summarise`.
+
+        Several processes evaluate their slices each; the first one writes.
+        """
         records = [record for name, network in self.models.items() for record in self._evaluate(name, network)]
         summary = summarise(records)
+        self._report(records, summary)
+        return summary
+
+    @idist.one_rank_only()
+    def _report(self, records: list[dict], summary: dict) -> None:
         self.output_dir.mkdir(parents=True, exist_ok=True)
         write_csv(records, self.output_dir / "metrics.csv")
         _write(self.output_dir / "metrics.json", json.dumps(summary, indent=2))
@@ -96,7 +105,6 @@ class Comparison:
         if self.figure:
             unlearning_panels(self._examples(), self.output_dir / "panels.png")
         logger.info("results in %s\n\n%s\n", self.output_dir, format_table(summary))
-        return summary
 
     def _evaluate(self, name: str, network: torch.nn.Module) -> list[dict]:
         logger.info("evaluating %s", name)

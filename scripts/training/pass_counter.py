@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+
+import ignite.distributed as idist
 import torch
 from ignite.engine import Engine, Events
 from torch.nn.modules.module import register_module_forward_hook
@@ -16,7 +19,7 @@ class PassCounter:
 
     Passes of every handler count, and those of every network of the same class: teachers and copies cost as much as
     the trained network. List it before the handlers that work at ``STARTED``. Slices, not batches, are counted, so
-    runs of different batch sizes compare.
+    runs of different batch sizes compare. At ``COMPLETED`` the counts of all processes are added up.
 
     Args:
         network: the network that is trained.
@@ -42,7 +45,22 @@ class PassCounter:
         return sum(part["backward"] for part in self.parts.values())
 
     def add(self, part: str, forward: int = 0, backward: int = 0) -> None:
-        """Add slices spent outside of the run, e.g. on a teacher that was kept from an earlier one."""
+        """Add slices spent outside of the run, e.g. on a teacher that was kept from an earlier one.
+
+        Every process says the same, so it counts once.
+        """
+        if idist.get_rank() == 0:
+            self._add(part, forward, backward)
+
+    def state_dict(self) -> dict:
+        """The counts of all processes together."""
+        return {"parts": self._all()}
+
+    def load_state_dict(self, state: dict) -> None:
+        """Go on from kept counts."""
+        self.parts = copy.deepcopy(state["parts"]) if idist.get_rank() == 0 else {}
+
+    def _add(self, part: str, forward: int = 0, backward: int = 0) -> None:
         counts = self.parts.setdefault(part, {"forward": 0, "backward": 0})
         counts["forward"] += forward
         counts["backward"] += backward
@@ -50,7 +68,7 @@ class PassCounter:
     def attach(self, engine: Engine) -> None:
         """Attach to the trainer."""
         engine.add_event_handler(Events.STARTED, self._start)
-        engine.add_event_handler(Events.COMPLETED, self._stop)
+        engine.add_event_handler(Events.COMPLETED, self._complete)
         engine.add_event_handler(Events.EXCEPTION_RAISED, self._failed)
 
     def _start(self, engine: Engine) -> None:
@@ -62,6 +80,19 @@ class PassCounter:
             self._hook.remove()
             self._hook = None
 
+    def _complete(self, engine: Engine) -> None:
+        self._stop(engine)
+        self.parts = self._all()
+
+    def _all(self) -> dict[str, dict[str, int]]:
+        processes = idist.all_gather(self.parts) if idist.get_world_size() > 1 else [self.parts]
+        total: dict[str, dict[str, int]] = {}
+        for part, counts in (entry for parts in processes for entry in parts.items()):
+            sums = total.setdefault(part, dict.fromkeys(counts, 0))
+            for direction, slices in counts.items():
+                sums[direction] += slices
+        return total
+
     def _failed(self, engine: Engine, error: Exception) -> None:
         self._stop(engine)
         raise error
@@ -70,6 +101,6 @@ class PassCounter:
         if type(module) is not type(self.network):
             return
         part, slices = TRAINED if module is self.network else OTHERS, len(output)
-        self.add(part, forward=slices)
+        self._add(part, forward=slices)
         if output.requires_grad:
-            output.register_hook(lambda gradient: self.add(part, backward=slices))
+            output.register_hook(lambda gradient: self._add(part, backward=slices))

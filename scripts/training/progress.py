@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import ignite.distributed as idist
 from ignite.engine import Engine, Events
 from monai.utils import CommonKeys as Keys
 from tqdm import tqdm
 
 
 class Progress:
-    """Handler: one bar over the whole run with the time left and, in training, the loss.
+    """Handler: one bar over the whole run with the time left and, in training, the first process's loss.
 
     Ignite's ``ProgressBar`` knows the length of an epoch only, so it cannot say when the run ends.
 
@@ -29,7 +30,8 @@ class Progress:
     def _start(self, engine: Engine) -> None:
         self._close(engine)
         total = engine.state.epoch_length * (engine.state.max_epochs - engine.state.epoch)
-        self.bar = tqdm(total=total, desc=self.description, mininterval=1.0, dynamic_ncols=True)
+        quiet = idist.get_rank() > 0
+        self.bar = tqdm(total=total, desc=self.description, mininterval=1.0, dynamic_ncols=True, disable=quiet)
 
     def __call__(self, engine: Engine) -> None:
         output = engine.state.output

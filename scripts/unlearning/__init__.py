@@ -8,6 +8,7 @@ from scripts.unlearning.calibrated_teacher import CalibratedTeacher
 from scripts.unlearning.encoder_features import EncoderFeatures
 from scripts.unlearning.forget_term import ForgetTerm
 from scripts.unlearning.frozen import Original
+from scripts.unlearning.gain_target import GainTarget
 from scripts.unlearning.gradient_ascent import GradientAscent
 from scripts.unlearning.gradient_projection import GradientProjection
 from scripts.unlearning.l1_penalty import L1Penalty
@@ -31,6 +32,7 @@ __all__ = [
     "CalibratedTeacher",
     "EncoderFeatures",
     "ForgetTerm",
+    "GainTarget",
     "GradientAscent",
     "GradientProjection",
     "L1Penalty",

@@ -5,18 +5,22 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
 
-import ignite.distributed as idist
 import torch
 from ignite.engine import Engine
 
 from scripts.networks.weights import unwrap
+from scripts.training.batch_share import is_padding, sum_over_processes
 from scripts.unlearning.frozen import Reconstruct, Teacher
 
 Weights = dict[str, torch.Tensor]
 
 
 def batches(engine: Engine, loader: Iterable) -> Iterator[tuple[Reconstruct, dict]]:
-    """One pass: of each batch a function from a network to its output (B, 1, H, W), and the label."""
+    """One pass: of each batch a function from a network to its output (B, 1, H, W), and the label.
+
+    In a distributed run these are one process's samples: sums over them, without padding (:func:`own`), have to be
+    summed over the processes.
+    """
     for batch in loader:
         inputs, label, args, kwargs = engine.prepare_batch(
             batch, engine.state.device, engine.non_blocking, **engine.to_kwargs
@@ -28,6 +32,11 @@ def _reconstruct(
     engine: Engine, inputs: torch.Tensor, args: tuple, kwargs: dict, network: torch.nn.Module
 ) -> torch.Tensor:
     return engine.inferer(inputs, network, *args, **kwargs)
+
+
+def own(pairs: Iterable[tuple[Reconstruct, dict]]) -> Iterator[tuple[Reconstruct, dict]]:
+    """Those of :func:`batches` that are this process's own, not another's sample again."""
+    return (pair for pair in pairs if not is_padding(pair[1]))
 
 
 def samples(loader: Iterable) -> Iterator[Mapping]:
@@ -51,11 +60,13 @@ def trained_weights(network: torch.nn.Module) -> Weights:
 def mean_loss(engine: Engine, loader: Iterable, teacher: Teacher | None = None) -> float:
     """Mean of J over the samples of one pass, of a teacher or (None) the trained network, without gradients."""
     network = unwrap(engine.network).eval()
-    values = []
-    for reconstruct, label in batches(engine, loader):
+    sums = torch.zeros(2, dtype=torch.float64, device=engine.state.device)  # of J, of samples
+    for reconstruct, label in own(batches(engine, loader)):
         image = reconstruct(network) if teacher is None else teacher.image(reconstruct)
-        values.append(engine.loss_function(image, label).reshape(-1))
-    return float(mean_over_processes(torch.cat(values).mean()))
+        values = engine.loss_function(image, label).reshape(-1)
+        sums += torch.stack([values.double().sum(), sums.new_tensor(len(values))])
+    total, count = sum_over_processes(sums).tolist()
+    return total / count
 
 
 def mean_gradient(engine: Engine, loader: Iterable) -> Weights:
@@ -73,18 +84,14 @@ def _accumulate(engine: Engine, loader: Iterable, contribution) -> Weights:
     total = {name: torch.zeros_like(weight) for name, weight in weights.items()}
     network = unwrap(engine.network).eval()
     count = 0
-    for reconstruct, label in batches(engine, loader):
+    for reconstruct, label in own(batches(engine, loader)):
         loss = engine.loss_function(reconstruct(network), label)
         gradients = torch.autograd.grad(loss.mean(), list(weights.values()), allow_unused=True)
         for name, gradient in zip(weights, gradients, strict=True):
             if gradient is not None:
                 total[name] += contribution(gradient, len(loss))
         count += len(loss)
+    count = int(sum_over_processes(torch.tensor(count, device=engine.state.device)))
     if not count:
         raise ValueError("importance of weights: expected at least one batch, found none")
-    return {name: mean_over_processes(value / count) for name, value in total.items()}
-
-
-def mean_over_processes(value: torch.Tensor) -> torch.Tensor:
-    """Mean over the processes of a distributed run; the value itself without one."""
-    return value if idist.get_world_size() == 1 else idist.all_reduce(value) / idist.get_world_size()
+    return {name: sum_over_processes(value) / count for name, value in total.items()}

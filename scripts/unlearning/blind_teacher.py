@@ -8,12 +8,14 @@ import logging
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+import ignite.distributed as idist
 import torch
 from ignite.engine import Engine, Events
 
 from scripts.data.volumes import Volume
 from scripts.files import file_sha256, whole_file
 from scripts.networks.weights import load_weights, save_weights
+from scripts.processes import first_says
 from scripts.training import PassCounter
 from scripts.unlearning.arguments import check_positive
 from scripts.unlearning.fit import fit, seeded
@@ -89,7 +91,7 @@ class BlindTeacher:
         facts = self._facts(engine)
         key = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
         path = None if self.cache is None else self.cache / f"teacher-{key}.pt"
-        if path is None or not path.with_suffix(".json").is_file():
+        if path is None or not first_says(path.with_suffix(".json").is_file()):
             self._train(engine, path, facts)
         else:
             self._read(path)
@@ -108,7 +110,7 @@ class BlindTeacher:
         passes = fit(
             engine, self.network, self.loader, self.steps, self.learning_rate, "training blind teacher", self.seed
         )
-        if path is not None:
+        if path is not None and idist.get_rank() == 0:
             save_weights(self.network, path)
             record = {**facts, "forward_slices": passes.forward, "backward_slices": passes.backward}
             record["weights"] = {"path": path.name, "sha256": file_sha256(path)}

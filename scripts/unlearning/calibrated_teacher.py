@@ -9,7 +9,8 @@ import torch
 from ignite.engine import Engine, Events
 
 from scripts.fourier import center_crop
-from scripts.unlearning.batches import batches
+from scripts.training.batch_share import sum_over_processes
+from scripts.unlearning.batches import batches, own
 from scripts.unlearning.frozen import Original, Reconstruct, Teacher
 
 logger = logging.getLogger(__name__)
@@ -58,11 +59,13 @@ class CalibratedTeacher:
         return (1 - self.weight) * self.original.image(reconstruct) + self.weight * self.teacher.image(reconstruct)
 
     def _measure(self, engine: Engine) -> float:
-        squares = {self.original: 0.0, self.teacher: 0.0}
-        for reconstruct, label in batches(engine, self.loader):
-            for teacher in squares:
+        teachers = (self.original, self.teacher)
+        squares = torch.zeros(2, dtype=torch.float64, device=engine.state.device)
+        for reconstruct, label in own(batches(engine, self.loader)):
+            for i, teacher in enumerate(teachers):
                 error = center_crop(teacher.image(reconstruct), label["target"].shape[-2:]) - label["target"]
                 relative = error / label["max_value"].view(-1, 1, 1, 1)
-                squares[teacher] += float(relative.square().sum())
-        ratio = (squares[self.original] / max(squares[self.teacher], torch.finfo(torch.float32).tiny)) ** 0.5
+                squares[i] += relative.square().sum()
+        original, blind = sum_over_processes(squares).tolist()
+        ratio = (original / max(blind, torch.finfo(torch.float32).tiny)) ** 0.5
         return min(1.0, ratio)

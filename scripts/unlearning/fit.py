@@ -11,7 +11,7 @@ from ignite.engine import Engine
 from monai.engines import SupervisedTrainer
 from monai.handlers import LrScheduleHandler
 
-from scripts.training import ClipGradient, FiniteLoss, PassCounter, Progress
+from scripts.training import BatchShare, ClipGradient, FiniteLoss, PassCounter, Progress
 
 MAX_NORM = 0.5  # gradient clipping, as in the trainings of the bundle
 
@@ -61,6 +61,7 @@ def fit(
         to_kwargs=engine.to_kwargs,
         train_handlers=[
             passes,
+            BatchShare(),
             LrScheduleHandler(schedule, epoch_level=False, print_lr=False),
             ClipGradient(MAX_NORM),
             FiniteLoss(),

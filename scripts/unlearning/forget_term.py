@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from functools import partial
 
 import torch
@@ -10,6 +10,8 @@ from ignite.engine import Engine, Events
 from monai.engines import IterationEvents
 from monai.utils import CommonKeys as Keys
 
+from scripts.data.loaders import EndlessBatches
+from scripts.training.batch_share import share_mean
 from scripts.unlearning.frozen import Teacher
 
 RETAIN_PART, FORGET_PART = "retain_part", "forget_part"
@@ -35,7 +37,7 @@ class ForgetTerm:
         self.forget_loader = forget_loader
         self.forget_weight = forget_weight
         self.retain_weight = retain_weight
-        self._stream: Iterator = iter(())
+        self._stream = EndlessBatches(())
         self._batch: tuple = ()
 
     def term(self, engine: Engine, prediction: torch.Tensor, label: dict) -> torch.Tensor:
@@ -50,7 +52,15 @@ class ForgetTerm:
     def start(self, engine: Engine) -> None:
         """Begin the forget stream anew."""
         if self.forget_loader is not None:
-            self._stream = _endless(self.forget_loader)
+            self._stream = EndlessBatches(self.forget_loader)
+
+    def state_dict(self) -> dict:
+        """Place in the forget stream."""
+        return self._stream.state_dict()
+
+    def load_state_dict(self, state: dict) -> None:
+        """Go on from a kept place in the forget stream."""
+        self._stream.load_state_dict(state)
 
     def __call__(self, engine: Engine) -> None:
         output = engine.state.output
@@ -60,7 +70,7 @@ class ForgetTerm:
             return
         prediction, label = self.next_forget(engine)
         output[RETAIN_PART] = self.retain_weight * output[Keys.LOSS]
-        output[FORGET_PART] = self.forget_weight * self.term(engine, prediction, label).mean()
+        output[FORGET_PART] = self.forget_weight * share_mean(self.term(engine, prediction, label), label)
         output[Keys.LOSS] = output[RETAIN_PART] + output[FORGET_PART]
 
     def next_forget(self, engine: Engine) -> tuple[torch.Tensor, dict]:
@@ -90,9 +100,4 @@ class ForgetTerm:
         loss = self.forget_weight * self.term(engine, prediction, label)
         if not forget.all():
             loss = torch.where(forget, loss, self.retain_weight * engine.loss_function(prediction, label))
-        return loss.mean()
-
-
-def _endless(loader: Iterable) -> Iterator:
-    while True:
-        yield from loader
+        return share_mean(loss, label)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import ignite.distributed as idist
 import torch
 from ignite.engine import Engine
 from monai.engines import IterationEvents
 from monai.utils import CommonKeys as Keys
 
-from scripts.unlearning.batches import mean_over_processes, trained_weights
+from scripts.training.batch_share import sum_over_processes
+from scripts.unlearning.batches import trained_weights
 from scripts.unlearning.forget_term import FORGET_PART, RETAIN_PART
 
 
@@ -45,7 +47,8 @@ class GradientProjection:
             forget = engine.scaler.scale(forget)
         weights = trained_weights(engine.network)
         gradients = torch.autograd.grad(forget, list(weights.values()), materialize_grads=True)
-        self._forget = {n: mean_over_processes(g) for n, g in zip(weights, gradients, strict=True)}
+        processes = idist.get_world_size()
+        self._forget = {n: sum_over_processes(g) / processes for n, g in zip(weights, gradients, strict=True)}
         output[Keys.LOSS] = output.pop(RETAIN_PART)
 
     @torch.no_grad()

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 import torch
 from ignite.engine import Engine
 
+from scripts.training.batch_share import noise_like
 from scripts.unlearning.forget_term import ForgetTerm
 
 KINDS = ("zero_mean", "positive", "replace")
@@ -47,13 +48,14 @@ class NoisyLabel(ForgetTerm):
         self.kind = kind
 
     def term(self, engine: Engine, prediction: torch.Tensor, label: dict) -> torch.Tensor:
-        return engine.loss_function(prediction, {**label, "target": self.noisy(label["target"], label["max_value"])})
+        return engine.loss_function(prediction, {**label, "target": self.noisy(label)})
 
-    def noisy(self, target: torch.Tensor, max_value: torch.Tensor) -> torch.Tensor:
-        """Reference images (B, 1, h, w) with fresh noise; ``max_value`` (B,) is the volumes' maximum."""
-        noise = torch.randn_like(target) * self.std
+    def noisy(self, label: dict) -> torch.Tensor:
+        """The label's reference images (B, 1, h, w) with fresh noise."""
+        target = label["target"]
+        noise = noise_like(target, label) * self.std
         if self.scale == "max":
-            noise = noise * max_value.view(-1, 1, 1, 1)
+            noise = noise * label["max_value"].view(-1, 1, 1, 1)
         if self.kind == "positive":
             noise = noise.abs()
         return noise if self.kind == "replace" else target + noise

@@ -6,6 +6,7 @@ from ignite.engine import Engine
 from monai.engines import IterationEvents
 from monai.utils import CommonKeys as Keys
 
+from scripts.training.batch_share import share_mean
 from scripts.unlearning.arguments import check_positive
 from scripts.unlearning.batches import batches
 from scripts.unlearning.frozen import Original, loss_to_image
@@ -40,5 +41,5 @@ class RetainDistillation:
     def __call__(self, engine: Engine) -> None:
         ((reconstruct, label),) = batches(engine, [engine.state.batch])
         output = engine.state.output
-        distance = loss_to_image(engine, output[Keys.PRED], label, self.original.image(reconstruct)).mean()
-        output[Keys.LOSS] = output[Keys.LOSS] + self.weight * distance
+        distances = loss_to_image(engine, output[Keys.PRED], label, self.original.image(reconstruct))
+        output[Keys.LOSS] = output[Keys.LOSS] + self.weight * share_mean(distances, label)

@@ -61,6 +61,14 @@ class Rewind:
             self._kept = {name: value.detach().clone() for name, value in state.items()}
         self.errors.append(error)
 
+    def state_dict(self) -> dict:
+        """The errors so far, and the weights of the epoch that is closest."""
+        return {"errors": list(self.errors), "kept": self._kept}
+
+    def load_state_dict(self, state: dict) -> None:
+        """Go on with kept errors and weights."""
+        self.errors, self._kept = list(state["errors"]), dict(state["kept"])
+
     def rewind(self, engine: Engine) -> None:
         """Put the kept weights back."""
         if self._kept:

@@ -8,6 +8,7 @@ import torch
 from ignite.engine import Engine
 from monai.utils import CommonKeys as Keys
 
+from scripts.training.batch_share import share_mean
 from scripts.unlearning.arguments import check_positive
 from scripts.unlearning.forget_term import ForgetTerm
 from scripts.unlearning.frozen import Original, loss_to_image
@@ -56,10 +57,10 @@ class Scrub(ForgetTerm):
         output = engine.state.output
         if engine.state.epoch <= self.max_epochs and engine.state.iteration % 2 == 0:
             prediction, label = self.next_forget(engine)
-            output[Keys.LOSS] = self.forget_weight * self.term(engine, prediction, label).mean()
+            output[Keys.LOSS] = self.forget_weight * share_mean(self.term(engine, prediction, label), label)
         else:
             label = self.take(engine, engine.state.batch)
-            distance = -self.term(engine, output[Keys.PRED], label).mean()
+            distance = -share_mean(self.term(engine, output[Keys.PRED], label), label)
             output[Keys.LOSS] = self.gamma * output[Keys.LOSS] + self.alpha * distance
 
     def term(self, engine: Engine, prediction: torch.Tensor, label: dict) -> torch.Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from ignite.engine import Engine, Events
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
@@ -41,14 +42,28 @@ class WeightAverage:
     def begin(self, engine: Engine) -> None:
         """Forget the average of an earlier run."""
         self.average = None
+        self._network = unwrap(engine.network)
 
     def __call__(self, engine: Engine) -> None:
         network = unwrap(engine.network)
         if engine.state.iteration <= self.start * engine.state.max_epochs * engine.state.epoch_length:
             return
         if self.average is None:
-            self.average = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(self.decay), use_buffers=True)
+            self.average = self._average(network)
         self.average.update_parameters(network)
+
+    def state_dict(self) -> dict:
+        """The average so far; empty before averaging began."""
+        return {} if self.average is None else self.average.state_dict()
+
+    def load_state_dict(self, state: dict) -> None:
+        """Go on with a kept average."""
+        if state:
+            self.average = self._average(self._network)
+            self.average.load_state_dict(state)
+
+    def _average(self, network: torch.nn.Module) -> AveragedModel:
+        return AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(self.decay), use_buffers=True)
 
     def finish(self, engine: Engine) -> None:
         """Put the average into the network."""

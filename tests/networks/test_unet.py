@@ -3,7 +3,7 @@ import torch
 
 from scripts.fourier import ifft2c, rss
 from scripts.networks import ReconUnet, Unet, ZeroFilled
-from scripts.networks.unet import NormUnet, minimum_size
+from scripts.networks.unet import NormUnet, average_pool, minimum_size, standardise
 
 
 def random_kspace(*shape: int) -> torch.Tensor:
@@ -44,7 +44,7 @@ def test_minimum_size_is_the_smallest_that_works(pools, multiple):
     run(shorter, longer)
     run(longer, shorter)
     if longer > 2:  # of two pixels, the variance itself needs both
-        with pytest.raises(ValueError, match="more than 1 spatial element"):
+        with pytest.raises(ValueError, match="more than 1 value per channel"):
             run(shorter, longer - 1)
 
 
@@ -106,3 +106,19 @@ def test_zero_filled():
     expected = rss(ifft2c(torch.view_as_complex(kspace))).unsqueeze(1)
     assert torch.equal(ZeroFilled()(kspace, mask=None), expected)
     assert not list(ZeroFilled().parameters())
+
+
+@pytest.mark.parametrize("size", [(8, 6), (7, 5), (2, 3)])
+def test_average_pool_equals_pytorchs(size):
+    x = torch.randn(2, 3, *size, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(average_pool(x), torch.nn.functional.avg_pool2d(x, 2))
+
+
+def test_standardise_gives_zero_for_a_constant_and_finite_gradients():
+    x = torch.stack([torch.randn(5, 4), torch.full((5, 4), 2.0)])[None].requires_grad_()
+    standard, mean, std = standardise(x)
+    torch.testing.assert_close(standard[0, 0].std(), torch.tensor(1.0))
+    assert not standard[0, 1].any()
+    torch.testing.assert_close(standard * std + mean, x)
+    standard.square().sum().backward()
+    assert x.grad.isfinite().all()

@@ -154,3 +154,14 @@ def test_autocast_keeps_the_transforms_in_single_precision(network):
     assert out.dtype == torch.float32
     expected = network(kspace, mask)
     assert (out - expected).norm() / expected.norm() < 0.05
+
+
+def test_coils_a_few_at_a_time_give_the_same_maps(network):
+    kspace, mask = make_batch(5, 24, 22)
+    together = network(kspace, mask)
+    calls = []
+    network.sens_net.norm_unet.register_forward_pre_hook(lambda module, inputs: calls.append(len(inputs[0])))
+    network.sens_net.cached_pixels = 3 * 24 * 22
+    apart = network(kspace, mask)
+    assert calls == [3, 3, 3, 1]
+    torch.testing.assert_close(apart, together, rtol=1e-5, atol=1e-6)

@@ -60,7 +60,7 @@ def test_zero_mean_noise_is_unbiased_and_positive_noise_is_not():
     target = torch.full((1, 1, 200, 200), 3.0)
     torch.manual_seed(0)
     for kind, shift in (("zero_mean", 0.0), ("positive", 0.5 * (2 / torch.pi) ** 0.5)):
-        noisy = NoisyLabel(std=0.5, kind=kind).noisy(target, torch.ones(1))
+        noisy = NoisyLabel(std=0.5, kind=kind).noisy({"target": target, "max_value": torch.ones(1)})
         (gradient,) = torch.autograd.grad((network(torch.ones_like(target)) - noisy).square().mean(), network.weight)
         assert float(gradient) == pytest.approx(2 * (1 - 3 - shift), abs=0.02)
 
@@ -68,11 +68,12 @@ def test_zero_mean_noise_is_unbiased_and_positive_noise_is_not():
 def test_noise_scale_and_replacement():
     torch.manual_seed(0)
     target = torch.full((2, 1, 100, 100), 5.0)
-    relative = NoisyLabel(std=0.1, scale="max").noisy(target, torch.tensor([1.0, 4.0]))
+    label = {"target": target, "max_value": torch.tensor([1.0, 4.0])}
+    relative = NoisyLabel(std=0.1, scale="max").noisy(label)
     assert (relative - target).flatten(1).std(1).tolist() == pytest.approx([0.1, 0.4], rel=0.05)
-    replaced = NoisyLabel(std=0.1, kind="replace").noisy(target, torch.ones(2))
+    replaced = NoisyLabel(std=0.1, kind="replace").noisy(label)
     assert float(replaced.abs().max()) < 1
-    assert float(NoisyLabel(std=0.1, kind="positive").noisy(target, torch.ones(2)).min()) >= 5.0
+    assert float(NoisyLabel(std=0.1, kind="positive").noisy(label).min()) >= 5.0
 
 
 def test_noisy_label_leaves_the_batch_alone():

@@ -1,0 +1,157 @@
+"""A run that was stopped goes on where its last epoch ended."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import ignite.distributed as idist
+import torch
+from ignite.engine import Engine, Events
+from ignite.handlers import Checkpoint as IgniteCheckpoint
+
+from scripts.files import whole_file
+from scripts.processes import first_says
+from scripts.run_config import running_config
+
+if TYPE_CHECKING:
+    from scripts.record import RunRecord
+
+# of a configuration: what changes where or how fast a run works, or what follows it, but not its weights
+NOT_COMPARED = (
+    "imports", "output_dir", "device", "batch_size", "num_workers", "check_values", "initialize", "finalize", "resume",
+    "checkpoint", "trained_network", "evaluate", "evaluate_models", "references", "comparison", "_meta_",
+)  # fmt: skip
+logger = logging.getLogger(__name__)
+
+
+class Checkpoint:
+    """Handler that keeps all that a run has become at each ``EPOCH_COMPLETED``, and goes on from it at ``STARTED``.
+
+    What the other handlers make of the original weights at ``STARTED`` (copies, masks, teachers) they make again, of
+    the same weights and seed; then this one puts in the state of the last epoch. So list it after all that have a
+    state or work at ``STARTED``, before those that only show something. The file is written by the first process,
+    whole or not at all, by Ignite's ``Checkpoint``; MONAI's ``CheckpointSaver`` may leave half a file.
+
+    Args:
+        path: the file; None: nothing is kept.
+        objects: name -> what has a ``state_dict``: network, optimizer, scheduler, data stream, counters. The trainer
+            and PyTorch's random state are added.
+        handlers: of the method; those with a ``state_dict`` are kept too.
+        record: of the run: what went in must be the same when the run goes on.
+
+    Raises:
+        ValueError: a file of other settings or inputs, or one that cannot be read: with the file, the field, what was
+            found and what was expected.
+
+    Example:
+        >>> Checkpoint(None, {}).remove()
+    """
+
+    def __init__(
+        self,
+        path: str | Path | None,
+        objects: Mapping[str, Any],
+        handlers: Sequence[Any] = (),
+        record: RunRecord | None = None,
+    ) -> None:
+        self.path = None if path is None else Path(path)
+        stateful = {f"method {i}": handler for i, handler in enumerate(handlers) if hasattr(handler, "state_dict")}
+        self.objects = {**objects, **stateful, "random": RandomState()}
+        self.record = record
+
+    def attach(self, engine: Engine) -> None:
+        """Attach to the trainer."""
+        if self.path is None:
+            return
+        objects = {"trainer": engine, **self.objects}
+        if engine.amp and engine.scaler is not None:
+            objects["scaler"] = engine.scaler
+        objects = {**objects, "random": objects.pop("random")}  # last: loading the others draws random numbers
+        engine.add_event_handler(Events.STARTED, self.load, objects)
+        engine.add_event_handler(Events.EPOCH_COMPLETED, IgniteCheckpoint(objects, self._write))
+
+    def check(self) -> dict | None:
+        """Read the file, if there is one; call it before work starts, too.
+
+        Returns:
+            The states by name; None where there is no file.
+        """
+        if self.path is None:
+            return None
+        self._settings = self._describe()
+        if not first_says(self.path.is_file()):
+            return None
+        try:
+            kept = torch.load(self.path, map_location="cpu", weights_only=True)
+            settings = kept.pop("settings")
+        except Exception as error:  # torch.load raises almost any
+            raise ValueError(
+                f"{self.path}: expected a checkpoint, found a file that does not load; remove it to begin anew"
+            ) from error
+        for field, found, expected in differences(settings, self._settings):
+            raise ValueError(
+                f"{self.path}: checkpoint of another run: '{field}': expected {expected!r}, found {found!r}; "
+                "remove the file to begin anew"
+            )
+        return kept
+
+    def load(self, engine: Engine, objects: Mapping[str, Any]) -> None:
+        """Go on from the file, if there is one."""
+        kept = self.check()
+        if kept is not None:
+            IgniteCheckpoint.load_objects(objects, kept)
+            logger.info("goes on after epoch %d, from %s", engine.state.epoch, self.path)
+
+    def remove(self) -> None:
+        """Remove the file, once the run's results are written."""
+        if self.path is not None and idist.get_rank() == 0:
+            self.path.unlink(missing_ok=True)
+
+    @idist.one_rank_only()
+    def _write(self, state: Mapping, filename: str, metadata: Mapping | None = None) -> None:
+        with whole_file(self.path) as temporary:
+            torch.save({**state, "settings": self._settings}, temporary)
+
+    def _describe(self) -> dict:
+        """What fixes the result of the run, as plain JSON."""
+        configuration = {key: value for key, value in running_config().items() if key not in NOT_COMPARED}
+        description = {**({} if self.record is None else self.record.inputs), "configuration": configuration}
+        return json.loads(json.dumps(description, default=str))
+
+
+class RandomState:
+    """PyTorch's random numbers as something that has a state; they are the same in all processes."""
+
+    def state_dict(self) -> dict:
+        """States of the CPU's generator and, where there is a GPU, of the current one's."""
+        gpu = {"gpu": torch.cuda.get_rng_state()} if torch.cuda.is_available() else {}
+        return {"cpu": torch.get_rng_state(), **gpu}
+
+    def load_state_dict(self, state: dict) -> None:
+        """Draw from here on as after the state was kept."""
+        torch.set_rng_state(state["cpu"])
+        if "gpu" in state and torch.cuda.is_available():
+            torch.cuda.set_rng_state(state["gpu"])
+
+
+def differences(found: Any, expected: Any, field: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """Fields, with both values, in which two nests of mappings and lists differ.
+
+    Example:
+        >>> list(differences({"a": {"b": [1, 2]}}, {"a": {"b": [1, 3]}}))
+        [('a#b#1', 2, 3)]
+    """
+    if isinstance(found, Mapping) and isinstance(expected, Mapping):
+        pairs = [(key, found.get(key), expected.get(key)) for key in sorted({*found, *expected}, key=str)]
+    elif isinstance(found, list) and isinstance(expected, list) and len(found) == len(expected):
+        pairs = [(index, *values) for index, values in enumerate(zip(found, expected, strict=True))]
+    else:
+        if found != expected:
+            yield field, found, expected
+        return
+    for key, one, other in pairs:
+        yield from differences(one, other, f"{field}#{key}".lstrip("#"))
