@@ -28,6 +28,7 @@ SMALL = {
     "mask#center_fraction": 0.12,
 }
 
+
 @pytest.fixture(autouse=True)
 def _contained(tmp_path, monkeypatch):
     """Run in an empty directory and take back what a run leaves in the process."""
@@ -104,7 +105,7 @@ def test_each_method_reads_what_its_definition_says(unlearned):
     for name in ("gradient_ascent_ft_released", "noisy_label_ft_released"):
         assert reads[name] == (2, 6, 6)
     assert reads["l1_sparse"] == (2, 4, 4)
-    for name in ("neg_grad_plus", "bounded_ascent", "gradient_ascent_projected"):
+    for name in ("gain_target", "neg_grad_plus", "bounded_ascent", "gradient_ascent_projected"):
         assert reads[name] == (2, 4, 8)
     # more backward passes: 4 of a blind teacher or a task vector, 4 of the forget set's or 6 of both sets' gradients
     for name in ("blindspot", "blindspot_calibrated", "loss_target", "loss_target_averaged", "salun"):

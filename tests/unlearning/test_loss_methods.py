@@ -1,6 +1,7 @@
 """Update rules of the methods at the level of the loss, on w x: J = (w x - y)², dJ/dw = 2 x (w x - y)."""
 
 import copy
+import math
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from scripts.unlearning import (
     Blindspot,
     BoundedAscent,
     CalibratedTeacher,
+    GainTarget,
     GradientAscent,
     L1Penalty,
     LossTarget,
@@ -91,6 +93,41 @@ def test_calibrated_teacher_measures_its_share_on_retain_data():
     assert float(teacher.original.network.weight) == 1.0
     stated = CalibratedTeacher(Fixed(Scale(0.5)), weight=1.5)
     assert run([stated, Blindspot(stated, [FORGET], retain_weight=0.0)]) == pytest.approx(1 - LR * 4 * (2 - 0.5))
+
+
+@pytest.mark.parametrize(("target", "sign"), [(5.0, 1), (12.0, -1)])
+def test_gain_target_climbs_or_descends_towards_the_stated_gain(target, sign):
+    """Errors 3 (zero-filled) and abs(2 w - 3) = 1: a gain of 9.54 dB, whose slope at w = 1 is 40 / ln 10."""
+    method = GainTarget([FORGET], gain=target, transfer=1.0, forget_weight=0.05, retain_weight=0.0)
+    method.zero_filled = Scale(0.0)
+    assert run([method]) == pytest.approx(1 - LR * 0.05 * sign * 40 / math.log(10))
+
+
+def test_gain_target_measures_the_originals_gain_on_held_out_data():
+    """Errors 3 and 2 on the first, 1 and 0.5 on the second image, before any step."""
+    held_out = [RETAIN, sample(value=0.5, target=1.0, forget=False)]
+    method = GainTarget([FORGET], held_out, transfer=0.2)
+    method.zero_filled = Scale(0.0)
+    run([method])
+    assert method.gain == pytest.approx((20 * math.log10(1.5) + 20 * math.log10(2)) / 2)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({}, "expected either 'loader' or 'gain', found both or neither"),
+        ({"gain": 1.0, "loader": [RETAIN]}, "expected either 'loader' or 'gain', found both or neither"),
+        ({"gain": 1.0, "transfer": 0.0}, "'transfer': expected above 0, found 0.0"),
+    ],
+)
+def test_gain_target_refuses_settings_that_cannot_work(settings, message):
+    with pytest.raises(ValueError, match=message):
+        GainTarget([FORGET], **settings)
+
+
+def test_gain_target_needs_held_out_data():
+    with pytest.raises(ValueError, match="'loader': expected held-out retain data, found none"):
+        run([GainTarget([FORGET], [])])
 
 
 @pytest.mark.parametrize(("teacher", "sign"), [(0.5, 1), (1.2, -1)])

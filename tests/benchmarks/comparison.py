@@ -1,0 +1,178 @@
+"""Every method beside the oracle, with settings fixed elsewhere and with settings tuned here:
+``python -m tests.benchmarks.comparison``.
+
+Runs the ``protocol`` verb with ``comparison.yaml`` (three seeds of each method, three oracles) and prints one table.
+*Oracle-free* is each method as its overlay declares it. *Oracle-tuned* is the best of a small grid over the method's
+main setting on the first seed: that whose largest shortfall, as `shortfall` counts it, is smallest. It needs the
+oracle of the very data, so it is a bound on what tuning could give and nothing to deploy. Stopped, the command goes
+on where it stopped.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+import fire
+import monai.bundle
+import yaml
+from monai.bundle import ConfigParser
+from scipy.stats import ks_2samp
+
+from scripts.protocol.plan import DEFAULT, ORACLE, ORIGINAL, UNLEARNED, Cell
+from scripts.protocol.results import Result, model_label, read_results
+from scripts.protocol.statistics import mean_over_seeds, mean_std
+from scripts.protocol.tables import COHORTS, volume_values
+
+CONFIGS = Path(__file__).parents[2] / "bundle" / "configs"
+GRIDS = {
+    "default": ("method#1#transfer", (0.2, 0.4)),
+    "noisy_label_ft": ("method#0#std", (3e-5, 1e-4)),
+    "blindspot": ("method#1#forget_weight", (0.1, 0.3)),
+}
+"""Method -> its main setting and what is tried beside the overlay's own value."""
+MARGINS = {"BTA": 0.1, "KTA": 0.5, "UA": 0.5}
+"""dB of PSNR within which a method counts as equal to the oracle; on BTA more than the oracle is no fault."""
+
+
+def main(
+    output_dir: str = "outputs/comparison", domain: str | None = None, tuned: bool = True, **overrides: object
+) -> None:
+    """Run what is missing and print the table.
+
+    Args:
+        output_dir: of the study; that of the tuning lies in it.
+        domain: ``tuning`` or ``semi_synthetic``: an overlay in ``domains``; None: the built-in phantom.
+        tuned: whether to run the grids too.
+        overrides: of the protocol, e.g. ``--datalist my.json --weights False``.
+    """
+    logging.getLogger("ignite").setLevel(logging.WARNING)
+    output = Path(output_dir)
+    files = [CONFIGS / "protocol.yaml", CONFIGS / "comparison.yaml"]
+    if domain:
+        files.append(Path(__file__).parent / "domains" / f"{domain}.yaml")
+    _protocol(files, output, **overrides)
+    results = _read(output)
+    grids = _tune(files, output, overrides, results) if tuned else []
+    print("\n".join(_table(results, grids)))
+
+
+def shortfall(gaps: dict[str, float]) -> float:
+    """The largest gap to the oracle in units of its margin; a better BTA counts 0.
+
+    >>> shortfall({"BTA": 0.3, "KTA": -0.25, "UA": 0.1})
+    0.5
+    """
+    return max(max(-gaps["BTA"], 0.0) / MARGINS["BTA"], *(abs(gaps[c]) / MARGINS[c] for c in ("KTA", "UA")))
+
+
+def _protocol(files: Sequence[Path], output: Path, **settings: object) -> None:
+    config_file = [str(file) for file in files]
+    monai.bundle.run("protocol", config_file=config_file, logging_file=False, output_dir=str(output), **settings)
+
+
+def _tune(files: Sequence[Path], output: Path, overrides: dict, results: Sequence[Result]) -> list[Result]:
+    """Each grid value as a method of its own, on the first seed."""
+    configs = output / "tuning_configs"
+    shutil.rmtree(configs, ignore_errors=True)
+    shutil.copytree(CONFIGS, configs)
+    run = {result.cell.method for result in results}
+    names = []
+    for method, (key, values) in GRIDS.items():
+        for value in values if method in run else ():
+            names.append(f"{method}_{value:g}")
+            _overlay(configs, method, key, value, names[-1])
+    given = {
+        "weights": _weights(output, results, ORIGINAL)[0],
+        "oracle_weights": _weights(output, results, ORACLE),
+        "methods": names,
+        "seeds": [min(result.cell.seed for result in results if result.cell.role == UNLEARNED)],
+        "study#configs": str(configs),
+    }
+    for source in (output / "cells").glob("forget_only/seed-*"):  # the same model: not trained again
+        shutil.copytree(source, output / "tuning" / "cells" / "forget_only" / source.name, dirs_exist_ok=True)
+    _protocol(files, output / "tuning", **{**overrides, **given})
+    return _read(output / "tuning")
+
+
+def _overlay(configs: Path, method: str, key: str, value: float, name: str) -> None:
+    """Write an overlay that is a method's own but for one value."""
+    file = configs / "methods" / f"{method}.yaml"
+    content = ConfigParser.load_config_file(str(file)) if method != DEFAULT else {}
+    text = yaml.safe_dump(content | {"method_name": name, key: value}, sort_keys=False)
+    file.with_name(f"{name}.yaml").write_text(text, encoding="utf-8")
+
+
+def _read(output: Path) -> list[Result]:
+    root = output / "cells"
+    records = {}
+    for file in sorted(root.rglob("cell.json")):
+        records[str(file.parent.relative_to(root))] = json.loads(file.read_text(encoding="utf-8"))
+    cells = [Cell(**record["cell"]) for record in records.values()]
+    return read_results(cells, records, root)
+
+
+def _weights(output: Path, results: Sequence[Result], role: str) -> list[str]:
+    found = [result for result in results if result.cell.role == role]
+    return [r.cell.given or str(output / "cells" / r.cell.name / r.record["weights"]["path"]) for r in found]
+
+
+def _table(results: Sequence[Result], grids: Sequence[Result]) -> list[str]:
+    oracles = [result for result in results if result.cell.role == ORACLE]
+    training = mean_std([_passes(result) for result in oracles])[0]
+    groups: dict[str, list[Result]] = {}
+    for result in results:
+        if result.cell.role in (ORIGINAL, UNLEARNED):
+            groups.setdefault(result.cell.method or ORIGINAL, []).append(result)
+    columns = ["method", "BTA gap", "KTA gap", "UA gap", "KS p", "passes", "in margins", "oracle-tuned: setting"]
+    columns += ["BTA gap", "KTA gap", "UA gap"]
+    lines = ["| " + " | ".join(row) + " |" for row in (columns, ["---"] * len(columns))]
+    for method, own in groups.items():
+        gaps, p = _gaps(own, oracles), _ks(own, oracles)
+        good = shortfall(gaps) <= 1 and min(p.values()) > 0.05
+        cost = f"{100 * mean_std([_passes(r) for r in own])[0] / training:.1f} %" if own[0].cell.method else "–"
+        row = [model_label(own[0].cell), *(f"{gaps[c]:+.2f}" for c in COHORTS)]
+        row += [" / ".join(f"{p[c]:.2f}" for c in COHORTS), cost, "yes" if good else "no"]
+        lines.append("| " + " | ".join(row + _tuned(method, own, grids, oracles)) + " |")
+    return lines
+
+
+def _tuned(method: str, own: Sequence[Result], grids: Sequence[Result], oracles: Sequence[Result]) -> list[str]:
+    """Setting and gaps of the best of a method's grid, its own setting included, on the grid's seed."""
+    if method not in GRIDS or not grids:
+        return ["–"] * 4
+    prefix = f"{method}_"
+    tried = {r.cell.method.removeprefix(prefix): r for r in grids if r.cell.method in
+             {f"{prefix}{value:g}" for value in GRIDS[method][1]}}  # fmt: skip
+    tried["as it is"] = min(own, key=lambda result: result.cell.seed)
+    gaps = {setting: _gaps([result], oracles) for setting, result in tried.items()}
+    best = min(gaps, key=lambda setting: shortfall(gaps[setting]))
+    name = best if best == "as it is" else f"{GRIDS[method][0].rpartition('#')[2]} {best}"
+    return [name, *(f"{gaps[best][cohort]:+.2f}" for cohort in COHORTS)]
+
+
+def _psnr(results: Sequence[Result], cohort: str) -> dict[str, float]:
+    return mean_over_seeds([volume_values(result.rows, cohort, "psnr") for result in results])
+
+
+def _gaps(own: Sequence[Result], oracles: Sequence[Result]) -> dict[str, float]:
+    """Cohort -> mean PSNR minus the oracles', dB."""
+    return {
+        c: mean_std(list(_psnr(own, c).values()))[0] - mean_std(list(_psnr(oracles, c).values()))[0] for c in COHORTS
+    }
+
+
+def _ks(own: Sequence[Result], oracles: Sequence[Result]) -> dict[str, float]:
+    """Cohort -> p of the two-sample Kolmogorov-Smirnov test of the volumes' PSNR, each a mean over seeds."""
+    return {c: float(ks_2samp(list(_psnr(own, c).values()), list(_psnr(oracles, c).values())).pvalue) for c in COHORTS}
+
+
+def _passes(result: Result) -> float:
+    return result.cost["forward_slices"] + result.cost["backward_slices"]
+
+
+if __name__ == "__main__":
+    fire.Fire(main)
