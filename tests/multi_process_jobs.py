@@ -14,7 +14,19 @@ import monai.bundle
 import torch
 from ignite.engine import Events
 
+from scripts.networks import VarNet
+
 RANK = int(os.environ.get("RANK", 0))
+
+
+def smooth_varnet() -> VarNet:
+    """A small VarNet without kinks: GELU in place of LeakyReLU."""
+    network = VarNet(num_cascades=1, chans=4, pools=2, sens_chans=4, sens_pools=2)
+    for block in list(network.modules()):
+        for name, layer in block.named_children():
+            if isinstance(layer, torch.nn.LeakyReLU):
+                setattr(block, name, torch.nn.GELU())
+    return network
 
 
 class Die:

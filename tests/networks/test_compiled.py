@@ -2,9 +2,11 @@
 
 import copy
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
+from monai.bundle import ConfigParser
 
 from scripts.networks import VarNet, compiled, load_weights, save_weights
 
@@ -36,3 +38,11 @@ def test_image_and_gradients_equal_the_eager_ones(network):
     torch.testing.assert_close(images[1], images[0], rtol=1e-4, atol=1e-5)
     for eager, fast in zip(network.parameters(), other.parameters(), strict=True):
         torch.testing.assert_close(fast.grad, eager.grad, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("verb", ["train", "unlearn", "evaluate"])
+def test_overlay_adds_to_each_verb(verb):
+    configs = Path(__file__).parents[2] / "bundle" / "configs"
+    alone = ConfigParser.load_config_files(str(configs / f"{verb}.yaml"))
+    overlaid = ConfigParser.load_config_files([str(configs / f"{verb}.yaml"), str(configs / "compile.yaml")])
+    assert overlaid == {**alone, "initialize": [*alone["initialize"], "$scripts.networks.compiled(@network)"]}
