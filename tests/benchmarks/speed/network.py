@@ -17,7 +17,7 @@ from tests.benchmarks.speed.table import MISSING, Table, milliseconds, ratio
 
 DEMO = {"num_cascades": 3, "chans": 8, "pools": 3, "sens_chans": 4, "sens_pools": 3}
 PUBLISHED = {"num_cascades": 12, "chans": 18, "pools": 4, "sens_chans": 8, "sens_pools": 4}
-IMAGE_TOLERANCE, GRADIENT_TOLERANCE = 1e-5, 1e-3
+IMAGE_TOLERANCE, GRADIENT_TOLERANCE = 1e-5, 1e-8  # single, double precision
 CASES = {  # arguments, (coils, height, width)
     "demo": (DEMO, (6, 96, 96)),
     "published": (PUBLISHED, (15, 320, 320)),
@@ -105,6 +105,8 @@ def _compare(workers: dict[str, Worker], write: str, difference: Callable, folde
     """Have every worker write what it makes, and compare all with the first one."""
     results = {}
     for kind, worker in workers.items():
+        if kind == "compiled" and write == "write_gradients":
+            continue  # it would be compiled again for double precision; see tests/networks/test_compiled.py
         worker.ask(write, path=str(folder / f"{kind}.pt"))
         results[kind] = torch.load(folder / f"{kind}.pt")
         (folder / f"{kind}.pt").unlink()
