@@ -15,17 +15,25 @@ import torch
 from ignite.engine import Events
 
 from scripts.networks import VarNet
+from scripts.networks.norm_relu import NormLeakyRelu
 
 RANK = int(os.environ.get("RANK", 0))
 
 
+class NormGelu(torch.nn.Module):
+    """`NormLeakyRelu` without a kink."""
+
+    def forward(self, x):
+        return torch.nn.functional.gelu(torch.nn.functional.instance_norm(x))
+
+
 def smooth_varnet() -> VarNet:
-    """A small VarNet without kinks: GELU in place of LeakyReLU."""
+    """A small VarNet without kinks: `NormGelu` in place of `NormLeakyRelu`."""
     network = VarNet(num_cascades=1, chans=4, pools=2, sens_chans=4, sens_pools=2)
     for block in list(network.modules()):
         for name, layer in block.named_children():
-            if isinstance(layer, torch.nn.LeakyReLU):
-                setattr(block, name, torch.nn.GELU())
+            if isinstance(layer, NormLeakyRelu):
+                setattr(block, name, NormGelu())
     return network
 
 
