@@ -49,7 +49,7 @@ def main(
         output_dir: for the tables, the plot, generated volumes and fastMRI's environment.
         peer_python: interpreter with fastMRI 0.3.0; None: a virtual environment is made in the output folder.
         sizes: demo (6 coils, 96 x 96) and published (15 coils; 320 x 320, files 640 x 368).
-        repeats: of each measurement; ours and theirs take turns.
+        repeats: of each measurement; ours and theirs take turns. At demo size each is the mean of ten passes.
         threads: of PyTorch in each process.
         clock: wall; or cpu, the time of the process alone, for a machine with other work.
         compiled: also measure the compiled network.

@@ -17,6 +17,7 @@ from tests.benchmarks.speed.table import MISSING, Table, milliseconds, ratio
 
 DEMO = {"num_cascades": 3, "chans": 8, "pools": 3, "sens_chans": 4, "sens_pools": 3}
 PUBLISHED = {"num_cascades": 12, "chans": 18, "pools": 4, "sens_chans": 8, "sens_pools": 4}
+PASSES = {"demo": 10, "published": 1}  # of one measurement: short ones vary
 IMAGE_TOLERANCE, GRADIENT_TOLERANCE = 1e-5, 1e-8  # single, double precision
 CASES = {  # arguments, (coils, height, width)
     "demo": (DEMO, (6, 96, 96)),
@@ -66,7 +67,7 @@ def network(options: Options) -> list[Table]:
         arguments, shape = CASES[name]
         notes.append("{}: {} coils, {} x {}, VarNet({}).".format(name, *shape, ", ".join(_pairs(arguments))))
         path = write_case(options.folder / f"{name}.pt", arguments, shape)
-        for row, peaks, difference in _measure(path, options):
+        for row, peaks, difference in _measure(path, PASSES[name], options):
             times.append([name, *row])
             memory.append([name, row[0], *peaks])
             notes.append(f"{name}, {row[0]}: {difference}.")
@@ -81,7 +82,7 @@ def _pairs(arguments: dict) -> list[str]:
     return [f"{key} {value}" for key, value in arguments.items()]
 
 
-def _measure(case: str, options: Options) -> Iterator[tuple[list[str], list[str], str]]:
+def _measure(case: str, passes: int, options: Options) -> Iterator[tuple[list[str], list[str], str]]:
     """Forward and training step: row of times, row of memory, differences of the results."""
     kinds = {"fastMRI": {"kind": "fastmri"}} if options.peer else {}
     kinds["ours"] = {"kind": "ours"}
@@ -96,7 +97,8 @@ def _measure(case: str, options: Options) -> Iterator[tuple[list[str], list[str]
             found = _compare(workers, write, difference, options.folder.absolute())
             for worker in workers.values():
                 worker.ask("start_peak")
-            times = in_turns({kind: partial(worker.ask, job) for kind, worker in workers.items()}, options.repeats)
+            measures = {kind: partial(worker.ask, job) for kind, worker in workers.items()}
+            times = in_turns(measures, options.repeats, passes)
             peaks = {kind: worker.ask("peak_memory") for kind, worker in workers.items()}
             yield [job, *_times(times)], _memory(peaks), found
 

@@ -54,8 +54,8 @@ class Worker:
         self.process.stdout.close()
 
 
-def in_turns(measures: Mapping[str, Callable[[], float]], repeats: int) -> dict[str, list[float]]:
-    """Repeat measurements A, B, A, B, … after one unmeasured round.
+def in_turns(measures: Mapping[str, Callable[[], float]], repeats: int, passes: int = 1) -> dict[str, list[float]]:
+    """Repeat measurements A, B, A, B, … after one unmeasured round; each is the mean of some passes.
 
     Example:
         >>> in_turns({"a": lambda: 1.0, "b": lambda: 2.0}, repeats=2)
@@ -66,5 +66,5 @@ def in_turns(measures: Mapping[str, Callable[[], float]], repeats: int) -> dict[
     times: dict[str, list[float]] = {name: [] for name in measures}
     for _ in range(repeats):
         for name, measure in measures.items():
-            times[name].append(measure())
+            times[name].append(sum(measure() for _ in range(passes)) / passes)
     return times

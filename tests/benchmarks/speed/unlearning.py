@@ -9,7 +9,7 @@ import monai.bundle
 import torch
 
 from scripts.networks import VarNet
-from tests.benchmarks.speed.network import CASES, write_case
+from tests.benchmarks.speed.network import CASES, PASSES, write_case
 from tests.benchmarks.speed.options import Options
 from tests.benchmarks.speed.session import REPOSITORY, in_turns
 from tests.benchmarks.speed.table import Table, milliseconds, ratio
@@ -67,7 +67,7 @@ def _joined(options: Options) -> Table:
         rows = []
         for job in ("forward", "step"):
             measures = {"apart": lambda job=job: one.ask(job) + one.ask(job), "together": lambda job=job: two.ask(job)}
-            times = in_turns(measures, options.repeats)
+            times = in_turns(measures, options.repeats, PASSES["demo"])
             cells = [milliseconds(times[key]) for key in ("apart", "together")]
             rows.append([job, *cells, ratio(times["apart"], times["together"])])
     note = f"Demo size. Images differ by {error:.0e}."
