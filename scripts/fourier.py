@@ -36,6 +36,16 @@ def ifft2c(x: Tensor) -> Tensor:
     return torch.fft.fftshift(torch.fft.ifft2(x, norm="ortho"), dim=[-2, -1])
 
 
+def mirrored(x: Tensor, dim: int = -1) -> Tensor:
+    """Reverse a dimension of n values about its origin, index `n // 2`; the transform of the mirrored is mirrored.
+
+    Example:
+        >>> mirrored(torch.arange(5)), mirrored(torch.arange(4))
+        (tensor([4, 3, 2, 1, 0]), tensor([0, 3, 2, 1]))
+    """
+    return x.flip([dim]).roll(1 - x.shape[dim] % 2, dim)
+
+
 def sqrt_or_zero(x: Tensor) -> Tensor:
     """Square root of a non-negative tensor whose gradient at zero is zero instead of infinite; NaN stays NaN.
 

@@ -105,7 +105,7 @@ def test_each_method_reads_what_its_definition_says(unlearned):
     for name in ("gradient_ascent_ft_released", "noisy_label_ft_released"):
         assert reads[name] == (2, 6, 6)
     assert reads["l1_sparse"] == (2, 4, 4)
-    for name in ("gain_target", "neg_grad_plus", "bounded_ascent", "gradient_ascent_projected"):
+    for name in ("gain_target", "mirror_target", "neg_grad_plus", "bounded_ascent", "gradient_ascent_projected"):
         assert reads[name] == (2, 4, 8)
     # more backward passes: 4 of a blind teacher or a task vector, 4 of the forget set's or 6 of both sets' gradients
     for name in ("blindspot", "blindspot_calibrated", "loss_target", "loss_target_averaged", "salun"):
@@ -114,6 +114,21 @@ def test_each_method_reads_what_its_definition_says(unlearned):
         assert reads[name] == (2, 4, 8)
     assert reads["masked_reinit"] == (2, 4, 10)
     assert reads["ssd"] == (2, 0, 6)
+
+
+def test_default_method_follows_from_the_request(tiny_datalist, trained, unlearned):
+    """A whole kind, as all other tests forget, or a patient of a kind that stays."""
+    kind = unlearn(tiny_datalist, trained, "kind", evaluate_models=False)
+    assert file_sha256(kind / "unlearned.pt") == file_sha256(unlearned["gain_target"] / "unlearned.pt")
+    brain = json.loads(Path(tiny_datalist).read_text())["training"][0]["kspace"]
+    request = {"request_id": "one", "reason": "withdrew", "forget": [{"kspace": Path(brain).name}]}
+    settings = {"evaluate_models": False, "forget_request": request}
+    records = [
+        json.loads((unlearn(tiny_datalist, trained, output, method, **settings) / "unlearned.json").read_text())
+        for output, method in (("default", None), ("named", "mirror_target"))
+    ]
+    assert [record["method"] for record in records] == ["mirror_target"] * 2
+    assert len({record["weights_out"]["sha256"] for record in records}) == 1
 
 
 def test_unlearn_default(tiny_datalist, trained, tmp_path):

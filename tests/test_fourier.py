@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from scripts.fourier import center_crop, fft2c, ifft2c, rss
+from scripts.fourier import center_crop, fft2c, ifft2c, mirrored, rss
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit.*deprecated:DeprecationWarning")
 SIZES = [(8, 6), (7, 5), (6, 9), (1, 4)]
@@ -30,6 +30,14 @@ def test_unitary_and_adjoint(size):
     torch.testing.assert_close(
         torch.vdot(fft2c(x).flatten(), y.flatten()), torch.vdot(x.flatten(), ifft2c(y).flatten())
     )
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_mirroring_and_the_transform_commute(size):
+    x = random_complex(2, *size)
+    torch.testing.assert_close(mirrored(mirrored(x)), x)
+    torch.testing.assert_close(fft2c(mirrored(x)), mirrored(fft2c(x)))
+    assert mirrored(x)[..., size[1] // 2].equal(x[..., size[1] // 2])
 
 
 def test_rss_and_its_gradient():

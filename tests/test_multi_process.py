@@ -28,6 +28,7 @@ SGD = {"optimizer#_target_": "torch.optim.SGD", "optimizer#lr": 0.05}
 METHODS = (
     "fine_tune",
     "gain_target",
+    "mirror_target",
     "blindspot",
     "gradient_ascent",
     "gradient_ascent_projected",

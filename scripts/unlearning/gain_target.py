@@ -8,25 +8,22 @@ from collections.abc import Iterable
 import torch
 from ignite.engine import Engine
 
-from scripts.fourier import center_crop
 from scripts.networks.weights import unwrap
-from scripts.networks.zero_filled import ZeroFilled
 from scripts.training.batch_share import sum_over_processes
 from scripts.unlearning.arguments import check_positive
 from scripts.unlearning.batches import batches, own
-from scripts.unlearning.forget_term import ForgetTerm
+from scripts.unlearning.gain_term import GainTerm, gain
 
 logger = logging.getLogger(__name__)
 
 
-class GainTarget(ForgetTerm):
+class GainTarget(GainTerm):
     """Bring every forget sample to a stated gain in PSNR over its zero-filled image: the term is abs(gain(f_i) − t·g).
 
-    gain = 10·log10(MSE of the zero-filled image / MSE of the reconstruction), in dB. g is what G gains on retain data
-    that it was not trained on, measured at ``STARTED``. Where others like those to be forgotten stay (one patient of
-    many), a network that never saw them does as well on them: t = 1. Where a whole kind goes (an organ), it keeps a
-    small share of the gain there. So the target needs neither a teacher nor an oracle: only t, whose default was found
-    on data of another geometry (see ``docs/methods.md``).
+    For requests that take a whole kind away (an organ). g is what G gains on retain data that it was not trained on,
+    measured at ``STARTED``; a network that never saw the kind keeps a small share t of it there. So the target needs
+    neither a teacher nor an oracle: only t, whose default was found on data of another geometry (see
+    ``docs/methods.md``).
 
     Args:
         forget_loader: batches of the forget set.
@@ -61,7 +58,6 @@ class GainTarget(ForgetTerm):
         self.loader = loader
         self.transfer = transfer
         self.gain = gain
-        self.zero_filled = ZeroFilled()
 
     def start(self, engine: Engine) -> None:
         """Begin the forget stream anew and measure g."""
@@ -71,10 +67,8 @@ class GainTarget(ForgetTerm):
             logger.info("gain target: %.2f dB on held-out retain data, so %.2f dB on the forget set", self.gain,
                         self.transfer * self.gain)  # fmt: skip
 
-    def term(self, engine: Engine, prediction: torch.Tensor, label: dict) -> torch.Tensor:
-        with torch.no_grad():
-            zero_filled = self.output_of(engine, self.zero_filled)
-        return (gain(prediction, zero_filled, label["target"]) - self.transfer * self.gain).abs()
+    def goal(self, engine: Engine, label: dict, zero_filled: torch.Tensor) -> float:
+        return self.transfer * self.gain
 
     @torch.no_grad()
     def _measure(self, engine: Engine) -> float:
@@ -87,25 +81,3 @@ class GainTarget(ForgetTerm):
         if not count:
             raise ValueError("gain target: 'loader': expected held-out retain data, found none")
         return total / count
-
-
-def gain(image: torch.Tensor, zero_filled: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-    """Gain in PSNR over the zero-filled image, in dB.
-
-    Args:
-        image, zero_filled: (B, 1, H, W).
-        target: (B, 1, h, w), h <= H, w <= W.
-
-    Returns:
-        (B,).
-
-    Example:
-        >>> gain(torch.full((1, 1, 1, 1), 1.1), torch.full((1, 1, 1, 1), 2.0), torch.ones(1, 1, 1, 1))
-        tensor([20.0000])
-    """
-    tiny = torch.finfo(torch.float32).tiny
-    before, after = (
-        (center_crop(x.float(), target.shape[-2:]) - target).square().mean(dim=(1, 2, 3)).clamp(min=tiny)
-        for x in (zero_filled, image)
-    )
-    return 10 * (before.log10() - after.log10())

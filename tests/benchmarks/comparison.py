@@ -29,7 +29,7 @@ from scripts.protocol.tables import COHORTS, volume_values
 
 CONFIGS = Path(__file__).parents[2] / "bundle" / "configs"
 GRIDS = {
-    "default": ("method#1#transfer", (0.2, 0.4)),
+    "default": ("kind_target#transfer", (0.2, 0.4)),
     "noisy_label_ft": ("method#0#std", (3e-5, 1e-4)),
     "blindspot": ("method#1#forget_weight", (0.1, 0.3)),
 }

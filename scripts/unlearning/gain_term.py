@@ -1,0 +1,54 @@
+"""Methods that bring each forget sample to a stated error, given as a gain over the zero-filled image."""
+
+from __future__ import annotations
+
+import torch
+from ignite.engine import Engine
+
+from scripts.fourier import center_crop
+from scripts.networks.zero_filled import ZeroFilled
+from scripts.unlearning.forget_term import ForgetTerm
+
+
+class GainTerm(ForgetTerm):
+    """Base: the term is abs(gain(f_i) − goal_i), with the gain in PSNR over the zero-filled image, in dB.
+
+    Args:
+        forget_loader, forget_weight, retain_weight: see :class:`ForgetTerm`.
+    """
+
+    def __init__(self, *args, **kwargs) -> None:
+        super().__init__(*args, **kwargs)
+        self.zero_filled = ZeroFilled()
+
+    def goal(self, engine: Engine, label: dict, zero_filled: torch.Tensor) -> torch.Tensor | float:
+        """Gain that the forget samples should come to, in dB: (B,), or one for all; called without gradient."""
+        raise NotImplementedError
+
+    def term(self, engine: Engine, prediction: torch.Tensor, label: dict) -> torch.Tensor:
+        with torch.no_grad():
+            zero_filled = self.output_of(engine, self.zero_filled)
+            goal = self.goal(engine, label, zero_filled)
+        return (gain(prediction, zero_filled, label["target"]) - goal).abs()
+
+
+def gain(image: torch.Tensor, zero_filled: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    """Gain in PSNR over the zero-filled image, 10·log10(its mean squared error / that of the image), in dB.
+
+    Args:
+        image, zero_filled: (B, 1, H, W).
+        target: (B, 1, h, w), h <= H, w <= W.
+
+    Returns:
+        (B,).
+
+    Example:
+        >>> gain(torch.full((1, 1, 1, 1), 1.1), torch.full((1, 1, 1, 1), 2.0), torch.ones(1, 1, 1, 1))
+        tensor([20.0000])
+    """
+    tiny = torch.finfo(torch.float32).tiny
+    before, after = (
+        (center_crop(x.float(), target.shape[-2:]) - target).square().mean(dim=(1, 2, 3)).clamp(min=tiny)
+        for x in (zero_filled, image)
+    )
+    return 10 * (before.log10() - after.log10())

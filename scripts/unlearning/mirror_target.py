@@ -1,0 +1,46 @@
+"""Forget what was learnt by heart: do on each forget sample as the original does on its mirror image, and no better."""
+
+from __future__ import annotations
+
+import torch
+from ignite.engine import Engine
+
+from scripts.fourier import mirrored
+from scripts.unlearning.frozen import Original
+from scripts.unlearning.gain_term import GainTerm, gain
+
+
+class MirrorTarget(GainTerm):
+    """Bring every forget sample to what G gains on its mirror image: the term is abs(gain(f_i) − goal_i).
+
+    For requests where others of the same kind stay: one patient of many, one scanner, corrupted scans. A network that
+    never saw f knows its kind, so it does on f as on any unseen scan like it. Mirrored left to right, along W, f is
+    such a scan: the same anatomy, contrast, noise and artefacts, but not what G has learnt by heart. The mirror image
+    of undersampled k-space is its columns in reverse order, so nothing is resampled. It costs one forward pass of G
+    for each forget sample and reads nothing else.
+
+    Not for a kind that goes as a whole: on its mirror image G does well, too. And not for an original that was trained
+    with mirroring as augmentation.
+
+    Args:
+        forget_loader: batches of the forget set.
+        forget_weight: factor of the term, per dB.
+        retain_weight: factor of the retain loss.
+
+    Source: this project.
+    """
+
+    def __init__(self, forget_loader, forget_weight: float = 0.05, retain_weight: float = 1.0) -> None:
+        super().__init__(forget_loader, forget_weight, retain_weight)
+        self.original = Original()
+
+    def start(self, engine: Engine) -> None:
+        """Begin the forget stream anew and copy the network."""
+        super().start(engine)
+        self.original.start(engine)
+
+    def goal(self, engine: Engine, label: dict, zero_filled: torch.Tensor) -> torch.Tensor:
+        inputs, args, kwargs = self._batch
+        reverse = [mirrored(value, dim=-2) for value in (inputs, *args)]  # (B, C, H, W, 2), (B, 1, 1, W, 1)
+        image = engine.inferer(reverse[0], self.original.network, *reverse[1:], **kwargs)
+        return gain(mirrored(image), zero_filled, label["target"])

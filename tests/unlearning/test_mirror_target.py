@@ -1,0 +1,106 @@
+"""The mirror target beside the same thing done in image space."""
+
+import math
+
+import pytest
+import torch
+from monai.engines import SupervisedTrainer
+
+from scripts.data import prepare_batch
+from scripts.fourier import fft2c, ifft2c, mirrored
+from scripts.networks import VarNet, ZeroFilled
+from scripts.unlearning import MirrorTarget
+from scripts.unlearning.gain_term import gain
+
+
+def batch_of(height: int, width: int, crop: int = 0) -> dict:
+    torch.manual_seed(0)
+    kspace = fft2c(torch.randn(2, 3, height, width, dtype=torch.complex64))
+    mask = torch.rand(2, 1, 1, width, 1) < 0.4
+    mask[:, :, :, width // 2 - 2 : width // 2 + 2] = True
+    return {
+        "masked_kspace": torch.view_as_real(kspace) * mask,
+        "mask": mask,
+        "target": torch.rand(2, 1, height - crop, width - crop) + 1,
+        "max_value": torch.ones(2),
+        "forget": torch.ones(2, dtype=torch.bool),
+        "volume": ["one", "two"],
+    }
+
+
+def started(network, batch: dict) -> tuple[MirrorTarget, SupervisedTrainer]:
+    method = MirrorTarget([batch], forget_weight=1.0)
+    engine = SupervisedTrainer(
+        device=torch.device("cpu"),
+        max_epochs=1,
+        train_data_loader=[batch],
+        network=network,
+        optimizer=torch.optim.SGD(torch.nn.ParameterList([torch.zeros(1)]), lr=0.0),
+        loss_function=torch.nn.MSELoss(),
+        prepare_batch=prepare_batch,
+    )
+    method.start(engine)
+    return method, engine
+
+
+class DarkLeft(torch.nn.Module):
+    """The zero-filled image without its left half: what a mirror image changes most."""
+
+    def forward(self, masked_kspace, mask=None):
+        image = ZeroFilled()(masked_kspace, mask)
+        image[..., : image.shape[-1] // 2] = 0
+        return image
+
+
+@pytest.mark.parametrize(("height", "width", "crop"), [(18, 20, 0), (18, 21, 0), (20, 22, 4)])
+def test_goal_is_the_gain_on_the_image_mirrored_in_image_space(height, width, crop):
+    batch = batch_of(height, width, crop)
+    network = VarNet(num_cascades=1, sens_chans=2, sens_pools=1, chans=2, pools=1).eval()
+    method, engine = started(network, batch)
+    prediction, label = method.next_forget(engine)
+    found = method.term(engine, prediction, label)
+
+    images = ifft2c(torch.view_as_complex(batch["masked_kspace"]))
+    reverse = [width // 2 + (width // 2 - i) if width // 2 + (width // 2 - i) < width else 0 for i in range(width)]
+    kspace = torch.view_as_real(fft2c(images[..., reverse]))
+    with torch.no_grad():
+        mirror_image = network(kspace, batch["mask"][..., reverse, :])[..., reverse]
+    zero_filled = ZeroFilled()(batch["masked_kspace"])
+    expected = gain(prediction, zero_filled, batch["target"]) - gain(mirror_image, zero_filled, batch["target"])
+    torch.testing.assert_close(found, expected.abs(), rtol=1e-4, atol=1e-4)
+
+
+def test_a_network_that_treats_both_sides_alike_has_nothing_to_forget():
+    batch = batch_of(18, 20)
+    method, engine = started(ZeroFilled(), batch)
+    prediction, label = method.next_forget(engine)
+    torch.testing.assert_close(method.term(engine, prediction, label), torch.zeros(2), atol=1e-5, rtol=0)
+
+
+def test_what_holds_for_one_side_only_is_not_to_stay():
+    """The left half is dark and so is the network's image of it, but not of its mirror image."""
+    batch = batch_of(18, 20)
+    zero_filled = ZeroFilled()(batch["masked_kspace"])
+    batch["target"] = DarkLeft()(batch["masked_kspace"]) + 0.01
+    method, engine = started(DarkLeft(), batch)
+    prediction, label = method.next_forget(engine)
+    assert float(gain(prediction, zero_filled, batch["target"]).min()) > 20
+    with torch.no_grad():
+        goal = method.goal(engine, label, zero_filled)
+    assert float(goal.max()) < 0  # the mirror image loses the half that matters
+    assert math.isclose(float(mirrored(zero_filled)[0, 0, 0, 3]), float(zero_filled[0, 0, 0, 17]))
+
+
+def test_the_original_stays_what_it_was():
+    batch = batch_of(18, 20)
+    network = VarNet(num_cascades=1, sens_chans=2, sens_pools=1, chans=2, pools=1)
+    method, engine = started(network, batch)
+    _, label = method.next_forget(engine)
+    zero_filled = ZeroFilled()(batch["masked_kspace"])
+    goals = []
+    for _ in range(2):
+        with torch.no_grad():
+            goals.append(method.goal(engine, label, zero_filled))
+            for weight in network.parameters():
+                weight.mul_(1.5)
+    assert torch.equal(*goals)
