@@ -16,17 +16,11 @@ from monai.bundle import ConfigParser
 
 from scripts.files import file_sha256
 from scripts.start import own_error
+from tests.helpers import SMALL
 
 CONFIGS = Path(__file__).parent.parent / "bundle" / "configs"
 METHODS = sorted(path.stem for path in (CONFIGS / "methods").glob("*.yaml"))
 VERBS = ("train", "unlearn", "evaluate", "simulate", "audit")
-SMALL = {
-    "network#num_cascades": 1,
-    "network#chans": 4,
-    "network#pools": 2,
-    "network#sens_pools": 2,
-    "mask#center_fraction": 0.12,
-}
 
 
 @pytest.fixture(autouse=True)

@@ -14,15 +14,9 @@ import pytest
 from scripts.files import file_sha256
 from scripts.shipping.certificate import certificate_section
 from scripts.shipping.verify import FAILS, UNCHECKED, main, verify_certificate
+from tests.helpers import SMALL
 
 CONFIGS = Path(__file__).parent.parent / "bundle" / "configs"
-SMALL = {
-    "network#num_cascades": 1,
-    "network#chans": 4,
-    "network#pools": 2,
-    "network#sens_pools": 2,
-    "mask#center_fraction": 0.12,
-}
 QUICK = {"relearning_steps": 4, "relearning#every": 2, "statistics#samples": 200, "check_values": False}
 KEY = "the key of these tests"
 OUTPUTS = {

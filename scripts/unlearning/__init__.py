@@ -9,6 +9,7 @@ from scripts.unlearning.encoder_features import EncoderFeatures
 from scripts.unlearning.forget_term import ForgetTerm
 from scripts.unlearning.frozen import Original
 from scripts.unlearning.gain_target import GainTarget
+from scripts.unlearning.gain_term import GainTerm
 from scripts.unlearning.gradient_ascent import GradientAscent
 from scripts.unlearning.gradient_projection import GradientProjection
 from scripts.unlearning.l1_penalty import L1Penalty
@@ -23,6 +24,7 @@ from scripts.unlearning.saliency_mask import SaliencyMask
 from scripts.unlearning.scrub import Scrub
 from scripts.unlearning.synaptic_dampening import SynapticDampening
 from scripts.unlearning.task_negation import TaskNegation
+from scripts.unlearning.teacher_term import TeacherTerm
 from scripts.unlearning.weight_average import WeightAverage
 
 __all__ = [
@@ -34,6 +36,7 @@ __all__ = [
     "EncoderFeatures",
     "ForgetTerm",
     "GainTarget",
+    "GainTerm",
     "GradientAscent",
     "GradientProjection",
     "L1Penalty",
@@ -49,5 +52,6 @@ __all__ = [
     "Scrub",
     "SynapticDampening",
     "TaskNegation",
+    "TeacherTerm",
     "WeightAverage",
 ]

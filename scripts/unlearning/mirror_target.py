@@ -19,8 +19,8 @@ class MirrorTarget(GainTerm):
     of undersampled k-space is its columns in reverse order, so nothing is resampled. It costs one forward pass of G
     for each forget sample and reads nothing else.
 
-    Not for a kind that goes as a whole: on its mirror image G does well, too. And not for an original that was trained
-    with mirroring as augmentation.
+    Not for a kind that goes as a whole: on its mirror image G does well, too. Not for an original that was trained with
+    mirroring as augmentation. Where an organ has no such symmetry (abdomen), the goal comes out too low.
 
     Args:
         forget_loader: batches of the forget set.

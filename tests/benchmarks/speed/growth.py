@@ -76,6 +76,7 @@ def draw(curves: dict[str, list[Point]], options: Options) -> None:
             panel.plot([0, values[-1]], [0, y[-1]], "--", color="0.7", zorder=0)
             panel.set_xlim(0)
             panel.set_ylim(0)
+            panel.set_xticks(values)
             panel.set_xlabel(axis)
             if column == 0:
                 panel.set_ylabel(label)
