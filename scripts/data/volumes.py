@@ -125,7 +125,7 @@ def inspect_volume(path: str | Path, name: str | None = None, fields: Mapping[st
         FileNotFoundError, ValueError: naming the file, the field, what was found and what was expected.
     """
     with open_volume(path) as file:
-        shape = _kspace_shape(file, path)
+        shape = read_kspace_shape(file, path)
         attributes = {key: _text(value) for key, value in file.attrs.items()}
         header = read_header(file, path)
         target_key = next((key for key in TARGET_KEYS if key in file), None)
@@ -148,7 +148,12 @@ def inspect_volume(path: str | Path, name: str | None = None, fields: Mapping[st
         )
 
 
-def _kspace_shape(file: h5py.File, path) -> tuple[int, int, int, int]:
+def read_kspace_shape(file: h5py.File, path: str | Path) -> tuple[int, int, int, int]:
+    """(slices, coils, H, W) of the file's ``kspace``; a single-coil file counts one coil.
+
+    Raises:
+        ValueError: no complex k-space of rank 3 or 4 with at least one element.
+    """
     if "kspace" not in file:
         raise ValueError(f"{path}: 'kspace': expected a data set of that name, found {sorted(file) or 'none'}")
     kspace = file["kspace"]

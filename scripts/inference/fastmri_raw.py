@@ -8,7 +8,7 @@ import h5py
 import numpy as np
 
 from scripts.data.header import header_fields, recon_size
-from scripts.data.volumes import TARGET_KEYS, open_volume, read_header
+from scripts.data.volumes import TARGET_KEYS, open_volume, read_header, read_kspace_shape
 from scripts.inference.geometry import Geometry, pixel_spacing, slice_thickness
 from scripts.inference.raw_volume import RawVolume
 
@@ -27,7 +27,7 @@ class FastMRIRaw(RawVolume):
             FileNotFoundError, ValueError: naming file, field, what was found and what was expected.
         """
         with open_volume(path) as file:
-            shape = _kspace_shape(file, path)
+            shape = read_kspace_shape(file, path)
             header = read_header(file, path)
             matrix = shape[-2:]
             attributes = {key: _text(value) for key, value in file.attrs.items()}
@@ -44,17 +44,6 @@ class FastMRIRaw(RawVolume):
         with open_volume(self.path) as file:
             kspace = file["kspace"][index].astype(np.complex64, copy=False)
         return kspace if kspace.ndim == 3 else kspace[None]
-
-
-def _kspace_shape(file: h5py.File, path: str) -> tuple[int, int, int, int]:
-    kspace = file.get("kspace")
-    if not isinstance(kspace, h5py.Dataset) or kspace.ndim not in (3, 4) or kspace.dtype.kind != "c":
-        found = "a group" if isinstance(kspace, h5py.Group) else f"{kspace.dtype} {kspace.shape}"
-        raise ValueError(f"{path}: 'kspace': expected complex (slices, coils, H, W) or (slices, H, W), found {found}")
-    if 0 in kspace.shape:
-        raise ValueError(f"{path}: 'kspace': expected at least one element on each axis, found {kspace.shape}")
-    shape = kspace.shape if kspace.ndim == 4 else (kspace.shape[0], 1, *kspace.shape[1:])
-    return tuple(int(n) for n in shape)
 
 
 def _crop(file: h5py.File, header: ET.Element | None, matrix: tuple[int, int]) -> tuple[int, int]:

@@ -186,7 +186,7 @@ def test_ismrmrd_that_cannot_be_read(tmp_path, settings, message):
 @pytest.mark.parametrize(
     ("datasets", "message"),
     [
-        ({"kspace": np.zeros((2, 2), np.complex64)}, r"scan.h5: 'kspace': expected complex .*found complex64 \(2, 2\)"),
+        ({"kspace": np.zeros((2, 2), np.complex64)}, r"scan.h5: 'kspace': expected .*found rank 2 \(2, 2\)"),
         ({"kspace": np.zeros((2, 1, 4, 4))}, "found float64"),
         ({"kspace": None}, "scan.h5: expected fastMRI's data set 'kspace' or an ISMRMRD group"),
         ({"kspace": np.full((1, 1, 32, 32), np.nan, np.complex64)}, "scan.h5: k-space, slice 0: expected finite"),
