@@ -56,7 +56,7 @@ def split(batch: dict, device=None, non_blocking=False, **kwargs):
     return batch["image"], {k: v for k, v in batch.items() if k != "image"}, (), {}
 
 
-def trainer(network: torch.nn.Module, loader: list, handlers: list, lr: float = 0.1, epochs: int = 1):
+def trainer(network: torch.nn.Module, loader: list, handlers: list, lr: float = 0.1, epochs: int = 1, **kwargs):
     """MONAI's stock trainer with plain SGD: one step moves the weight by -lr times the gradient."""
     return SupervisedTrainer(
         device=torch.device("cpu"),
@@ -65,6 +65,6 @@ def trainer(network: torch.nn.Module, loader: list, handlers: list, lr: float = 
         network=network,
         optimizer=torch.optim.SGD(network.parameters(), lr=lr),
         loss_function=squared_error,
-        prepare_batch=split,
         train_handlers=handlers,
+        **{"prepare_batch": split, **kwargs},
     )
