@@ -12,7 +12,7 @@ from pathlib import Path
 
 
 @contextlib.contextmanager
-def whole_file(path: str | Path) -> Iterator[str]:
+def atomic_write(path: str | Path) -> Iterator[str]:
     """Yield a temporary name beside ``path``; on success it is renamed to ``path``, on failure removed.
 
     The temporary name ends with the suffix of ``path``, since some writers choose the format by it.

@@ -10,9 +10,9 @@ import ignite.distributed as idist
 import torch
 from monai.utils import set_determinism
 
-from scripts import processes
 from scripts.files import check_disk_space
 from scripts.run_config import check_overrides
+from scripts.training import processes
 
 OUTPUT_BYTES = 50_000_000  # log, TensorBoard, tables and pictures
 

@@ -11,9 +11,9 @@ from pathlib import Path
 import monai.bundle
 import pytest
 
+from scripts.certificate.certificate import certificate_section
+from scripts.certificate.verify import FAILS, UNCHECKED, main, verify_certificate
 from scripts.files import file_sha256
-from scripts.shipping.certificate import certificate_section
-from scripts.shipping.verify import FAILS, UNCHECKED, main, verify_certificate
 from tests.helpers import SMALL
 
 CONFIGS = Path(__file__).parent.parent / "bundle" / "configs"
@@ -195,7 +195,7 @@ def forge(certificate: dict, place: list, value) -> dict:
     ],
 )
 def test_a_forged_certificate_is_found_even_with_its_own_hash_made_anew(audited, tmp_path, place, value, message):
-    from scripts.shipping.chain import content_sha256
+    from scripts.certificate.chain import content_sha256
 
     shutil.copytree(audited, tmp_path / "copy")
     path = tmp_path / "copy" / "audit" / "certificate.json"
@@ -211,7 +211,7 @@ def test_a_forged_certificate_is_found_even_with_its_own_hash_made_anew(audited,
 
 def test_signed_certificate(audited, tmp_path):
     pytest.importorskip("cryptography")
-    from scripts.shipping.signature import make_keys, sign
+    from scripts.certificate.signature import make_keys, sign
 
     private, public = make_keys("keys")
     path = shutil.copytree(audited, tmp_path / "copy") / "audit" / "certificate.json"

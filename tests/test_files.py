@@ -5,12 +5,12 @@ from collections import namedtuple
 
 import pytest
 
-from scripts.files import check_disk_space, file_sha256, whole_file
+from scripts.files import atomic_write, check_disk_space, file_sha256
 
 
 def test_whole_file(tmp_path):
     path = tmp_path / "deep" / "a.json"
-    with whole_file(path) as temporary:
+    with atomic_write(path) as temporary:
         assert temporary.endswith(".json")
         with open(temporary, "w") as file:
             file.write("one")
@@ -21,7 +21,7 @@ def test_whole_file(tmp_path):
 def test_failure_leaves_the_old_file_and_nothing_else(tmp_path):
     path = tmp_path / "a.txt"
     path.write_text("old")
-    with pytest.raises(RuntimeError), whole_file(path) as temporary:
+    with pytest.raises(RuntimeError), atomic_write(path) as temporary:
         with open(temporary, "w") as file:
             file.write("half")
         raise RuntimeError

@@ -11,12 +11,12 @@ import monai.bundle
 import pytest
 import torch
 
-from scripts import processes
 from scripts.data import EndlessBatches, SliceDataset, TrainingLoader, Undersample, inspect_volume
 from scripts.data.loaders import ShareOfBatch
 from scripts.data.masks import RandomMask
 from scripts.files import file_sha256
 from scripts.start import begin, own_error
+from scripts.training import processes
 from tests.conftest import write_tiny_volume
 
 ROOT = Path(__file__).parent.parent

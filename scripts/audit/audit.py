@@ -23,9 +23,9 @@ from scripts.audit.results import Results
 from scripts.audit.section import audit_page
 from scripts.audit.tables import audit_markdown
 from scripts.evaluation import Comparison
-from scripts.files import whole_file
-from scripts.record import environment
+from scripts.files import atomic_write
 from scripts.run_config import running_config
+from scripts.training.record import environment
 
 VERSION = "1.0"
 GUARANTEE = (
@@ -196,5 +196,5 @@ class Audit:
         )
 
     def _write(self, name: str, text: str) -> None:
-        with whole_file(self.output_dir / name) as temporary:
+        with atomic_write(self.output_dir / name) as temporary:
             Path(temporary).write_text(text.rstrip("\n") + "\n", encoding="utf-8")

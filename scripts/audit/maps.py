@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from scripts.audit.hallucination import null_space_part
 from scripts.data.slices import SliceDataset, prepare_batch
 from scripts.data.volumes import Volume
-from scripts.files import whole_file
+from scripts.files import atomic_write
 from scripts.fourier import center_crop
 from scripts.networks.varnet import sampled_columns
 
@@ -60,7 +60,7 @@ def null_space_maps(
     bar = figure.colorbar(drawn, ax=list(axes.flat), fraction=0.02, pad=0.01)
     bar.set_label("null-space error\n[fraction of volume maximum]", fontsize=8)
     bar.ax.tick_params(labelsize=8)
-    with whole_file(path) as temporary:
+    with atomic_write(path) as temporary:
         figure.savefig(temporary, metadata={"Software": None})
 
 

@@ -10,8 +10,7 @@ from tqdm import tqdm
 
 from scripts.data.masks import ColumnMask
 from scripts.data.volumes import Volume, read_slice
-
-SSIM_WINDOW = 7
+from scripts.ssim import SSIM_WINDOW
 
 
 def check_volumes(

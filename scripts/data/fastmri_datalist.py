@@ -18,7 +18,7 @@ import numpy as np
 from tqdm import tqdm
 
 from scripts.data.volumes import Volume, inspect_volume
-from scripts.files import whole_file
+from scripts.files import atomic_write
 
 logger = logging.getLogger(__name__)
 
@@ -64,7 +64,7 @@ def fastmri_datalist(
     lists = {"training": training, "validation": validation, "test": test}
     root = Path(output).resolve().parent
     content = {name: [_entry(volume, anatomy, root) for volume, anatomy in part] for name, part in lists.items()}
-    with whole_file(output) as temporary:
+    with atomic_write(output) as temporary:
         Path(temporary).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     for name, part in lists.items():
         logger.info("%s: %d volumes, %d slices", name, len(part), sum(volume.num_slices for volume, _ in part))

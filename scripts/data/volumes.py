@@ -11,7 +11,7 @@ import h5py
 import numpy as np
 
 from scripts.data.header import header_fields, recon_size
-from scripts.files import whole_file
+from scripts.files import atomic_write
 
 TARGET_KEYS = ("reconstruction_rss", "reconstruction_esc")
 
@@ -72,7 +72,7 @@ def write_volume(
     Raises:
         ValueError: where the number or the shapes of the slices are not as stated.
     """
-    with whole_file(path) as temporary, h5py.File(temporary, "w") as file:
+    with atomic_write(path) as temporary, h5py.File(temporary, "w") as file:
         maximum, square = _write_slices(file, slices, num_slices, path)
         file.attrs.update({**attributes, "max": maximum, "norm": float(np.sqrt(square))})
         if header is not None:

@@ -18,7 +18,7 @@ from scripts.data.volumes import Volume
 from scripts.evaluation.figures import Example, unlearning_panels
 from scripts.evaluation.table import format_table, summarise, write_csv
 from scripts.evaluation.volume_metrics import VolumeMetrics
-from scripts.files import whole_file
+from scripts.files import atomic_write
 from scripts.fourier import center_crop
 from scripts.networks import ZeroFilled, load_weights
 
@@ -138,5 +138,5 @@ class Comparison:
 
 
 def _write(path: Path, text: str) -> None:
-    with whole_file(path) as temporary:
+    with atomic_write(path) as temporary:
         Path(temporary).write_text(text + "\n", encoding="utf-8")

@@ -12,7 +12,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from scripts.evaluation.metrics import combine, slice_sums
-from scripts.files import whole_file
+from scripts.files import atomic_write
 
 WIDTH = 9.0  # inches: 900 px at 100 dots an inch, exceeded only where the images would be too narrow
 MIN_SIDE, MAX_SIDE = 1.45, 2.0  # inches: an image is as wide as its caption at least
@@ -137,5 +137,5 @@ def _text(figure: Figure, left: float, bottom: float, text: str, **style: Any) -
 
 
 def _save(figure: Figure, path: Path) -> None:
-    with whole_file(path) as temporary, matplotlib.rc_context({"svg.hashsalt": "unlearning"}):
+    with atomic_write(path) as temporary, matplotlib.rc_context({"svg.hashsalt": "unlearning"}):
         figure.savefig(temporary, metadata=DETERMINISTIC[path.suffix])

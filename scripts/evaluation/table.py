@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from scripts.evaluation.metrics import METRICS
-from scripts.files import whole_file
+from scripts.files import atomic_write
 
 FIELDS = ("model", "cohort", "volume", "patient_id", "anatomy", "slices", *METRICS)
 COHORTS = {"BTA": "retain test", "KTA": "forget test", "UA": "forget training data"}
@@ -38,7 +38,7 @@ def write_csv(records: Iterable[Record], path: str | Path) -> None:
         ValueError: as `summarise` does, before anything is written.
     """
     rows = _checked(records)
-    with whole_file(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as stream:
+    with atomic_write(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as stream:
         writer = csv.DictWriter(stream, FIELDS, extrasaction="ignore", lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)

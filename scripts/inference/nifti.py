@@ -8,7 +8,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 
-from scripts.files import whole_file
+from scripts.files import atomic_write
 from scripts.inference.geometry import Geometry
 
 
@@ -39,7 +39,7 @@ def write_nifti(path: str | Path, images: np.ndarray, geometry: Geometry, descri
         image.set_sform(affine, code="scanner")
         image.set_qform(affine, code="scanner")
     with (
-        whole_file(path) as temporary,
+        atomic_write(path) as temporary,
         open(temporary, "wb") as file,
         # no name and no time, so that equal images give equal files
         gzip.GzipFile("", "wb", compresslevel=4, fileobj=file, mtime=0) as stream,

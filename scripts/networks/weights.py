@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from scripts.files import whole_file
+from scripts.files import atomic_write
 
 WRAPPERS = ("module.", "_orig_mod.", "varnet.", "unet.")  # DataParallel, torch.compile, fastMRI's Lightning modules
 # what fastMRI's Lightning modules hold beside the network: metric sums and the window of the SSIM loss
@@ -42,7 +42,7 @@ def save_weights(network: nn.Module, path: str | Path) -> None:
 def write_state(state: dict[str, Tensor], path: str | Path) -> None:
     """Write a state dict as `save_weights` does."""
     # an open file: torch.save would put a path's name into the bytes
-    with whole_file(path) as temporary, open(temporary, "wb") as file:
+    with atomic_write(path) as temporary, open(temporary, "wb") as file:
         torch.save(state, file)
 
 

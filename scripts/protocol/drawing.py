@@ -11,7 +11,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from scripts.evaluation.figures import DETERMINISTIC
-from scripts.files import whole_file
+from scripts.files import atomic_write
 
 # Okabe & Ito 2008: told apart with any colour vision; further models repeat them with another marker
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7A5195", "#8C564B")
@@ -50,5 +50,5 @@ def save(figure: Figure, stem: Path) -> None:
     """Write ``stem``.svg and ``stem``.png; equal figures give equal bytes."""
     for suffix in (".svg", ".png"):
         settings = {"svg.hashsalt": "unlearning", "svg.fonttype": "none"}
-        with whole_file(stem.with_suffix(suffix)) as temporary, matplotlib.rc_context(settings):
+        with atomic_write(stem.with_suffix(suffix)) as temporary, matplotlib.rc_context(settings):
             figure.savefig(temporary, metadata=DETERMINISTIC[suffix])

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from scripts.data import Cohorts
 from scripts.data.volumes import Volume
 from scripts.protocol.writing import write_text
+from scripts.requests import Cohorts
 
 if TYPE_CHECKING:
     from scripts.protocol.study import Study

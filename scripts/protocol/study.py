@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from scripts.data import Cohorts, check_volumes
+from scripts.data import check_volumes
 from scripts.data.masks import ColumnMask
 from scripts.networks import load_weights
 from scripts.protocol.cells import FINISHED, Surroundings, read_record
@@ -26,6 +26,7 @@ from scripts.protocol.plan import (
 from scripts.protocol.publish import publish
 from scripts.protocol.results import read_results
 from scripts.protocol.runner import run_cells
+from scripts.requests import Cohorts
 from scripts.run_config import running_config
 
 logger = logging.getLogger(__name__)

@@ -11,7 +11,7 @@ from typing import Any
 
 from scripts.evaluation.metrics import METRICS
 from scripts.evaluation.table import ABSENT, DECIMALS, HEADINGS
-from scripts.files import whole_file
+from scripts.files import atomic_write
 
 Row = Mapping[str, Any]
 
@@ -30,7 +30,7 @@ def write_table(rows: Sequence[Row], stem: Path, readable: Sequence[Row]) -> Non
 
 def write_text(path: Path, text: str) -> None:
     """Write a text file whole or not at all."""
-    with whole_file(path) as temporary:
+    with atomic_write(path) as temporary:
         Path(temporary).write_text(text, encoding="utf-8")
 
 

@@ -13,7 +13,7 @@ import logging
 import sys
 from pathlib import Path
 
-from scripts.files import file_sha256, whole_file
+from scripts.files import atomic_write, file_sha256
 
 MANIFEST = "manifest.json"
 CLOSED = ("configs", "docs", "scripts")  # folders that may hold nothing beyond the manifest; others may gain outputs
@@ -28,7 +28,7 @@ def write_manifest(folder: str | Path) -> None:
     """Write ``manifest.json`` over every file of a folder."""
     folder = Path(folder)
     files = {name: file_sha256(folder / name) for name in _files(folder)}
-    with whole_file(folder / MANIFEST) as temporary:
+    with atomic_write(folder / MANIFEST) as temporary:
         Path(temporary).write_text(_text(files), encoding="utf-8")
 
 

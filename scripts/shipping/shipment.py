@@ -15,7 +15,7 @@ from scripts.networks.import_weights import infer_network
 from scripts.networks.weights import read_state
 
 EVIDENCE = ("audit.json", "certificate.json")
-PHANTOM = "$scripts.data.phantom_datalist()"
+PHANTOM = "$scripts.phantoms.phantom_datalist()"
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Handlers that every training uses, whatever it trains for."""
+"""What every training uses, whatever it trains for: loss, handlers, run record, checkpoint, processes."""
 
 from scripts.training.batch_share import BatchShare
 from scripts.training.checkpoint import Checkpoint
@@ -6,5 +6,16 @@ from scripts.training.clip_gradient import ClipGradient
 from scripts.training.finite_loss import FiniteLoss
 from scripts.training.pass_counter import PassCounter
 from scripts.training.progress import Progress
+from scripts.training.reconstruction_loss import ReconstructionLoss
+from scripts.training.record import RunRecord
 
-__all__ = ["BatchShare", "Checkpoint", "ClipGradient", "FiniteLoss", "PassCounter", "Progress"]
+__all__ = [
+    "BatchShare",
+    "Checkpoint",
+    "ClipGradient",
+    "FiniteLoss",
+    "PassCounter",
+    "Progress",
+    "ReconstructionLoss",
+    "RunRecord",
+]

@@ -10,7 +10,7 @@ from ignite.engine import Engine, Events
 from monai.engines import IterationEvents
 from monai.utils import CommonKeys as Keys
 
-from scripts.processes import check_in_step
+from scripts.training.processes import check_in_step
 
 
 class BatchShare:

@@ -6,19 +6,16 @@ import json
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import ignite.distributed as idist
 import torch
 from ignite.engine import Engine, Events
 from ignite.handlers import Checkpoint as IgniteCheckpoint
 
-from scripts.files import whole_file
-from scripts.processes import first_says
+from scripts.files import atomic_write
 from scripts.run_config import running_config
-
-if TYPE_CHECKING:
-    from scripts.record import RunRecord
+from scripts.training.processes import broadcast
 
 # of a configuration: what changes where or how fast a run works, or what follows it, but not its weights
 NOT_COMPARED = (
@@ -41,7 +38,7 @@ class Checkpoint:
         objects: name -> what has a ``state_dict``: network, optimizer, scheduler, data stream, counters. The trainer
             and PyTorch's random state are added.
         handlers: of the method; those with a ``state_dict`` are kept too.
-        record: of the run: what went in must be the same when the run goes on.
+        inputs: what went into the run (``RunRecord.inputs``); it must be the same when the run is resumed.
 
     Raises:
         ValueError: a file of other settings or inputs, or one that cannot be read: with the file, the field, what was
@@ -56,12 +53,12 @@ class Checkpoint:
         path: str | Path | None,
         objects: Mapping[str, Any],
         handlers: Sequence[Any] = (),
-        record: RunRecord | None = None,
+        inputs: Mapping[str, Any] | None = None,
     ) -> None:
         self.path = None if path is None else Path(path)
         stateful = {f"method {i}": handler for i, handler in enumerate(handlers) if hasattr(handler, "state_dict")}
         self.objects = {**objects, **stateful, "random": RandomState()}
-        self.record = record
+        self.inputs = dict(inputs or {})
 
     def attach(self, engine: Engine) -> None:
         """Attach to the trainer."""
@@ -83,7 +80,7 @@ class Checkpoint:
         if self.path is None:
             return None
         self._settings = self._describe()
-        if not first_says(self.path.is_file()):
+        if not broadcast(self.path.is_file()):
             return None
         try:
             kept = torch.load(self.path, map_location="cpu", weights_only=True)
@@ -113,13 +110,13 @@ class Checkpoint:
 
     @idist.one_rank_only()
     def _write(self, state: Mapping, filename: str, metadata: Mapping | None = None) -> None:
-        with whole_file(self.path) as temporary:
+        with atomic_write(self.path) as temporary:
             torch.save({**state, "settings": self._settings}, temporary)
 
     def _describe(self) -> dict:
         """What fixes the result of the run, as plain JSON."""
         configuration = {key: value for key, value in running_config().items() if key not in NOT_COMPARED}
-        description = {**({} if self.record is None else self.record.inputs), "configuration": configuration}
+        description = {**self.inputs, "configuration": configuration}
         return json.loads(json.dumps(description, default=str))
 
 

@@ -13,10 +13,10 @@ import torch
 from ignite.engine import Engine, Events
 
 from scripts.data.volumes import Volume
-from scripts.files import file_sha256, whole_file
+from scripts.files import atomic_write, file_sha256
 from scripts.networks.weights import load_weights, save_weights
-from scripts.processes import first_says
 from scripts.training import PassCounter
+from scripts.training.processes import broadcast
 from scripts.unlearning.arguments import check_positive
 from scripts.unlearning.fit import fit, seeded
 from scripts.unlearning.frozen import Reconstruct, freeze
@@ -91,7 +91,7 @@ class BlindTeacher:
         facts = self._facts(engine)
         key = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
         path = None if self.cache is None else self.cache / f"teacher-{key}.pt"
-        if path is None or not first_says(path.with_suffix(".json").is_file()):
+        if path is None or not broadcast(path.with_suffix(".json").is_file()):
             self._train(engine, path, facts)
         else:
             self._read(path)
@@ -114,7 +114,7 @@ class BlindTeacher:
             save_weights(self.network, path)
             record = {**facts, "forward_slices": passes.forward, "backward_slices": passes.backward}
             record["weights"] = {"path": path.name, "sha256": file_sha256(path)}
-            with whole_file(path.with_suffix(".json")) as temporary:
+            with atomic_write(path.with_suffix(".json")) as temporary:
                 Path(temporary).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
             logger.info("blind teacher: trained for %d steps, kept as %s", self.steps, path)
 

@@ -12,10 +12,11 @@ from scripts.audit.maps import null_space_maps
 from scripts.audit.not_measured import is_measured
 from scripts.audit.probe import SliceProbe, bottleneck
 from scripts.audit.relearning import Relearning, relearning_ratio
-from scripts.data import Cohorts, EquispacedFractionMask, SliceDataset, Undersample, prepare_batch
+from scripts.data import EquispacedFractionMask, SliceDataset, Undersample, prepare_batch
 from scripts.fourier import fft2c
 from scripts.networks import VarNet, ZeroFilled
-from scripts.reconstruction_loss import ReconstructionLoss
+from scripts.requests import Cohorts
+from scripts.training.reconstruction_loss import ReconstructionLoss
 
 MASK = torch.zeros(1, 1, 1, 16, 1, dtype=torch.bool)
 MASK[..., [4, 7, 8, 9, 12], :] = True  # the centre is column 8; 4 and 12 are frequency ±4

@@ -19,7 +19,7 @@ import monai.bundle
 import torch
 from joblib import Parallel, delayed
 
-from scripts.data import mixed_phantom_datalist
+from scripts.phantoms import mixed_phantom_datalist
 from scripts.protocol.statistics import bootstrap_interval, mean_std
 
 CONFIGS = Path(__file__).parents[2] / "bundle" / "configs"
@@ -49,7 +49,7 @@ def main(
         methods: overlays, or ``default`` for the method of ``unlearn.yaml``.
         seed: of G, oracles and unlearning; the other G has the next one.
         n_jobs: trainings at the same time, one thread each.
-        data: settings of :func:`scripts.data.mixed_phantom_datalist`, e.g. ``"{'seed': 1}"``.
+        data: settings of :func:`scripts.phantoms.mixed_phantom_datalist`, e.g. ``"{'seed': 1}"``.
         training: overrides of ``train``, e.g. ``"{'train_epochs': 5}"``.
         unlearning: overrides of ``unlearn``.
     """

@@ -7,8 +7,8 @@ import shutil
 import h5py
 import pytest
 
-from scripts.data.cohorts import Cohorts
 from scripts.data.datalist import load_datalist
+from scripts.requests.cohorts import Cohorts
 from tests.conftest import write_tiny_volume
 
 

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from scripts.data.cohorts import Cohorts
 from scripts.data.fastmri_datalist import fastmri_datalist
+from scripts.requests.cohorts import Cohorts
 from tests.conftest import write_tiny_volume
 
 

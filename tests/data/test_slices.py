@@ -3,10 +3,10 @@
 import torch
 from torch.utils.data import DataLoader
 
-from scripts.data.cohorts import Cohorts
 from scripts.data.masks import EquispacedFractionMask
 from scripts.data.slices import SliceDataset, Undersample, prepare_batch
 from scripts.data.volumes import inspect_volume, read_slice
+from scripts.requests.cohorts import Cohorts
 from tests.conftest import CROP, MATRIX, write_tiny_volume
 
 MASK = EquispacedFractionMask(4, 0.12)

@@ -33,7 +33,7 @@ def run_dir(tmp_path_factory):
         "cost": {"steps": 12, "forward_slices": 24, "backward_slices": 24, "seconds": 1.5},
         "weights_out": {"sha256": file_sha256(folder / "unlearned.pt")},
         "configuration": {
-            "datalist": "$scripts.data.phantom_datalist()",
+            "datalist": "$scripts.phantoms.phantom_datalist()",
             "network": NETWORK,
             "mask": {"_target_": "scripts.data.EquispacedMask", "acceleration": 8, "center_fraction": 0.04},
         },

@@ -10,7 +10,7 @@ from pathlib import Path
 import fire
 import torch
 
-from scripts.files import whole_file
+from scripts.files import atomic_write
 from tests.benchmarks.speed.data import data
 from tests.benchmarks.speed.growth import growth_tables
 from tests.benchmarks.speed.inference import inference
@@ -73,7 +73,7 @@ def write(part: str, tables: list[Table], options: Options) -> None:
     print(text)
     record = {"conditions": conditions(options), "tables": [table.json() for table in tables]}
     for suffix, content in (("md", text), ("json", json.dumps(record, indent=2) + "\n")):
-        with whole_file(options.folder / f"{part}.{suffix}") as temporary:
+        with atomic_write(options.folder / f"{part}.{suffix}") as temporary:
             Path(temporary).write_text(content, encoding="utf-8")
 
 

@@ -1,0 +1,7 @@
+"""Drawn and simulated scans: phantom data sets, and k-space simulated from magnitude images."""
+
+from scripts.phantoms.mixed_phantom import mixed_phantom_datalist
+from scripts.phantoms.phantom import phantom_datalist, phantom_images
+from scripts.phantoms.simulation import simulate
+
+__all__ = ["mixed_phantom_datalist", "phantom_datalist", "phantom_images", "simulate"]

@@ -1,0 +1,134 @@
+"""NIfTI magnitude volumes, checked and turned upright."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+
+from scripts.phantoms.acquisition import OBJECT_LEVEL
+
+TEXT_FIELDS = ("anatomy", "acquisition", "patient_id")
+FIELDS = ("image", "volume", "slice_axis", "split", *TEXT_FIELDS)
+SECTIONS = ("training", "validation", "test")
+LEAST_COVER = 0.05
+
+
+@dataclass(frozen=True)
+class Magnitude:
+    """A magnitude volume: slices (H, W) along the first axis of ``data`` (S, H, W) float32, turned upright.
+
+    Attributes:
+        spacing: (mm, mm) of rows and columns.
+        thickness: slice spacing, mm.
+        fields: the datalist fields that were given.
+        split: the section that was given, or None.
+    """
+
+    path: str
+    data: np.ndarray
+    spacing: tuple[float, float]
+    thickness: float
+    fields: Mapping[str, str]
+    split: str | None
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return self.data.shape[1:]
+
+    def slice(self, index: int) -> np.ndarray:
+        return self.data[index]
+
+    def spacing_at(self, matrix: Sequence[int]) -> tuple[float, float]:
+        """Pixel spacing (mm) of the same field of view at another matrix (H, W)."""
+        return tuple(s * n / m for s, n, m in zip(self.spacing, self.shape, matrix, strict=True))
+
+    def slices_with_signal(self) -> range:
+        """The slices without the air at both ends.
+
+        Air: fewer pixels above ``OBJECT_LEVEL`` of the volume's (robust) maximum than ``LEAST_COVER`` of those in
+        the fullest slice.
+        """
+        level = OBJECT_LEVEL * np.percentile(self.data, 99.9)
+        cover = (self.data > level).sum(axis=(1, 2))
+        used = np.flatnonzero(cover > LEAST_COVER * cover.max())
+        return range(int(used[0]), int(used[-1]) + 1)
+
+
+def read_magnitude(entry: Mapping[str, object], name: str) -> Magnitude:
+    """Read and check one entry of ``simulate``'s list of images; ``name`` is what errors call it.
+
+    Raises:
+        FileNotFoundError, ValueError: naming file, field, what was found and what was expected.
+    """
+    fields, split = _checked_entry(entry, name)
+    path = str(entry["image"])
+    image = _open(path)
+    volume = _index(entry.get("volume", 0), "volume", image.shape[3] if len(image.shape) == 4 else 1, path)
+    axis = _index(entry.get("slice_axis", 2), "slice_axis", 3, path)
+    try:
+        data = np.asarray(image.dataobj[..., volume] if len(image.shape) == 4 else image.dataobj, dtype=np.float32)
+    except (OSError, EOFError, ValueError, zlib.error) as error:
+        raise ValueError(f"{path}: image: found a truncated or damaged file, expected whole NIfTI: {error}") from error
+    _check_values(data, path)
+    data, order = _upright(data, nib.aff2axcodes(image.affine), axis)
+    zooms = [float(image.header.get_zooms()[i]) or 1.0 for i in order]
+    return Magnitude(path, data, (zooms[1], zooms[2]), zooms[0], fields, split)
+
+
+def _checked_entry(entry: Mapping[str, object], name: str) -> tuple[dict[str, str], str | None]:
+    if not isinstance(entry, Mapping) or not entry.get("image"):
+        raise ValueError(f"{name}: image: found {entry!r}, expected a mapping with the path of a NIfTI file")
+    if unknown := sorted(set(entry) - set(FIELDS)):
+        raise ValueError(f"{entry['image']}: {name}: found the fields {unknown}, expected only {list(FIELDS)}")
+    split = entry.get("split")
+    if split is not None and split not in SECTIONS:
+        raise ValueError(f"{entry['image']}: {name}: split: found {split!r}, expected one of {list(SECTIONS)}")
+    return {field: str(entry[field]) for field in TEXT_FIELDS if entry.get(field) is not None}, split
+
+
+def _open(path: str) -> nib.Nifti1Pair:
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"{path}: image: no such file, expected a NIfTI volume")
+    try:
+        image = nib.load(path)
+    except (nib.filebasedimages.ImageFileError, OSError, ValueError) as error:
+        raise ValueError(f"{path}: image: found a file that does not open, expected NIfTI: {error}") from error
+    if not isinstance(image, nib.Nifti1Pair):
+        raise ValueError(f"{path}: image: found {type(image).__name__}, expected NIfTI")
+    if len(image.shape) not in (3, 4) or 0 in image.shape:
+        raise ValueError(f"{path}: image: found shape {image.shape}, expected 3-D or 4-D")
+    if image.get_data_dtype().kind not in "iuf":
+        raise ValueError(f"{path}: image: found data of type {image.get_data_dtype()}, expected real magnitudes")
+    return image
+
+
+def _index(value: object, field: str, count: int, path: str) -> int:
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or not 0 <= value < count:
+        raise ValueError(f"{path}: {field}: found {value!r}, expected a whole number from 0 to {count - 1}")
+    return int(value)
+
+
+def _check_values(data: np.ndarray, path: str) -> None:
+    if not np.isfinite(data).all():
+        raise ValueError(f"{path}: image: found NaN or Inf, expected finite magnitudes")
+    if data.min() < 0:
+        raise ValueError(f"{path}: image: found a minimum of {data.min():g}, expected magnitudes from 0")
+    if data.max() == 0:
+        raise ValueError(f"{path}: image: found only zeros, expected magnitudes above 0")
+
+
+def _upright(data: np.ndarray, codes: Sequence[str | None], axis: int) -> tuple[np.ndarray, tuple[int, int, int]]:
+    """Slices first, then rows from superior (else anterior) down, columns from right (else anterior).
+
+    ``codes`` are the directions that the header states; returns the array and the order of its original axes.
+    """
+    rows, columns = (i for i in range(3) if i != axis)
+    if codes[columns] in ("S", "I") or codes[rows] in ("R", "L"):
+        rows, columns = columns, rows
+    flip = [i for i in (1, 2) if codes[(axis, rows, columns)[i]] in ("S", "A", "R")]
+    return np.ascontiguousarray(np.flip(data.transpose(axis, rows, columns), flip)), (axis, rows, columns)

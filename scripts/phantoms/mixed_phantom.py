@@ -1,0 +1,207 @@
+"""The built-in data for requests other than an organ: one patient of many, one scanner, corrupted scans."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from scripts.data.header import make_header
+from scripts.data.volumes import write_volume
+from scripts.files import check_disk_space
+from scripts.phantoms.acquisition import Scan, check_scan, rss_target
+from scripts.phantoms.anatomy_brain import brain_slices
+from scripts.phantoms.cache import cached_folder
+from scripts.phantoms.corruption import acquire_moving, acquire_with_spikes, moved, random_pose
+from scripts.phantoms.mixed_kinds import KINDS, LATER, SCANNERS, TEST, TESTS, TRAINING, VALIDATION
+from scripts.phantoms.phantom import FINENESS, SLICE_THICKNESS, SPACING, slice_positions
+
+MIXED_VERSION = 1
+"""Raise it whenever the same settings would give other files."""
+
+ACQUIRE = {"motion": acquire_moving, "spikes": acquire_with_spikes}
+POSE = {"rotation": 0.05, "shift": 0.01}
+"""Spread of a repeated scan's pose: radians, fraction of the field of view."""
+
+
+def mixed_phantom_datalist(
+    request: str = "scanner_b",
+    cache_dir: str | Path | None = None,
+    *,
+    num_training: Mapping[str, int] | None = None,
+    num_test: Mapping[str, int] | None = None,
+    slices_per_volume: int = 3,
+    matrix: Sequence[int] = (64, 64),
+    num_coils: int = 4,
+    seed: int = 0,
+) -> str:
+    """Make the mixed phantom scans, or find those made before, and return the path of one request's datalist.
+
+    All are brains, of these kinds:
+
+    - ``good``: scanner A, one scan a patient;
+    - ``repeated``: the same, but all are scans of one patient, ``repeated-0001``, at other positions and in other
+      poses, in T2 contrast;
+    - ``scanner_b``: a second scanner, noisier, with coils nearer to the head and without T2 scans (see
+      ``scripts.phantoms.mixed_kinds``);
+    - ``motion``, ``spikes``: corrupted acquisitions with the corrupted reference image that follows from them, as a
+      hospital's archive holds them;
+    - ``wrong_target``: a good acquisition whose reference image is another object's.
+
+    The datalists of all requests have the same training and validation lists, so that one original serves them all,
+    and differ in the test list: good scans (BTA) and scans of what is to be forgotten (KTA).
+
+    - ``one_patient``: no test scan is selected, since a request that selects a patient who is also tested is refused.
+      There is no KTA; UA is measured on the patient's training scans, and a further datalist, ``later``, whose test
+      list holds later scans of this patient, can be evaluated without a request.
+    - ``scanner_b``: KTA is other patients' scans of scanner B.
+    - ``corrupted``: KTA is other patients' corrupted scans with their corrupted reference images. A network that
+      learnt to reproduce artefacts scores high there, so forgetting lowers KTA; BTA, the good scans, should rise.
+
+    Args:
+        request: ``one_patient``, ``scanner_b``, ``corrupted`` or ``later``.
+        cache_dir: as for :func:`scripts.phantoms.phantom_datalist`; the folder is ``mixed-phantom-<hash>``.
+        num_training, num_test: volumes of each kind; a key that is left out counts 0. Default: ``TRAINING``, ``TEST``.
+        slices_per_volume: neighbouring slices of one object.
+        matrix: k-space (H, W); the object is drawn on a grid twice as fine.
+        num_coils: receive channels, of both scanners.
+        seed: everything drawn follows from it.
+
+    Returns:
+        Path of ``<request>.json``: ``{"kspace", "patient_id", "anatomy", "acquisition", "scanner", "quality"}`` per
+        volume. The header's ``systemModel`` is ``phantom A`` or ``phantom B``.
+
+    Raises:
+        ValueError: naming the impossible setting.
+        OSError: where the disk is too small.
+    """
+    if request not in (*TESTS, LATER):
+        raise ValueError(f"request: found {request!r}, expected one of {', '.join((*TESTS, LATER))}")
+    settings = {
+        "version": MIXED_VERSION,
+        "volumes": {
+            "training": _checked_numbers("num_training", TRAINING if num_training is None else num_training),
+            "validation": VALIDATION,
+            "test": _checked_numbers("num_test", TEST if num_test is None else num_test),
+        },
+        "scanners": {name: asdict(scanner) for name, scanner in SCANNERS.items()},
+        "slices_per_volume": int(slices_per_volume),
+        "matrix": [int(n) for n in matrix],
+        "num_coils": int(num_coils),
+        "seed": int(seed),
+    }
+    if settings["slices_per_volume"] < 1:
+        raise ValueError(f"slices_per_volume: found {slices_per_volume}, expected at least 1")
+    check_scan(settings["matrix"], settings["matrix"], settings["num_coils"], snr=1.0)
+    folder = cached_folder(cache_dir, "mixed-phantom", settings, lambda folder: _write(folder, settings))
+    return str(folder / f"{request}.json")
+
+
+def _checked_numbers(name: str, numbers: Mapping[str, int]) -> dict[str, int]:
+    if unknown := sorted(set(numbers) - set(KINDS)):
+        raise ValueError(f"{name}: found {unknown}, expected only {list(KINDS)}")
+    if any(count < 0 for count in numbers.values()):
+        raise ValueError(f"{name}: found {dict(numbers)}, expected numbers from 0")
+    return {kind: int(numbers.get(kind, 0)) for kind in KINDS}
+
+
+def _write(folder: Path, settings: Mapping) -> None:
+    height, width = settings["matrix"]
+    total = sum(sum(counts.values()) for counts in settings["volumes"].values())
+    size = settings["slices_per_volume"] * height * width * (8 * settings["num_coils"] + 4)
+    check_disk_space(folder, total * size)
+    entries: dict[str, dict[str, list]] = {}
+    patients = dict.fromkeys(KINDS, 0)
+    with tqdm(total=total, desc="making mixed phantom scans", unit="volume", dynamic_ncols=True) as progress:
+        for number, (section, counts) in enumerate(settings["volumes"].items()):
+            (folder / section).mkdir()
+            entries[section] = {kind: [] for kind in counts}
+            for kind, count in counts.items():
+                for index in range(count):
+                    patients[kind] += 1
+                    rng = np.random.default_rng([settings["seed"], list(KINDS).index(kind), number, index])
+                    name = f"{section}/{kind}-{patients[kind]:04d}.h5"
+                    entries[section][kind].append(_write_scan(folder, name, kind, settings, rng))
+                    progress.update()
+    for request, kinds in TESTS.items():
+        sections = {"training": KINDS, "validation": KINDS, "test": kinds}
+        _write_datalist(folder / f"{request}.json", entries, sections)
+    _write_datalist(folder / f"{LATER}.json", entries, {"test": ("repeated",)})
+
+
+def _write_datalist(path: Path, entries: Mapping, sections: Mapping[str, Iterable[str]]) -> None:
+    """The entries of some kinds, by section."""
+    datalist = {
+        section: [entry for kind in kinds for entry in entries[section].get(kind, [])]
+        for section, kinds in sections.items()
+    }
+    path.write_text(json.dumps(datalist, indent=2) + "\n")
+
+
+def _write_scan(folder: Path, name: str, kind: str, settings: Mapping, rng: np.random.Generator) -> dict[str, str]:
+    what, matrix = KINDS[kind], tuple(settings["matrix"])
+    scanner = SCANNERS[what.scanner]
+    shares = {"AXT2": 1.0} if what.one_patient else scanner.acquisitions
+    entry = {
+        "kspace": name,
+        "patient_id": f"{kind}-0001" if what.one_patient else Path(name).stem,
+        "anatomy": "brain",
+        "acquisition": str(rng.choice(list(shares), p=list(shares.values()))),
+        "scanner": what.scanner,
+        "quality": what.quality,
+    }
+    snr = float(np.exp(rng.uniform(*np.log(scanner.snr))))
+    images = _images(kind, entry["acquisition"], settings, rng)
+    scan = Scan(
+        images[len(images) // 2],
+        matrix=matrix,
+        num_coils=settings["num_coils"],
+        snr=snr,
+        rng=rng,
+        peak=float(rng.uniform(2e-4, 4e-4)),
+        coil_distance=float(rng.uniform(*scanner.coil_distance)),
+    )
+    header = make_header(
+        matrix=matrix,
+        recon=matrix,
+        spacing=(SPACING["brain"] * 96 / matrix[0], SPACING["brain"] * 96 / matrix[1]),
+        slice_thickness=SLICE_THICKNESS,
+        num_coils=settings["num_coils"],
+        systemModel=f"phantom {what.scanner}",
+    )
+    labels = _images(kind, entry["acquisition"], settings, rng) if what.quality == "wrong_target" else None
+    attributes = {"source": "phantom", "snr": snr, "seed": settings["seed"], **entry}
+    del attributes["kspace"]
+    write_volume(
+        folder / name,
+        _acquired(scan, images, labels, what.quality, rng),
+        num_slices=len(images),
+        attributes=attributes,
+        header=header,
+    )
+    return entry
+
+
+def _images(kind: str, acquisition: str, settings: Mapping, rng: np.random.Generator) -> np.ndarray:
+    """Magnitude slices (S, H', W') of a new object, or of the one patient in a new pose."""
+    fine = [FINENESS * n for n in settings["matrix"]]
+    positions = slice_positions("brain", settings["slices_per_volume"], rng)
+    if not KINDS[kind].one_patient:
+        return brain_slices(fine, positions, rng, acquisition)
+    pose = random_pose(fine, rng, **POSE)
+    patient = np.random.default_rng([settings["seed"], list(KINDS).index(kind)])
+    return np.stack([moved(image, *pose) for image in brain_slices(fine, positions, patient, acquisition)])
+
+
+def _acquired(
+    scan: Scan, images: np.ndarray, labels: np.ndarray | None, quality: str, rng: np.random.Generator
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """k-space (C, H, W) and reference image (H, W) of each slice; with ``labels`` the reference is theirs."""
+    acquire = ACQUIRE.get(quality, Scan.acquire)
+    for index, image in enumerate(images):
+        kspace = acquire(scan, image, rng)
+        yield kspace, rss_target(kspace if labels is None else scan.acquire(labels[index], rng))

@@ -1,0 +1,222 @@
+"""The built-in data: synthetic brain-like (retain) and knee-like (forget) scans in fastMRI's format."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+from tqdm import tqdm
+
+from scripts.data.header import make_header
+from scripts.data.volumes import write_volume
+from scripts.files import check_disk_space
+from scripts.phantoms.acquisition import acquire_volume, check_scan
+from scripts.phantoms.anatomy_brain import brain_slices
+from scripts.phantoms.anatomy_knee import knee_slices
+from scripts.phantoms.cache import cached_folder
+
+GENERATOR_VERSION = 6
+"""Raise it whenever the same settings would give other files: cached phantoms are then made anew."""
+
+FINENESS = 2
+SPACING = {"brain": 2.4, "knee": 1.7}
+COIL_DISTANCE = {"brain": (1.25, 1.8), "knee": (1.25, 1.5)}
+"""Range; a knee coil sits closer than a head coil."""
+SLICE_THICKNESS = 4.0
+ACQUISITIONS = {"brain": {"AXT2": 0.6, "AXT1": 0.2, "AXFLAIR": 0.2}, "knee": {"SAGPD": 0.7, "SAGPDFS": 0.3}}
+"""Share of each acquisition among the volumes of an anatomy."""
+
+
+def phantom_datalist(
+    cache_dir: str | Path | None = None,
+    *,
+    num_training: Mapping[str, int] | None = None,
+    num_validation: Mapping[str, int] | None = None,
+    num_test: Mapping[str, int] | None = None,
+    slices_per_volume: int = 3,
+    matrix: Sequence[int] = (96, 96),
+    num_coils: int = 6,
+    snr: Sequence[float] = (20.0, 60.0),
+    seed: int = 0,
+) -> str:
+    """Make the phantom scans, or find those made before, and return the path of their datalist.
+
+    The files depend on nothing but these settings. They lie in ``phantom-<hash of the settings>`` under the cache
+    folder: ``cache_dir``, else the environment variable ``MRI_UNLEARNING_CACHE``, else
+    ``~/.cache/mri-unlearning``. The folder appears only when complete, so two processes may race.
+
+    Args:
+        num_training, num_validation, num_test: volumes of each anatomy, ``{"brain": 60, "knee": 10}``; a key that
+            is left out counts 0. Default: 65 and 13, 2 and 1, 8 and 8.
+        slices_per_volume: neighbouring slices of one object.
+        matrix: k-space (H, W); the object is drawn on a grid twice as fine.
+        num_coils: receive channels.
+        snr: each volume's SNR (see :class:`scripts.phantoms.acquisition.Scan`) is log-uniform in this range.
+        seed: everything drawn follows from it.
+
+    Returns:
+        Path of ``datalist.json``: ``{"kspace", "patient_id", "anatomy", "acquisition"}`` per volume.
+
+    Raises:
+        ValueError: naming the impossible setting.
+        OSError: where the disk is too small.
+    """
+    numbers = {
+        "training": num_training or {"brain": 60, "knee": 10},
+        "validation": num_validation or {"brain": 2, "knee": 1},
+        "test": num_test or {"brain": 12, "knee": 12},
+    }
+    settings = {
+        "version": GENERATOR_VERSION,
+        "volumes": {section: _checked_numbers(section, counts) for section, counts in numbers.items()},
+        "slices_per_volume": int(slices_per_volume),
+        "matrix": [int(n) for n in matrix],
+        "num_coils": int(num_coils),
+        "snr": [float(value) for value in snr],
+        "seed": int(seed),
+    }
+    _check(settings)
+    folder = cached_folder(cache_dir, "phantom", settings, lambda folder: _write_scans(folder, settings))
+    return str(folder / "datalist.json")
+
+
+def phantom_images(
+    cache_dir: str | Path | None = None, *, shape: Sequence[int] = (192, 192), num_slices: int = 24, seed: int = 0
+) -> list[dict[str, str]]:
+    """Magnitude phantoms (two brains, one knee) as NIfTI files, the default input of ``simulate``.
+
+    Args:
+        cache_dir: as for :func:`phantom_datalist`.
+        shape: (H, W) of a slice.
+        num_slices: slices of each volume, along its third axis.
+        seed: of the anatomy.
+
+    Returns:
+        ``{"image", "anatomy", "acquisition"}`` per volume, as ``simulate`` takes them.
+    """
+    settings = {
+        "version": GENERATOR_VERSION,
+        "shape": [int(n) for n in shape],
+        "num_slices": int(num_slices),
+        "seed": int(seed),
+    }
+    kinds = [("brain", "AXT2"), ("brain", "AXT1"), ("knee", "SAGPD")]
+    folder = cached_folder(cache_dir, "phantom-images", settings, lambda made: _write_images(made, settings, kinds))
+    return [
+        {"image": str(folder / f"{anatomy}-{index}.nii.gz"), "anatomy": anatomy, "acquisition": acquisition}
+        for index, (anatomy, acquisition) in enumerate(kinds)
+    ]
+
+
+def _checked_numbers(section: str, numbers: Mapping[str, int]) -> dict[str, int]:
+    if unknown := sorted(set(numbers) - set(ACQUISITIONS)):
+        raise ValueError(f"num_{section}: found {unknown}, expected only {sorted(ACQUISITIONS)}")
+    if any(count < 0 for count in numbers.values()):
+        raise ValueError(f"num_{section}: found {dict(numbers)}, expected numbers from 0")
+    return {anatomy: int(numbers.get(anatomy, 0)) for anatomy in ACQUISITIONS}
+
+
+def _check(settings: Mapping) -> None:
+    if settings["slices_per_volume"] < 1:
+        raise ValueError(f"slices_per_volume: found {settings['slices_per_volume']}, expected at least 1")
+    if not sum(sum(counts.values()) for counts in settings["volumes"].values()):
+        raise ValueError("num_training, num_validation, num_test: found no volume at all, expected at least one")
+    if len(settings["snr"]) != 2 or settings["snr"][0] > settings["snr"][1]:
+        raise ValueError(f"snr: found {settings['snr']}, expected [lowest, highest]")
+    for snr in settings["snr"]:
+        check_scan(settings["matrix"], settings["matrix"], settings["num_coils"], snr)
+
+
+def _write_scans(folder: Path, settings: Mapping) -> None:
+    (height, width), slices = settings["matrix"], settings["slices_per_volume"]
+    total = sum(sum(counts.values()) for counts in settings["volumes"].values())
+    check_disk_space(folder, total * slices * height * width * (8 * settings["num_coils"] + 4))
+    datalist: dict[str, list[dict[str, str]]] = {}
+    patients = dict.fromkeys(ACQUISITIONS, 0)
+    with tqdm(total=total, desc="making phantom scans", unit="volume", dynamic_ncols=True) as progress:
+        for number, (section, counts) in enumerate(settings["volumes"].items()):
+            (folder / section).mkdir()
+            datalist[section] = []
+            for kind, (anatomy, count) in enumerate(counts.items()):
+                for index in range(count):
+                    patients[anatomy] += 1
+                    patient = f"{anatomy}-{patients[anatomy]:04d}"
+                    rng = np.random.default_rng([settings["seed"], kind, number, index])
+                    acquisition = _write_scan(folder / section / f"{patient}.h5", anatomy, patient, settings, rng)
+                    datalist[section].append(
+                        {
+                            "kspace": f"{section}/{patient}.h5",
+                            "patient_id": patient,
+                            "anatomy": anatomy,
+                            "acquisition": acquisition,
+                        }
+                    )
+                    progress.update()
+    (folder / "datalist.json").write_text(json.dumps(datalist, indent=2) + "\n")
+
+
+def _write_scan(path: Path, anatomy: str, patient: str, settings: Mapping, rng: np.random.Generator) -> str:
+    matrix, num_coils = tuple(settings["matrix"]), settings["num_coils"]
+    shares = ACQUISITIONS[anatomy]
+    acquisition = str(rng.choice(list(shares), p=list(shares.values())))
+    snr = float(np.exp(rng.uniform(*np.log(settings["snr"]))))
+    fine = [FINENESS * n for n in matrix]
+    images = _draw(anatomy, fine, slice_positions(anatomy, settings["slices_per_volume"], rng), rng, acquisition)
+    scan = acquire_volume(
+        images,
+        matrix=matrix,
+        num_coils=num_coils,
+        snr=snr,
+        rng=rng,
+        peak=float(rng.uniform(2e-4, 4e-4)),
+        coil_distance=float(rng.uniform(*COIL_DISTANCE[anatomy])),
+    )
+    spacing = SPACING[anatomy] * 96 / matrix[0], SPACING[anatomy] * 96 / matrix[1]
+    header = make_header(
+        matrix=matrix,
+        recon=matrix,
+        spacing=spacing,
+        slice_thickness=SLICE_THICKNESS,
+        num_coils=num_coils,
+        systemModel="phantom",
+    )
+    attributes = {
+        "source": "phantom",
+        "patient_id": patient,
+        "anatomy": anatomy,
+        "acquisition": acquisition,
+        "snr": snr,
+        "seed": settings["seed"],
+    }
+    write_volume(path, scan, num_slices=len(images), attributes=attributes, header=header)
+    return acquisition
+
+
+def slice_positions(anatomy: str, num_slices: int, rng: np.random.Generator) -> np.ndarray:
+    """Where a short stack of neighbouring slices lies in the object (see the drawing functions)."""
+    lowest, highest, end, step = {"brain": (-0.1, 0.3, 0.8, (0.03, 0.07)), "knee": (-0.6, 0.1, 0.8, (0.06, 0.12))}[
+        anatomy
+    ]
+    start = rng.uniform(lowest, highest)
+    return start + min(rng.uniform(*step), (end - start) / num_slices) * np.arange(num_slices)
+
+
+def _draw(anatomy, shape, positions, rng, acquisition) -> np.ndarray:
+    draw = {"brain": brain_slices, "knee": knee_slices}[anatomy]
+    return draw(shape, positions, rng, acquisition)
+
+
+def _write_images(folder: Path, settings: Mapping, kinds: Sequence[tuple[str, str]]) -> None:
+    extent = {"brain": (-0.1, 0.75), "knee": (-0.7, 0.7)}
+    for index, (anatomy, acquisition) in enumerate(tqdm(kinds, desc="making phantom images", unit="volume")):
+        rng = np.random.default_rng([settings["seed"], 100 + index])
+        positions = np.linspace(*extent[anatomy], settings["num_slices"])
+        stack = _draw(anatomy, settings["shape"], positions, rng, acquisition)
+        volume = np.round(1000 * stack).astype(np.int16).transpose(2, 1, 0)[::-1, ::-1]
+        affine = np.diag([1.2, 1.2, SLICE_THICKNESS, 1.0])
+        if anatomy == "knee":  # sagittal: columns run along A, rows along S, slices along R
+            affine = affine[[2, 0, 1, 3]]
+        nib.save(nib.Nifti1Image(volume, affine), folder / f"{anatomy}-{index}.nii.gz")

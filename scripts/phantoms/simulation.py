@@ -1,0 +1,205 @@
+"""Semi-synthetic raw data: NIfTI magnitude volumes -> multi-coil k-space in fastMRI's format."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from scripts.data.header import make_header
+from scripts.data.volumes import write_volume
+from scripts.files import check_disk_space
+from scripts.phantoms.acquisition import Scan, check_scan, rss_target
+from scripts.phantoms.magnitude import Magnitude, read_magnitude
+
+logger = logging.getLogger(__name__)
+SECTIONS = ("training", "validation", "test")
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Consecutive slices of one source image that become one HDF5 file."""
+
+    section: str
+    name: str
+    slices: range
+
+
+def simulate(
+    images: Sequence[Mapping[str, object]],
+    output_dir: str | Path,
+    *,
+    num_coils: int = 8,
+    snr: float = 40.0,
+    matrix: Sequence[int] | None = None,
+    splits: Mapping[str, float] | None = None,
+    gap: int = 2,
+    slices_per_volume: int = 8,
+    seed: int = 0,
+) -> str:
+    """Turn magnitude volumes into multi-coil k-space with coil maps, smooth phase and noise of a stated SNR.
+
+    An image without ``split`` is cut along its slice axis: consecutive runs for training, validation and test, with
+    ``gap`` slices left out between two runs, each run cut into volumes. These are pieces of **one** subject: they
+    test texture and mechanics and say nothing about a population, so ``patient_id`` is written only when given.
+    (A request that forgets this patient is then refused, since the patient is in the test list too; select by
+    ``anatomy`` or ``kspace`` instead.) Air at both ends of the slice axis is left out.
+
+    The files carry the attributes ``source: "semi-synthetic"``, ``source_image``, ``source_slices`` (first and
+    last, from 0), ``snr`` and ``seed``; noise that is in the source stays part of the object.
+
+    Args:
+        images: mappings with ``image`` (path of a NIfTI magnitude volume, 3-D or 4-D) and optionally ``volume``
+            (index in the fourth dimension, default 0), ``slice_axis`` (default 2), ``anatomy``, ``acquisition``,
+            ``patient_id``, ``split`` (one of training, validation, test).
+        output_dir: folder to make; must be absent or empty.
+        num_coils: receive channels.
+        snr: see :class:`scripts.phantoms.acquisition.Scan`.
+        matrix: (H, W) of the k-space, at most the slice's size; default: the slice's size.
+        splits: share of each section, default ``{"training": 0.6, "validation": 0.15, "test": 0.25}``; a section
+            of share 0 gets nothing.
+        gap: slices left out between two sections.
+        slices_per_volume: at most this many slices in a file.
+        seed: of coils, phase and noise.
+
+    Returns:
+        Path of ``datalist.json`` in ``output_dir``.
+
+    Raises:
+        FileNotFoundError, ValueError, OSError: before anything is written, naming file, field, what was found and
+            what was expected (missing, not NIfTI, complex, NaN, negative, wrong rank, index out of range, too few
+            slices, impossible setting, not enough disk).
+    """
+    output_dir = Path(output_dir)
+    splits = _checked_splits(splits or {"training": 0.6, "validation": 0.15, "test": 0.25})
+    if gap < 0 or slices_per_volume < 1:
+        raise ValueError(f"gap, slices_per_volume: found {gap}, {slices_per_volume}, expected at least 0 and 1")
+    if not images:
+        raise ValueError("images: found none, expected at least one")
+    if output_dir.exists() and (not output_dir.is_dir() or any(output_dir.iterdir())):
+        raise ValueError(f"{output_dir}: output_dir: found something there, expected no such folder or an empty one")
+    plans = []
+    for number, entry in enumerate(tqdm(images, desc="checking images", unit="image", dynamic_ncols=True)):
+        source = read_magnitude(entry, f"images[{number}]")
+        try:
+            check_scan(matrix or source.shape, source.shape, num_coils, snr)
+            plans.append(_cut(source, number, splits, gap, slices_per_volume))
+        except ValueError as error:
+            raise ValueError(f"{source.path}: {error}") from error
+    _check_space(output_dir, images, plans, matrix, num_coils)
+
+    output_dir.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=f".partial-{output_dir.name}-", dir=output_dir.parent))
+    try:
+        temporary.chmod(0o755)
+        datalist = _write(temporary, images, [pieces for _, pieces in plans], matrix, num_coils, snr, seed)
+        (temporary / "datalist.json").write_text(json.dumps(datalist, indent=2) + "\n")
+        os.replace(temporary, output_dir)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    for section, entries in datalist.items():
+        logger.info("%s: %d volumes", section, len(entries))
+    logger.info("wrote %s", output_dir / "datalist.json")
+    return str(output_dir / "datalist.json")
+
+
+def _checked_splits(splits: Mapping[str, float]) -> dict[str, float]:
+    if unknown := sorted(set(splits) - set(SECTIONS)):
+        raise ValueError(f"splits: found {unknown}, expected only {list(SECTIONS)}")
+    shares = {section: float(splits.get(section, 0)) for section in SECTIONS}
+    if min(shares.values()) < 0 or not 0 < sum(shares.values()) < np.inf:
+        raise ValueError(f"splits: found {dict(splits)}, expected shares from 0, at least one above 0")
+    return {section: share for section, share in shares.items() if share > 0}
+
+
+def split_slices(num_slices: int, splits: Mapping[str, float], gap: int) -> dict[str, range]:
+    """Cut ``num_slices`` into one run per section, in proportion to ``splits``, ``gap`` slices apart.
+
+    Raises ``ValueError`` where a section would be left without a slice.
+
+    >>> split_slices(20, {"training": 0.5, "test": 0.5}, gap=2)
+    {'training': range(0, 9), 'test': range(11, 20)}
+    """
+    available = num_slices - gap * (len(splits) - 1)
+    needed = len(splits) + gap * (len(splits) - 1)
+    if available < len(splits):
+        raise ValueError(f"splits: found {num_slices} slices with signal, expected at least {needed}")
+    shares = np.array(list(splits.values()))
+    spare = (available - len(splits)) * shares / shares.sum()  # every section has one slice before the rest is shared
+    counts = 1 + np.diff(np.round(np.concatenate([[0.0], np.cumsum(spare)]))).astype(int)
+    runs, start = {}, 0
+    for section, count in zip(splits, counts.tolist(), strict=True):
+        runs[section] = range(start, start + count)
+        start += count + gap
+    return runs
+
+
+def _cut(source: Magnitude, number: int, splits, gap: int, limit: int) -> tuple[tuple[int, int], list[Piece]]:
+    used = source.slices_with_signal()
+    runs = {source.split: range(len(used))} if source.split else split_slices(len(used), splits, gap)
+    stem = Path(source.path).name.removesuffix(".gz").removesuffix(".nii")
+    pieces: list[Piece] = []
+    for section, run in runs.items():
+        for part in np.array_split(np.array(run), -(-len(run) // limit)):
+            name = f"{section}/{number:02d}-{stem}-{len(pieces):02d}.h5"
+            pieces.append(Piece(section, name, used[int(part[0]) : int(part[-1]) + 1]))
+    return source.shape, pieces
+
+
+def _check_space(output_dir: Path, images, plans, matrix, num_coils: int) -> None:
+    needed = 0
+    for shape, pieces in plans:
+        height, width = matrix or shape
+        needed += sum(len(piece.slices) for piece in pieces) * height * width * (8 * num_coils + 4)
+    check_disk_space(output_dir, needed)
+
+
+def _write(folder: Path, images, plans, matrix, num_coils: int, snr: float, seed: int) -> dict[str, list[dict]]:
+    datalist: dict[str, list[dict]] = {section: [] for section in SECTIONS}
+    total = sum(len(piece.slices) for pieces in plans for piece in pieces)
+    for section in SECTIONS:
+        (folder / section).mkdir()
+    with tqdm(total=total, desc="simulating k-space", unit="slice", dynamic_ncols=True) as progress:
+        for number, (entry, pieces) in enumerate(zip(images, plans, strict=True)):
+            source = read_magnitude(entry, f"images[{number}]")
+            size = tuple(matrix or source.shape)
+            used = [index for piece in pieces for index in piece.slices]
+            reference = source.slice(used[len(used) // 2])
+            rng = np.random.default_rng([seed, number])
+            scan = Scan(reference, matrix=size, num_coils=num_coils, snr=snr, rng=rng)
+            header = make_header(
+                matrix=size,
+                recon=size,
+                spacing=source.spacing_at(size),
+                slice_thickness=source.thickness,
+                num_coils=num_coils,
+                systemModel="simulation",
+            )
+            attributes = {
+                "source": "semi-synthetic",
+                "source_image": Path(source.path).name,
+                "snr": float(snr),
+                "seed": int(seed),
+                **source.fields,
+            }
+            for piece in pieces:
+                slices = _acquired(scan, source, piece.slices, rng, progress)
+                own = {**attributes, "source_slices": f"{piece.slices[0]}-{piece.slices[-1]}"}
+                write_volume(folder / piece.name, slices, num_slices=len(piece.slices), attributes=own, header=header)
+                datalist[piece.section].append({"kspace": piece.name, **source.fields})
+    return datalist
+
+
+def _acquired(scan: Scan, source: Magnitude, slices: range, rng: np.random.Generator, progress: tqdm):
+    for index in slices:
+        kspace = scan.acquire(source.slice(index), rng)
+        yield kspace, rss_target(kspace)
+        progress.update()

@@ -1,0 +1,7 @@
+"""What has to go, what stays, and which part of what stays is read."""
+
+from scripts.requests.cohorts import Cohorts
+from scripts.requests.forget_request import ForgetRequest
+from scripts.requests.retain_subset import RetainSubsetSampler, draw_retain_subset
+
+__all__ = ["Cohorts", "ForgetRequest", "RetainSubsetSampler", "draw_retain_subset"]

@@ -1,0 +1,135 @@
+"""The retain subset D_r': a small part of the retain set, drawn by volume, that unlearning may read."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from typing import Protocol
+
+import numpy as np
+from ignite.engine import Engine, Events
+from torch.utils.data import Sampler
+
+from scripts.data.slices import SliceDataset
+from scripts.data.volumes import Volume
+
+
+def draw_retain_subset(
+    volumes: Sequence[Volume], fraction: float, seed: int, strata: Sequence[str] = ("anatomy", "acquisition")
+) -> list[Volume]:
+    """Draw a share of the volumes at random, stratified: whole volumes, not neighbouring slices.
+
+    Args:
+        volumes: the retain set.
+        fraction: share of the volumes, in (0, 1]; at least one is drawn.
+        seed: fixes the draw.
+        strata: fields whose combinations are the strata; each gives its share (largest remainders).
+
+    Returns:
+        The drawn volumes in the order of ``volumes``.
+
+    Raises:
+        ValueError: fraction out of range, or no volumes.
+    """
+    if not 0 < fraction <= 1:
+        raise ValueError(f"retain subset: 'fraction': expected in (0, 1], found {fraction}")
+    if not volumes:
+        raise ValueError("retain subset: expected at least one retain volume, found none")
+    rng = np.random.default_rng(seed)
+    groups: dict[tuple, list[int]] = defaultdict(list)
+    for index, volume in enumerate(volumes):
+        groups[tuple(volume.fields.get(key, "") for key in strata)].append(index)
+    total = max(1, round(fraction * len(volumes)))
+    quotas = {key: fraction * len(members) for key, members in groups.items()}
+    counts = {key: math.floor(quota) for key, quota in quotas.items()}
+    by_remainder = sorted(groups, key=lambda key: (counts[key] - quotas[key], rng.random()))
+    for key in by_remainder[: max(0, total - sum(counts.values()))]:
+        counts[key] += 1
+    chosen = [i for key, members in groups.items() for i in rng.permutation(members)[: counts[key]]]
+    return [volumes[i] for i in sorted(chosen)]
+
+
+class Selection(Protocol):
+    """A rule that draws the retain subset: :class:`Stratified`, or one of ``scripts.requests.retain_selection``."""
+
+    def __call__(self, volumes: Sequence[Volume], fraction: float, seed: int) -> list[Volume]:
+        """The drawn volumes, see :func:`draw_retain_subset`."""
+
+    def report(self, volumes: Sequence[Volume]) -> dict:
+        """For the record: ``rule``, and ``slices_read``, how many of D_r's slices the rule itself had to read."""
+
+
+class Stratified:
+    """Random, stratified by fields; without any, plainly random. Reads no retain data.
+
+    Args:
+        strata: see :func:`draw_retain_subset`.
+    """
+
+    def __init__(self, strata: Sequence[str] = ("anatomy", "acquisition")) -> None:
+        self.strata = list(strata)
+
+    def __call__(self, volumes: Sequence[Volume], fraction: float, seed: int) -> list[Volume]:
+        return draw_retain_subset(volumes, fraction, seed, self.strata)
+
+    def report(self, volumes: Sequence[Volume]) -> dict:
+        """Rule and cost."""
+        rule = f"random by {', '.join(self.strata)}" if self.strata else "random"
+        return {"rule": rule, "slices_read": 0}
+
+
+class RetainSubsetSampler(Sampler[int]):
+    """Shuffled slices of the retain subset.
+
+    As a handler it begins each epoch with an order of its own at ``EPOCH_STARTED``. Where an epoch is longer than the
+    subset, each further pass is again a new permutation. Seed, epoch and pass fix the order.
+
+    Args:
+        dataset: slices of the whole retain set; volumes outside the subset are never read.
+        fraction: share of the volumes, in (0, 1].
+        seed: fixes the draw and the order.
+        selection: the rule of the draw; None: :class:`Stratified`.
+
+    Attributes:
+        subset: the volumes drawn, D_r'.
+        report: rule of the draw, and how many slices it had to read.
+
+    Raises:
+        ValueError: see :func:`draw_retain_subset`.
+    """
+
+    def __init__(
+        self, dataset: SliceDataset, fraction: float, seed: int = 0, selection: Selection | None = None
+    ) -> None:
+        self.dataset = dataset
+        self.seed = seed
+        selection = Stratified() if selection is None else selection
+        self.subset = selection(dataset.volumes, fraction, seed)
+        self.report = selection.report(dataset.volumes)
+        names = {volume.name for volume in self.subset}
+        self.indices = [i for i, (volume, _) in enumerate(dataset.slices) if volume.name in names]
+        self.epoch = self.passes = 0
+
+    def __iter__(self) -> Iterator[int]:
+        rng = np.random.default_rng((self.seed, self.epoch, self.passes))
+        self.passes += 1
+        return iter(rng.permutation(self.indices).tolist())
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def attach(self, engine: Engine) -> None:
+        """Attach to the trainer."""
+        engine.add_event_handler(Events.EPOCH_STARTED, self)
+
+    def __call__(self, engine: Engine) -> None:
+        self.epoch, self.passes = engine.state.epoch, 0
+
+    def state_dict(self) -> dict:
+        """What fixes, with the seed, the order of the next pass."""
+        return {"epoch": self.epoch, "passes": self.passes}
+
+    def load_state_dict(self, state: dict) -> None:
+        """Go on with the order of a kept state."""
+        self.epoch, self.passes = state["epoch"], state["passes"]

@@ -1,0 +1,89 @@
+"""Several processes that train one network together, as torchrun starts them: one for each GPU, or on the CPU."""
+
+from __future__ import annotations
+
+import logging
+import os
+import zlib
+from datetime import timedelta
+
+import ignite.distributed as idist
+import torch
+
+TIMEOUT = timedelta(minutes=30)
+
+
+def device() -> torch.device:
+    """This process's own GPU, by ``LOCAL_RANK``, or the CPU."""
+    if not torch.cuda.is_available():
+        return torch.device("cpu")
+    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
+
+
+def join() -> None:
+    """Join the process group that torchrun describes in the environment; others than the first log only warnings.
+
+    Backend: NCCL with GPUs, Gloo without. Work that one process does alone may take ``TIMEOUT``.
+
+    Raises:
+        RuntimeError: not started by torchrun.
+    """
+    if not torch.distributed.is_torchelastic_launched():
+        raise RuntimeError("several processes: expected to be started by torchrun, found a single process")
+    if torch.cuda.is_available():
+        torch.cuda.set_device(device())
+    if not torch.distributed.is_initialized():
+        backend = "nccl" if torch.cuda.is_available() else "gloo"
+        store, rank, processes = next(torch.distributed.rendezvous("env://", timeout=TIMEOUT))
+        store = torch.distributed.PrefixStore(_attempt(), store)
+        torch.distributed.init_process_group(backend, store=store, rank=rank, world_size=processes, timeout=TIMEOUT)
+    if idist.get_rank() > 0:
+        logging.getLogger().setLevel(logging.WARNING)
+
+
+def _attempt() -> str:
+    """Which start of torchrun's this is: its store still holds the addresses of processes that died in an earlier one.
+
+    Several machines may not have counted alike; there torchrun itself has to make a new store (see
+    ``bundle/docs/multi_gpu.md``).
+    """
+    one_machine = os.environ["LOCAL_WORLD_SIZE"] == os.environ["WORLD_SIZE"]
+    return f"attempt {os.environ['TORCHELASTIC_RESTART_COUNT'] if one_machine else 0}"
+
+
+def check_single() -> None:
+    """Refuse processes that know nothing of each other: each would do all the work and write the same files.
+
+    Raises:
+        RuntimeError: torchrun started several processes.
+    """
+    if torch.distributed.is_torchelastic_launched() and int(os.environ.get("WORLD_SIZE", 1)) > 1:
+        raise RuntimeError(
+            f"torchrun started {os.environ['WORLD_SIZE']} processes: expected 'configs/multi_gpu.yaml' laid over "
+            "train.yaml, unlearn.yaml or evaluate.yaml (the other verbs run in one process), found it missing"
+        )
+
+
+def is_first() -> bool:
+    """Whether this process is the one that writes files."""
+    return idist.get_rank() == 0
+
+
+def broadcast(answer: bool) -> bool:
+    """The first process's answer, in all processes: two that decide differently would wait for each other for ever."""
+    return answer if idist.get_world_size() == 1 else bool(idist.broadcast(float(answer), src=0))
+
+
+def check_in_step() -> None:
+    """Check that all processes have drawn the same random numbers, on which the split of every batch rests.
+
+    Raises:
+        RuntimeError: they have not.
+    """
+    if idist.get_world_size() > 1:
+        states = idist.all_gather(str(zlib.crc32(torch.get_rng_state().numpy().tobytes())))
+        if len(set(states)) > 1:
+            raise RuntimeError(
+                "several processes: expected the same random numbers drawn in each, found different ones: "
+                "a transform or handler draws more in one process than in another"
+            )

@@ -1,0 +1,158 @@
+"""The record of a run: what went in, what was done, what came out, at which cost."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+import logging
+import platform
+import resource
+import time
+from collections.abc import Mapping, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import ignite.distributed as idist
+import torch
+from ignite.engine import Engine, Events
+
+from scripts.data.volumes import Volume
+from scripts.files import atomic_write, file_sha256
+from scripts.requests.forget_request import ForgetRequest
+from scripts.run_config import running_config
+from scripts.training.pass_counter import PassCounter
+
+PACKAGES = ("mri-unlearning", "monai", "torch", "pytorch-ignite", "numpy", "h5py", "nibabel", "scikit-image")
+logger = logging.getLogger(__name__)
+
+
+class RunRecord:
+    """Handler that takes the facts of a training or unlearning run, to be written as JSON at its end.
+
+    Args:
+        verb: what is run, e.g. ``unlearn``.
+        counter: counts the passes; attach it to the same trainer.
+        seed: the run's seed.
+        datalist: path of the datalist.
+        request: the forget request that was applied; None where there was none.
+        training: the volumes that the run read, e.g. retain subset and forget set.
+        weights_in: file of the weights that the run started from; None for a fresh network.
+        settings: what else is worth a line of its own, e.g. method and retain fraction.
+
+    Attributes:
+        inputs: what went in, known before the run starts.
+    """
+
+    def __init__(
+        self,
+        verb: str,
+        counter: PassCounter,
+        seed: int,
+        datalist: str,
+        request: ForgetRequest | None,
+        training: Mapping[str, Sequence[Volume]],
+        weights_in: str | None = None,
+        settings: Mapping | None = None,
+    ) -> None:
+        self.counter = counter
+        self.facts = {
+            "verb": verb,
+            **(settings or {}),
+            "seed": seed,
+            "forget_request": None if request is None else _request(request),
+            "datalist": {"path": _at_home(datalist), "sha256": file_sha256(datalist)},
+            "data": {role: _volumes(volumes, hashed=role == "forget") for role, volumes in training.items()},
+            "weights_in": _weights(weights_in),
+        }
+        self.inputs = copy.deepcopy(self.facts)
+        self._seconds = 0.0  # before the run was stopped
+
+    def attach(self, engine: Engine) -> None:
+        """Attach to the trainer."""
+        engine.add_event_handler(Events.STARTED, self._start)
+        engine.add_event_handler(Events.COMPLETED, self._complete)
+
+    def _start(self, engine: Engine) -> None:
+        for role, entry in self.facts["data"].items():
+            logger.info("reads %s: %d volumes, %d slices", role, len(entry["volumes"]), entry["slices"])
+        self._clock = time.perf_counter()
+        self.facts["started"] = time.strftime("%Y-%m-%dT%H:%M:%S%z")
+
+    def _complete(self, engine: Engine) -> None:
+        self.facts["cost"] = {
+            "steps": engine.state.iteration,
+            "epochs": engine.state.epoch,
+            "forward_slices": self.counter.forward,
+            "backward_slices": self.counter.backward,
+            "slices_by_part": self.counter.parts,
+            "seconds": round(self._elapsed(), 3),
+            "processes": idist.get_world_size(),
+        }
+        self.facts["device"] = str(engine.state.device)
+
+    def state_dict(self) -> dict:
+        """When the run began and how long it has worked."""
+        return {"started": self.facts["started"], "seconds": self._elapsed()}
+
+    def load_state_dict(self, state: dict) -> None:
+        """The run goes on: the time that it had worked before counts too."""
+        self.facts["started"], self._seconds = state["started"], state["seconds"]
+
+    def _elapsed(self) -> float:
+        return self._seconds + time.perf_counter() - self._clock
+
+    @idist.one_rank_only()
+    def write(self, path: str | Path, weights_out: str | Path, results: Mapping | None = None) -> None:
+        """Write the record as JSON, with the configuration that was run and the environment; the first process does."""
+        self.facts["weights_out"] = _weights(weights_out)
+        self.facts["peak_memory_mb"] = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+        record = {
+            **self.facts,
+            "results": results,
+            "environment": environment(),
+            "configuration": running_config(),
+        }
+        with atomic_write(path) as temporary:
+            Path(temporary).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+
+
+def environment() -> dict:
+    """Versions of the packages that matter, of Python and of this code (SHA-256 over its source files)."""
+    digest = hashlib.sha256()
+    home = Path(__file__).parents[1]
+    for file in sorted(home.rglob("*.py")):
+        digest.update(file.relative_to(home).as_posix().encode() + b"\0" + file.read_bytes())
+    return {
+        "packages": {name: _version(name) for name in PACKAGES},
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "threads": torch.get_num_threads(),
+        "code_sha256": digest.hexdigest(),
+    }
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+def _request(request: ForgetRequest) -> dict:
+    return {"request_id": request.request_id, "reason": request.reason, "forget": list(request.forget)}
+
+
+def _volumes(volumes: Sequence[Volume], hashed: bool) -> dict:
+    entries = [{"volume": v.name, **({"sha256": file_sha256(v.path)} if hashed else {})} for v in volumes]
+    return {"slices": sum(volume.num_slices for volume in volumes), "volumes": entries}
+
+
+def _weights(path: str | Path | None) -> dict | None:
+    return None if path is None else {"path": _at_home(path), "sha256": file_sha256(path)}
+
+
+def _at_home(path: str | Path) -> str:
+    """The path with the user's home folder written as ``~``: a record may be shared."""
+    text, home = str(path), str(Path.home())
+    return "~" + text.removeprefix(home) if text.startswith(home + "/") else text
