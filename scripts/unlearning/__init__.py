@@ -22,7 +22,6 @@ from scripts.unlearning.retain_distillation import RetainDistillation
 from scripts.unlearning.rewind import Rewind
 from scripts.unlearning.saliency_mask import SaliencyMask
 from scripts.unlearning.scrub import Scrub
-from scripts.unlearning.shared_forward import SharedForward
 from scripts.unlearning.synaptic_dampening import SynapticDampening
 from scripts.unlearning.task_negation import TaskNegation
 from scripts.unlearning.teacher_term import TeacherTerm
@@ -51,7 +50,6 @@ __all__ = [
     "Rewind",
     "SaliencyMask",
     "Scrub",
-    "SharedForward",
     "SynapticDampening",
     "TaskNegation",
     "TeacherTerm",

@@ -13,7 +13,6 @@ from monai.utils import CommonKeys as Keys
 from scripts.data.loaders import EndlessBatches
 from scripts.training.batch_share import share_mean
 from scripts.unlearning.frozen import Teacher
-from scripts.unlearning.shared_forward import SharedForward
 
 RETAIN_PART, FORGET_PART = "retain_part", "forget_part"
 
@@ -22,8 +21,7 @@ class ForgetTerm:
     """Handler that replaces the loss by ``retain_weight * J(r) + forget_weight * term(f)`` at ``LOSS_COMPLETED``.
 
     With a ``forget_loader`` every step joins the trainer's retain batch r with the next forget batch f; both parts
-    stay in the trainer's output for handlers that treat them apart (``GradientProjection``). Where the trainer's
-    inferer is a :class:`SharedForward`, f joins r in one forward pass if that is exact. Without a ``forget_loader`` the
+    stay in the trainer's output for handlers that treat them apart (``GradientProjection``). Without one the
     trainer's own batch is used: samples that a forget request marked (``forget`` in the label) take the forget term,
     the others J. So a trainer over the forget set alone reads nothing of the retain set.
 
@@ -41,7 +39,6 @@ class ForgetTerm:
         self.retain_weight = retain_weight
         self._stream = EndlessBatches(())
         self._batch: tuple = ()
-        self._ahead: dict | None = None  # label of a forget batch that was taken, but not used yet
 
     def term(self, engine: Engine, prediction: torch.Tensor, label: dict) -> torch.Tensor:
         """Loss to be minimised on forget samples: (B, 1, H, W) and their label -> (B,)."""
@@ -50,21 +47,12 @@ class ForgetTerm:
     def attach(self, engine: Engine) -> None:
         """Attach to the trainer."""
         engine.add_event_handler(Events.STARTED, self.start)
-        engine.add_event_handler(Events.ITERATION_STARTED, self.share)
         engine.add_event_handler(IterationEvents.LOSS_COMPLETED, self)
 
     def start(self, engine: Engine) -> None:
         """Begin the forget stream anew."""
-        self._ahead = None
         if self.forget_loader is not None:
             self._stream = EndlessBatches(self.forget_loader)
-
-    def share(self, engine: Engine) -> None:
-        """Offer the next forget batch to the forward pass that the trainer is about to do."""
-        if self.forget_loader is not None and isinstance(engine.inferer, SharedForward):
-            self._ahead = self.take(engine, next(self._stream))
-            inputs, args, kwargs = self._batch
-            engine.inferer.offer(engine.network, inputs, *args, **kwargs)
 
     def state_dict(self) -> dict:
         """Place in the forget stream."""
@@ -87,12 +75,8 @@ class ForgetTerm:
 
     def next_forget(self, engine: Engine) -> tuple[torch.Tensor, dict]:
         """The trained network's prediction on the next forget batch, (B, 1, H, W), and the batch's label."""
-        if self._ahead is None:
-            label = self.take(engine, next(self._stream))
-            return self.output_of(engine, engine.network), label
-        label, self._ahead = self._ahead, None
-        image = engine.inferer.collect()
-        return self.output_of(engine, engine.network) if image is None else image, label
+        label = self.take(engine, next(self._stream))
+        return self.output_of(engine, engine.network), label
 
     def take(self, engine: Engine, batch: dict) -> dict:
         """Make a batch the one that :meth:`output_of` reads; returns its label."""

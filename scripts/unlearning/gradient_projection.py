@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import ignite.distributed as idist
 import torch
-from ignite.engine import Engine, Events
+from ignite.engine import Engine
 from monai.engines import IterationEvents
-from monai.inferers import SimpleInferer
 from monai.utils import CommonKeys as Keys
 
 from scripts.training.batch_share import sum_over_processes
 from scripts.unlearning.batches import trained_weights
 from scripts.unlearning.forget_term import FORGET_PART, RETAIN_PART
-from scripts.unlearning.shared_forward import SharedForward
 
 
 class GradientProjection:
@@ -34,14 +32,8 @@ class GradientProjection:
 
     def attach(self, engine: Engine) -> None:
         """Attach to the trainer."""
-        engine.add_event_handler(Events.STARTED, self.start)
         engine.add_event_handler(IterationEvents.LOSS_COMPLETED, self.differentiate)
         engine.add_event_handler(IterationEvents.BACKWARD_COMPLETED, self)
-
-    def start(self, engine: Engine) -> None:
-        """Have the two parts in graphs of their own: no forward pass is shared."""
-        if isinstance(engine.inferer, SharedForward):
-            engine.inferer = SimpleInferer()
 
     def differentiate(self, engine: Engine) -> None:
         """Take the forget part out of the loss and keep its gradient."""

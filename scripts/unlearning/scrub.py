@@ -53,9 +53,6 @@ class Scrub(ForgetTerm):
         super().start(engine)
         self.original.start(engine)
 
-    def share(self, engine: Engine) -> None:
-        """Nothing to share: a step reads either a retain or a forget batch."""
-
     def __call__(self, engine: Engine) -> None:
         output = engine.state.output
         if engine.state.epoch <= self.max_epochs and engine.state.iteration % 2 == 0:
