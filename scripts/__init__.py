@@ -4,9 +4,10 @@ Submodules load when they are first named, so ``$import scripts`` in a config is
 """
 
 from importlib import import_module
+from types import ModuleType
 
 
-def __getattr__(name: str):
+def __getattr__(name: str) -> ModuleType:
     try:
         return import_module(f"{__name__}.{name}")
     except ModuleNotFoundError as error:
