@@ -1,5 +1,7 @@
 """Centred Fourier transforms and coil combination. Every function also compiles with `torch.jit.script`."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -74,7 +76,7 @@ def rss(x: Tensor, dim: int = 1) -> Tensor:
     return sqrt_or_zero((x.real.square() + x.imag.square()).sum(dim))
 
 
-def center_crop(x: Tensor, shape: tuple[int, int]) -> Tensor:
+def center_crop(x: Tensor, shape: Sequence[int]) -> Tensor:
     """Central part of the last two dimensions, as a view.
 
     Args:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import cast
 
 import ignite.distributed as idist
 import torch
-from ignite.engine import Engine, Events
+from ignite.engine import Events
 from monai.engines import IterationEvents
 from monai.utils import CommonKeys as Keys
 
+from scripts.engines import Trainer
 from scripts.training.processes import check_in_step
 
 
@@ -25,12 +27,12 @@ class BatchShare:
         RuntimeError: at the end of an epoch in which a process drew other random numbers.
     """
 
-    def attach(self, engine: Engine) -> None:
+    def attach(self, engine: Trainer) -> None:
         """Attach to the trainer."""
         engine.add_event_handler(IterationEvents.LOSS_COMPLETED, self)
         engine.add_event_handler(Events.EPOCH_COMPLETED, lambda engine: check_in_step())
 
-    def __call__(self, engine: Engine) -> None:
+    def __call__(self, engine: Trainer) -> None:
         if "weight" in engine.state.output[Keys.LABEL]:
             weight = engine.state.output[Keys.LABEL]["weight"].mean()
             engine.state.output[Keys.LOSS] = weight * engine.state.output[Keys.LOSS]
@@ -62,4 +64,4 @@ def noise_like(image: torch.Tensor, label: Mapping) -> torch.Tensor:
 
 def sum_over_processes(value: torch.Tensor) -> torch.Tensor:
     """Sum over the processes of a distributed run; the value itself without one."""
-    return value if idist.get_world_size() == 1 else idist.all_reduce(value)
+    return value if idist.get_world_size() == 1 else cast("torch.Tensor", idist.all_reduce(value))

@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import ignite.distributed as idist
 import torch
-from ignite.engine import Engine, Events
+from ignite.engine import Events
 from ignite.handlers import Checkpoint as IgniteCheckpoint
 
+from scripts.engines import Trainer
 from scripts.files import atomic_write
 from scripts.run_config import running_config
 from scripts.training.processes import broadcast
@@ -60,7 +62,7 @@ class Checkpoint:
         self.objects = {**objects, **stateful, "random": RandomState()}
         self.inputs = dict(inputs or {})
 
-    def attach(self, engine: Engine) -> None:
+    def attach(self, engine: Trainer) -> None:
         """Attach to the trainer."""
         if self.path is None:
             return
@@ -69,7 +71,7 @@ class Checkpoint:
             objects["scaler"] = engine.scaler
         objects = {**objects, "random": objects.pop("random")}  # last: loading the others draws random numbers
         engine.add_event_handler(Events.STARTED, self.load, objects)
-        engine.add_event_handler(Events.EPOCH_COMPLETED, IgniteCheckpoint(objects, self._write))
+        engine.add_event_handler(Events.EPOCH_COMPLETED, IgniteCheckpoint(objects, partial(self._write, self.path)))
 
     def check(self) -> dict | None:
         """Read the file, if there is one; call it before work starts, too.
@@ -96,7 +98,7 @@ class Checkpoint:
             )
         return kept
 
-    def load(self, engine: Engine, objects: Mapping[str, Any]) -> None:
+    def load(self, engine: Trainer, objects: Mapping[str, Any]) -> None:
         """Go on from the file, if there is one."""
         kept = self.check()
         if kept is not None:
@@ -109,8 +111,8 @@ class Checkpoint:
             self.path.unlink(missing_ok=True)
 
     @idist.one_rank_only()
-    def _write(self, state: Mapping, filename: str, metadata: Mapping | None = None) -> None:
-        with atomic_write(self.path) as temporary:
+    def _write(self, path: Path, state: Mapping, filename: str, metadata: Mapping | None = None) -> None:
+        with atomic_write(path) as temporary:
             torch.save({**state, "settings": self._settings}, temporary)
 
     def _describe(self) -> dict:

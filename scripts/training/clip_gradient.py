@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import torch
-from ignite.engine import Engine
 from monai.engines import IterationEvents
+
+from scripts.engines import Trainer
 
 
 class ClipGradient:
@@ -21,11 +22,11 @@ class ClipGradient:
             raise ValueError(f"gradient clipping: 'max_norm': expected above 0, found {max_norm}")
         self.max_norm = max_norm
 
-    def attach(self, engine: Engine) -> None:
+    def attach(self, engine: Trainer) -> None:
         """Attach to the trainer."""
         engine.add_event_handler(IterationEvents.BACKWARD_COMPLETED, self)
 
-    def __call__(self, engine: Engine) -> None:
+    def __call__(self, engine: Trainer) -> None:
         if getattr(engine, "amp", False) and engine.scaler is not None:
             engine.scaler.unscale_(engine.optimizer)
         torch.nn.utils.clip_grad_norm_(engine.network.parameters(), self.max_norm)

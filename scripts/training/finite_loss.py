@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import torch
-from ignite.engine import Engine
 from monai.engines import IterationEvents
 from monai.utils import CommonKeys as Keys
+
+from scripts.engines import Trainer
 
 
 class FiniteLoss:
@@ -15,11 +16,11 @@ class FiniteLoss:
     List it after the handlers that change the loss.
     """
 
-    def attach(self, engine: Engine) -> None:
+    def attach(self, engine: Trainer) -> None:
         """Attach to the trainer."""
         engine.add_event_handler(IterationEvents.LOSS_COMPLETED, self)
 
-    def __call__(self, engine: Engine) -> None:
+    def __call__(self, engine: Trainer) -> None:
         loss = engine.state.output[Keys.LOSS].detach()
         if not torch.isfinite(loss):
             volumes = ", ".join(engine.state.output[Keys.LABEL].get("volume", ["?"]))

@@ -6,10 +6,13 @@ import copy
 
 import ignite.distributed as idist
 import torch
-from ignite.engine import Engine, Events
+from ignite.engine import Events
 from torch.nn.modules.module import register_module_forward_hook
+from torch.utils.hooks import RemovableHandle
 
+from scripts.engines import Trainer
 from scripts.networks.weights import unwrap
+from scripts.training.processes import gather
 
 TRAINED, OTHERS = "trained network", "other networks"
 
@@ -32,7 +35,7 @@ class PassCounter:
     def __init__(self, network: torch.nn.Module) -> None:
         self.network = unwrap(network)
         self.parts: dict[str, dict[str, int]] = {}
-        self._hook = None
+        self._hook: RemovableHandle | None = None
 
     @property
     def forward(self) -> int:
@@ -65,35 +68,34 @@ class PassCounter:
         counts["forward"] += forward
         counts["backward"] += backward
 
-    def attach(self, engine: Engine) -> None:
+    def attach(self, engine: Trainer) -> None:
         """Attach to the trainer."""
         engine.add_event_handler(Events.STARTED, self._start)
         engine.add_event_handler(Events.COMPLETED, self._complete)
         engine.add_event_handler(Events.EXCEPTION_RAISED, self._failed)
 
-    def _start(self, engine: Engine) -> None:
+    def _start(self, engine: Trainer) -> None:
         self._stop(engine)
         self._hook = register_module_forward_hook(self._count)
 
-    def _stop(self, engine: Engine) -> None:
+    def _stop(self, engine: Trainer) -> None:
         if self._hook is not None:
             self._hook.remove()
             self._hook = None
 
-    def _complete(self, engine: Engine) -> None:
+    def _complete(self, engine: Trainer) -> None:
         self._stop(engine)
         self.parts = self._all()
 
     def _all(self) -> dict[str, dict[str, int]]:
-        processes = idist.all_gather(self.parts) if idist.get_world_size() > 1 else [self.parts]
         total: dict[str, dict[str, int]] = {}
-        for part, counts in (entry for parts in processes for entry in parts.items()):
+        for part, counts in (entry for parts in gather(self.parts) for entry in parts.items()):
             sums = total.setdefault(part, dict.fromkeys(counts, 0))
             for direction, slices in counts.items():
                 sums[direction] += slices
         return total
 
-    def _failed(self, engine: Engine, error: Exception) -> None:
+    def _failed(self, engine: Trainer, error: Exception) -> None:
         self._stop(engine)
         raise error
 

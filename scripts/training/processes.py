@@ -6,11 +6,13 @@ import logging
 import os
 import zlib
 from datetime import timedelta
+from typing import TypeVar, cast
 
 import ignite.distributed as idist
 import torch
 
 TIMEOUT = timedelta(minutes=30)
+T = TypeVar("T")
 
 
 def device() -> torch.device:
@@ -74,6 +76,11 @@ def broadcast(answer: bool) -> bool:
     return answer if idist.get_world_size() == 1 else bool(idist.broadcast(float(answer), src=0))
 
 
+def gather(value: T) -> list[T]:
+    """The value of each process, by rank, in all processes: a text, or anything else that can be pickled."""
+    return [value] if idist.get_world_size() == 1 else list(cast("list[T]", idist.all_gather(value)))
+
+
 def check_in_step() -> None:
     """Check that all processes have drawn the same random numbers, on which the split of every batch rests.
 
@@ -81,7 +88,7 @@ def check_in_step() -> None:
         RuntimeError: they have not.
     """
     if idist.get_world_size() > 1:
-        states = idist.all_gather(str(zlib.crc32(torch.get_rng_state().numpy().tobytes())))
+        states = gather(str(zlib.crc32(torch.get_rng_state().numpy().tobytes())))
         if len(set(states)) > 1:
             raise RuntimeError(
                 "several processes: expected the same random numbers drawn in each, found different ones: "

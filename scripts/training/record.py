@@ -15,9 +15,10 @@ from pathlib import Path
 
 import ignite.distributed as idist
 import torch
-from ignite.engine import Engine, Events
+from ignite.engine import Events
 
 from scripts.data.volumes import Volume
+from scripts.engines import Trainer
 from scripts.files import atomic_write, file_sha256
 from scripts.requests.forget_request import ForgetRequest
 from scripts.run_config import running_config
@@ -68,18 +69,18 @@ class RunRecord:
         self.inputs = copy.deepcopy(self.facts)
         self._seconds = 0.0  # before the run was stopped
 
-    def attach(self, engine: Engine) -> None:
+    def attach(self, engine: Trainer) -> None:
         """Attach to the trainer."""
         engine.add_event_handler(Events.STARTED, self._start)
         engine.add_event_handler(Events.COMPLETED, self._complete)
 
-    def _start(self, engine: Engine) -> None:
+    def _start(self, engine: Trainer) -> None:
         for role, entry in self.facts["data"].items():
             logger.info("reads %s: %d volumes, %d slices", role, len(entry["volumes"]), entry["slices"])
         self._clock = time.perf_counter()
         self.facts["started"] = time.strftime("%Y-%m-%dT%H:%M:%S%z")
 
-    def _complete(self, engine: Engine) -> None:
+    def _complete(self, engine: Trainer) -> None:
         self.facts["cost"] = {
             "steps": engine.state.iteration,
             "epochs": engine.state.epoch,

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 
-from ignite.engine import Engine, Events
+from ignite.engine import Events
+
+from scripts.engines import Trainer
 
 SHAPES = {"linear": lambda x: 1 - x, "cosine": lambda x: (1 + math.cos(math.pi * x)) / 2}
 
@@ -38,10 +40,10 @@ class Anneal:
         self.shape = shape
         self.final = final
 
-    def attach(self, engine: Engine) -> None:
+    def attach(self, engine: Trainer) -> None:
         """Attach to the trainer."""
         engine.add_event_handler(Events.ITERATION_STARTED, self)
 
-    def __call__(self, engine: Engine) -> None:
+    def __call__(self, engine: Trainer) -> None:
         share = (engine.state.iteration - 1) / (engine.state.max_epochs * engine.state.epoch_length)
         setattr(self.handler, self.name, self.value * (self.final + (1 - self.final) * SHAPES[self.shape](share)))

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 
 import torch
-from ignite.engine import Engine
 
+from scripts.engines import Trainer
 from scripts.networks.weights import unwrap
 from scripts.training.batch_share import is_padding, sum_over_processes
 from scripts.unlearning.frozen import Reconstruct, Teacher
@@ -15,7 +15,7 @@ from scripts.unlearning.frozen import Reconstruct, Teacher
 Weights = dict[str, torch.Tensor]
 
 
-def batches(engine: Engine, loader: Iterable) -> Iterator[tuple[Reconstruct, dict]]:
+def batches(engine: Trainer, loader: Iterable) -> Iterator[tuple[Reconstruct, dict]]:
     """One pass: of each batch a function from a network to its output (B, 1, H, W), and the label.
 
     In a distributed run these are one process's samples: sums over them, without padding (:func:`own`), have to be
@@ -29,7 +29,7 @@ def batches(engine: Engine, loader: Iterable) -> Iterator[tuple[Reconstruct, dic
 
 
 def _reconstruct(
-    engine: Engine, inputs: torch.Tensor, args: tuple, kwargs: dict, network: torch.nn.Module
+    engine: Trainer, inputs: torch.Tensor, args: tuple, kwargs: dict, network: torch.nn.Module
 ) -> torch.Tensor:
     return engine.inferer(inputs, network, *args, **kwargs)
 
@@ -57,7 +57,7 @@ def trained_weights(network: torch.nn.Module) -> Weights:
 
 
 @torch.no_grad()
-def mean_loss(engine: Engine, loader: Iterable, teacher: Teacher | None = None) -> float:
+def mean_loss(engine: Trainer, loader: Iterable, teacher: Teacher | None = None) -> float:
     """Mean of J over the samples of one pass, of a teacher or (None) the trained network, without gradients."""
     network = unwrap(engine.network).eval()
     sums = torch.zeros(2, dtype=torch.float64, device=engine.state.device)  # of J, of samples
@@ -69,17 +69,19 @@ def mean_loss(engine: Engine, loader: Iterable, teacher: Teacher | None = None) 
     return total / count
 
 
-def mean_gradient(engine: Engine, loader: Iterable) -> Weights:
+def mean_gradient(engine: Trainer, loader: Iterable) -> Weights:
     """Gradient of the mean of J over the samples of one pass, by name of the trained weights."""
     return _accumulate(engine, loader, lambda gradient, size: gradient * size)
 
 
-def mean_squared_gradient(engine: Engine, loader: Iterable) -> Weights:
+def mean_squared_gradient(engine: Trainer, loader: Iterable) -> Weights:
     """Mean over the samples of one pass of the squared gradient of J: the diagonal of the Fisher information."""
     return _accumulate(engine, samples(loader), lambda gradient, size: gradient.square())
 
 
-def _accumulate(engine: Engine, loader: Iterable, contribution) -> Weights:
+def _accumulate(
+    engine: Trainer, loader: Iterable, contribution: Callable[[torch.Tensor, int], torch.Tensor]
+) -> Weights:
     weights = trained_weights(engine.network)
     total = {name: torch.zeros_like(weight) for name, weight in weights.items()}
     network = unwrap(engine.network).eval()

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import ignite.distributed as idist
 import torch
-from ignite.engine import Engine, Events
+from ignite.engine import Events
 
 from scripts.data.volumes import Volume
+from scripts.engines import Trainer
 from scripts.files import atomic_write, file_sha256
 from scripts.networks.weights import load_weights, save_weights
 from scripts.training import PassCounter
@@ -77,11 +78,11 @@ class BlindTeacher:
         self.settings = dict(settings or {})
         self.ready = False
 
-    def attach(self, engine: Engine) -> None:
+    def attach(self, engine: Trainer) -> None:
         """Attach to the trainer."""
         engine.add_event_handler(Events.STARTED, self.start)
 
-    def start(self, engine: Engine) -> None:
+    def start(self, engine: Trainer) -> None:
         """Read the teacher from the cache, or train it; then freeze it."""
         if self.ready:
             return
@@ -105,7 +106,7 @@ class BlindTeacher:
         with torch.no_grad():
             return reconstruct(self.network)
 
-    def _train(self, engine: Engine, path: Path | None, facts: dict) -> None:
+    def _train(self, engine: Trainer, path: Path | None, facts: dict) -> None:
         initialise(self.network, self.seed)
         passes = fit(
             engine, self.network, self.loader, self.steps, self.learning_rate, "training blind teacher", self.seed
@@ -127,7 +128,7 @@ class BlindTeacher:
             self.counter.add("kept blind teacher", record["forward_slices"], record["backward_slices"])
         logger.info("blind teacher: read from %s", path)
 
-    def _facts(self, engine: Engine) -> dict:
+    def _facts(self, engine: Trainer) -> dict:
         """All that makes the teacher what it is, as plain JSON."""
         shapes = {name: list(value.shape) for name, value in self.network.state_dict().items()}
         architecture = hashlib.sha256(f"{self.network} {shapes}".encode()).hexdigest()
@@ -150,8 +151,9 @@ def initialise(network: torch.nn.Module, seed: int) -> None:
         device = next(network.parameters()).device
         network.to("cpu")
         for module in network.modules():
-            if hasattr(module, "reset_parameters"):
-                module.reset_parameters()
+            reset = getattr(module, "reset_parameters", None)
+            if reset is not None:
+                reset()
         network.to(device)
 
 

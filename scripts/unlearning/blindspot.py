@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import torch
-from ignite.engine import Engine
 
+from scripts.engines import Trainer
 from scripts.unlearning.frozen import loss_to_image
 from scripts.unlearning.teacher_term import TeacherTerm
 
@@ -17,5 +17,5 @@ class Blindspot(TeacherTerm):
     Source: Tarun et al. 2023 (Deep regression unlearning), without their attention match.
     """
 
-    def term(self, engine: Engine, prediction: torch.Tensor, label: dict) -> torch.Tensor:
+    def term(self, engine: Trainer, prediction: torch.Tensor, label: dict) -> torch.Tensor:
         return loss_to_image(engine, prediction, label, self.image_of(engine, self.teacher))

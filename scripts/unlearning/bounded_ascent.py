@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import torch
-from ignite.engine import Engine
 from torch.nn.functional import softplus
 
+from scripts.engines import Trainer
 from scripts.unlearning.arguments import check_positive
 from scripts.unlearning.forget_term import ForgetTerm
 from scripts.unlearning.frozen import Original
@@ -43,12 +43,12 @@ class BoundedAscent(ForgetTerm):
         self.tau = tau
         self.original = Original()
 
-    def start(self, engine: Engine) -> None:
+    def start(self, engine: Trainer) -> None:
         """Begin the forget stream anew and copy G."""
         super().start(engine)
         self.original.start(engine)
 
-    def term(self, engine: Engine, prediction: torch.Tensor, label: dict) -> torch.Tensor:
+    def term(self, engine: Trainer, prediction: torch.Tensor, label: dict) -> torch.Tensor:
         before = engine.loss_function(self.image_of(engine, self.original), label)
         rise = (engine.loss_function(prediction, label) - before) / self.tau
         return 2 / self.beta * softplus(-self.beta * rise)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Iterable
 
 import torch
-from ignite.engine import Engine, Events
+from ignite.engine import Events
 
+from scripts.engines import Trainer
 from scripts.fourier import center_crop
 from scripts.training.batch_share import sum_over_processes
 from scripts.unlearning.batches import batches, own
@@ -40,28 +42,28 @@ class CalibratedTeacher:
             raise ValueError("calibrated teacher: expected either 'loader' or 'weight', found both or neither")
         self.teacher = teacher
         self.loader = loader
-        self.weight = weight
+        self.weight = math.nan if weight is None else weight
         self.original = Original()
 
-    def attach(self, engine: Engine) -> None:
+    def attach(self, engine: Trainer) -> None:
         """Attach to the trainer."""
         engine.add_event_handler(Events.STARTED, self.start)
 
-    def start(self, engine: Engine) -> None:
+    def start(self, engine: Trainer) -> None:
         """Copy G and measure a."""
         self.original.start(engine)
         if self.loader is not None:
-            self.weight = self._measure(engine)
+            self.weight = self._measure(engine, self.loader)
             logger.info("calibrated teacher: a = %.3f", self.weight)
 
     def image(self, reconstruct: Reconstruct) -> torch.Tensor:
         """y* (B, 1, H, W); ``reconstruct`` maps a network to its output on a batch."""
         return (1 - self.weight) * self.original.image(reconstruct) + self.weight * self.teacher.image(reconstruct)
 
-    def _measure(self, engine: Engine) -> float:
+    def _measure(self, engine: Trainer, loader: Iterable) -> float:
         teachers = (self.original, self.teacher)
         squares = torch.zeros(2, dtype=torch.float64, device=engine.state.device)
-        for reconstruct, label in own(batches(engine, self.loader)):
+        for reconstruct, label in own(batches(engine, loader)):
             for i, teacher in enumerate(teachers):
                 error = center_crop(teacher.image(reconstruct), label["target"].shape[-2:]) - label["target"]
                 relative = error / label["max_value"].view(-1, 1, 1, 1)

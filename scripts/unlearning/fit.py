@@ -7,17 +7,17 @@ from collections.abc import Iterable, Iterator
 
 import ignite.distributed as idist
 import torch
-from ignite.engine import Engine
 from monai.engines import SupervisedTrainer
 from monai.handlers import LrScheduleHandler
 
+from scripts.engines import Trainer
 from scripts.training import BatchShare, ClipGradient, FiniteLoss, PassCounter, Progress
 
 MAX_NORM = 0.5  # gradient clipping, as in the trainings of the bundle
 
 
 def fit(
-    engine: Engine,
+    engine: Trainer,
     network: torch.nn.Module,
     loader: Iterable,
     steps: int,
@@ -62,7 +62,7 @@ def fit(
         train_handlers=[
             passes,
             BatchShare(),
-            LrScheduleHandler(schedule, epoch_level=False, print_lr=False),
+            LrScheduleHandler(schedule, epoch_level=False, print_lr=False),  # type: ignore[arg-type]  # torch's old name
             ClipGradient(MAX_NORM),
             FiniteLoss(),
             Progress(description),

@@ -6,11 +6,12 @@ from collections.abc import Iterable
 from functools import partial
 
 import torch
-from ignite.engine import Engine, Events
+from ignite.engine import Events
 from monai.engines import IterationEvents
 from monai.utils import CommonKeys as Keys
 
 from scripts.data.loaders import EndlessBatches
+from scripts.engines import Trainer
 from scripts.training.batch_share import share_mean
 from scripts.unlearning.frozen import Teacher
 
@@ -40,16 +41,16 @@ class ForgetTerm:
         self._stream = EndlessBatches(())
         self._batch: tuple = ()
 
-    def term(self, engine: Engine, prediction: torch.Tensor, label: dict) -> torch.Tensor:
+    def term(self, engine: Trainer, prediction: torch.Tensor, label: dict) -> torch.Tensor:
         """Loss to be minimised on forget samples: (B, 1, H, W) and their label -> (B,)."""
         raise NotImplementedError
 
-    def attach(self, engine: Engine) -> None:
+    def attach(self, engine: Trainer) -> None:
         """Attach to the trainer."""
         engine.add_event_handler(Events.STARTED, self.start)
         engine.add_event_handler(IterationEvents.LOSS_COMPLETED, self)
 
-    def start(self, engine: Engine) -> None:
+    def start(self, engine: Trainer) -> None:
         """Begin the forget stream anew."""
         if self.forget_loader is not None:
             self._stream = EndlessBatches(self.forget_loader)
@@ -62,7 +63,7 @@ class ForgetTerm:
         """Go on from a kept place in the forget stream."""
         self._stream.load_state_dict(state)
 
-    def __call__(self, engine: Engine) -> None:
+    def __call__(self, engine: Trainer) -> None:
         output = engine.state.output
         if self.forget_loader is None:
             self.take(engine, engine.state.batch)
@@ -73,12 +74,12 @@ class ForgetTerm:
         output[FORGET_PART] = self.forget_weight * share_mean(self.term(engine, prediction, label), label)
         output[Keys.LOSS] = output[RETAIN_PART] + output[FORGET_PART]
 
-    def next_forget(self, engine: Engine) -> tuple[torch.Tensor, dict]:
+    def next_forget(self, engine: Trainer) -> tuple[torch.Tensor, dict]:
         """The trained network's prediction on the next forget batch, (B, 1, H, W), and the batch's label."""
         label = self.take(engine, next(self._stream))
         return self.output_of(engine, engine.network), label
 
-    def take(self, engine: Engine, batch: dict) -> dict:
+    def take(self, engine: Trainer, batch: dict) -> dict:
         """Make a batch the one that :meth:`output_of` reads; returns its label."""
         inputs, label, args, kwargs = engine.prepare_batch(
             batch, engine.state.device, engine.non_blocking, **engine.to_kwargs
@@ -86,16 +87,16 @@ class ForgetTerm:
         self._batch = inputs, args, kwargs
         return label
 
-    def output_of(self, engine: Engine, network: torch.nn.Module) -> torch.Tensor:
+    def output_of(self, engine: Trainer, network: torch.nn.Module) -> torch.Tensor:
         """What a network makes of the current forget batch: (B, 1, H, W)."""
         inputs, args, kwargs = self._batch
         return engine.inferer(inputs, network, *args, **kwargs)
 
-    def image_of(self, engine: Engine, teacher: Teacher) -> torch.Tensor:
+    def image_of(self, engine: Trainer, teacher: Teacher) -> torch.Tensor:
         """What a teacher makes of the current forget batch: (B, 1, H, W), without gradient."""
         return teacher.image(partial(self.output_of, engine))
 
-    def _own_batch(self, engine: Engine, prediction: torch.Tensor, label: dict) -> torch.Tensor:
+    def _own_batch(self, engine: Trainer, prediction: torch.Tensor, label: dict) -> torch.Tensor:
         forget = label["forget"]
         loss = self.forget_weight * self.term(engine, prediction, label)
         if not forget.all():

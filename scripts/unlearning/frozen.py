@@ -7,8 +7,9 @@ from collections.abc import Callable
 from typing import Protocol
 
 import torch
-from ignite.engine import Engine, Events
+from ignite.engine import Events
 
+from scripts.engines import Trainer
 from scripts.fourier import center_crop
 from scripts.networks.weights import unwrap
 
@@ -42,13 +43,13 @@ class Original:
     """Handler that keeps G: a frozen copy of the network as it was at ``STARTED``."""
 
     def __init__(self) -> None:
-        self.network: torch.nn.Module | None = None
+        self.network: torch.nn.Module
 
-    def attach(self, engine: Engine) -> None:
+    def attach(self, engine: Trainer) -> None:
         """Attach to the trainer."""
         engine.add_event_handler(Events.STARTED, self.start)
 
-    def start(self, engine: Engine) -> None:
+    def start(self, engine: Trainer) -> None:
         """Copy the network."""
         self.network = frozen_copy(engine.network)
 
@@ -58,7 +59,7 @@ class Original:
             return reconstruct(self.network)
 
 
-def loss_to_image(engine: Engine, prediction: torch.Tensor, label: dict, image: torch.Tensor) -> torch.Tensor:
+def loss_to_image(engine: Trainer, prediction: torch.Tensor, label: dict, image: torch.Tensor) -> torch.Tensor:
     """Distance D of two reconstructions: J with one of them as the reference image.
 
     Args:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Iterable
 
 import torch
-from ignite.engine import Engine
 
+from scripts.engines import Trainer
 from scripts.networks.weights import unwrap
 from scripts.training.batch_share import sum_over_processes
 from scripts.unlearning.arguments import check_positive
@@ -57,24 +58,24 @@ class GainTarget(GainTerm):
         check_positive("gain target", transfer=transfer)
         self.loader = loader
         self.transfer = transfer
-        self.gain = gain
+        self.gain = math.nan if gain is None else gain
 
-    def start(self, engine: Engine) -> None:
+    def start(self, engine: Trainer) -> None:
         """Begin the forget stream anew and measure g."""
         super().start(engine)
         if self.loader is not None:
-            self.gain = self._measure(engine)
+            self.gain = self._measure(engine, self.loader)
             logger.info("gain target: %.2f dB on held-out retain data, so %.2f dB on the forget set", self.gain,
                         self.transfer * self.gain)  # fmt: skip
 
-    def goal(self, engine: Engine, label: dict, zero_filled: torch.Tensor) -> float:
+    def goal(self, engine: Trainer, label: dict, zero_filled: torch.Tensor) -> float:
         return self.transfer * self.gain
 
     @torch.no_grad()
-    def _measure(self, engine: Engine) -> float:
+    def _measure(self, engine: Trainer, loader: Iterable) -> float:
         network = unwrap(engine.network).eval()
         sums = torch.zeros(2, dtype=torch.float64, device=engine.state.device)  # of gains, of samples
-        for reconstruct, label in own(batches(engine, self.loader)):
+        for reconstruct, label in own(batches(engine, loader)):
             gains = gain(reconstruct(network), reconstruct(self.zero_filled), label["target"]).double()
             sums += torch.stack([gains.sum(), sums.new_tensor(len(gains))])
         total, count = sum_over_processes(sums).tolist()

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-import torch
-from ignite.engine import Engine
+from collections.abc import Iterable
 
+import torch
+
+from scripts.engines import Trainer
 from scripts.fourier import center_crop
 from scripts.networks.zero_filled import ZeroFilled
 from scripts.unlearning.forget_term import ForgetTerm
@@ -17,15 +19,17 @@ class GainTerm(ForgetTerm):
         forget_loader, forget_weight, retain_weight: see :class:`ForgetTerm`.
     """
 
-    def __init__(self, *args, **kwargs) -> None:
-        super().__init__(*args, **kwargs)
+    def __init__(
+        self, forget_loader: Iterable | None = None, forget_weight: float = 1.0, retain_weight: float = 1.0
+    ) -> None:
+        super().__init__(forget_loader, forget_weight, retain_weight)
         self.zero_filled = ZeroFilled()
 
-    def goal(self, engine: Engine, label: dict, zero_filled: torch.Tensor) -> torch.Tensor | float:
+    def goal(self, engine: Trainer, label: dict, zero_filled: torch.Tensor) -> torch.Tensor | float:
         """Gain that the forget samples should come to, in dB: (B,), or one for all; called without gradient."""
         raise NotImplementedError
 
-    def term(self, engine: Engine, prediction: torch.Tensor, label: dict) -> torch.Tensor:
+    def term(self, engine: Trainer, prediction: torch.Tensor, label: dict) -> torch.Tensor:
         with torch.no_grad():
             zero_filled = self.output_of(engine, self.zero_filled)
             goal = self.goal(engine, label, zero_filled)
@@ -36,8 +40,9 @@ def gain(image: torch.Tensor, zero_filled: torch.Tensor, target: torch.Tensor) -
     """Gain in PSNR over the zero-filled image, 10·log10(its mean squared error / that of the image), in dB.
 
     Args:
-        image, zero_filled: (B, 1, H, W).
-        target: (B, 1, h, w), h <= H, w <= W.
+        image: The reconstruction, (B, 1, H, W).
+        zero_filled: The zero-filled image, (B, 1, H, W).
+        target: The reference image, (B, 1, h, w), h <= H, w <= W.
 
     Returns:
         (B,).

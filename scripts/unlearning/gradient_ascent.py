@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import torch
-from ignite.engine import Engine
 
+from scripts.engines import Trainer
 from scripts.unlearning.forget_term import ForgetTerm
 
 
@@ -14,5 +14,5 @@ class GradientAscent(ForgetTerm):
     Xue et al. 2024 add :class:`L1Penalty` (GA-l1) and, in algorithm 1, the retain loss in every step (GA-l1-FT).
     """
 
-    def term(self, engine: Engine, prediction: torch.Tensor, label: dict) -> torch.Tensor:
+    def term(self, engine: Trainer, prediction: torch.Tensor, label: dict) -> torch.Tensor:
         return -engine.loss_function(prediction, label)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import ignite.distributed as idist
 import torch
-from ignite.engine import Engine
 from monai.engines import IterationEvents
 from monai.utils import CommonKeys as Keys
 
+from scripts.engines import Trainer
 from scripts.training.batch_share import sum_over_processes
 from scripts.unlearning.batches import trained_weights
 from scripts.unlearning.forget_term import FORGET_PART, RETAIN_PART
@@ -30,12 +30,12 @@ class GradientProjection:
     def __init__(self) -> None:
         self._forget: dict[str, torch.Tensor] = {}
 
-    def attach(self, engine: Engine) -> None:
+    def attach(self, engine: Trainer) -> None:
         """Attach to the trainer."""
         engine.add_event_handler(IterationEvents.LOSS_COMPLETED, self.differentiate)
         engine.add_event_handler(IterationEvents.BACKWARD_COMPLETED, self)
 
-    def differentiate(self, engine: Engine) -> None:
+    def differentiate(self, engine: Trainer) -> None:
         """Take the forget part out of the loss and keep its gradient."""
         output = engine.state.output
         if FORGET_PART not in output:
@@ -52,11 +52,11 @@ class GradientProjection:
         output[Keys.LOSS] = output.pop(RETAIN_PART)
 
     @torch.no_grad()
-    def __call__(self, engine: Engine) -> None:
+    def __call__(self, engine: Trainer) -> None:
         weights = trained_weights(engine.network)
         retain = {n: torch.zeros_like(w) if w.grad is None else w.grad for n, w in weights.items()}
-        product = sum((self._forget[name] * retain[name]).sum() for name in weights)
-        square = sum(retain[name].square().sum() for name in weights)
+        product = sum(((self._forget[name] * retain[name]).sum() for name in weights), torch.zeros(()))
+        square = sum((retain[name].square().sum() for name in weights), torch.zeros(()))
         share = torch.where(square > 0, product.clamp(max=0) / square, 0.0)
         for name, weight in weights.items():
             weight.grad = retain[name] + self._forget[name] - share * retain[name]

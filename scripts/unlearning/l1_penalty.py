@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from ignite.engine import Engine
 from monai.engines import IterationEvents
 from monai.utils import CommonKeys as Keys
+
+from scripts.engines import Trainer
 
 
 class L1Penalty:
@@ -17,10 +18,10 @@ class L1Penalty:
     def __init__(self, gamma: float) -> None:
         self.gamma = gamma
 
-    def attach(self, engine: Engine) -> None:
+    def attach(self, engine: Trainer) -> None:
         """Attach to the trainer."""
         engine.add_event_handler(IterationEvents.LOSS_COMPLETED, self)
 
-    def __call__(self, engine: Engine) -> None:
+    def __call__(self, engine: Trainer) -> None:
         norm = sum(weight.abs().sum() for weight in engine.network.parameters() if weight.requires_grad)
         engine.state.output[Keys.LOSS] = engine.state.output[Keys.LOSS] + self.gamma * norm

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import torch
-from ignite.engine import Engine
 
+from scripts.engines import Trainer
 from scripts.unlearning.teacher_term import TeacherTerm
 
 
@@ -19,6 +19,6 @@ class LossTarget(TeacherTerm):
     Source: this project.
     """
 
-    def term(self, engine: Engine, prediction: torch.Tensor, label: dict) -> torch.Tensor:
+    def term(self, engine: Trainer, prediction: torch.Tensor, label: dict) -> torch.Tensor:
         target = engine.loss_function(self.image_of(engine, self.teacher), label)
         return (engine.loss_function(prediction, label) - target).abs()

@@ -6,8 +6,8 @@ import copy
 from collections.abc import Iterable
 
 import torch
-from ignite.engine import Engine
 
+from scripts.engines import Trainer
 from scripts.networks.weights import unwrap
 from scripts.unlearning.arguments import check_share
 from scripts.unlearning.batches import mean_gradient
@@ -47,7 +47,7 @@ class MaskedReinit(StepScale):
         self.others = others
         self.seed = seed
 
-    def choose(self, engine: Engine) -> dict[str, torch.Tensor]:
+    def choose(self, engine: Trainer) -> dict[str, torch.Tensor]:
         retain, forget = (mean_gradient(engine, loader) for loader in (self.retain_loader, self.forget_loader))
         names = convolution_weights(unwrap(engine.network)) & retain.keys()
         agreement = {name: -(retain[name] - forget[name]).abs() for name in retain if name in names}

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-import torch
-from ignite.engine import Engine
+from collections.abc import Iterable
 
+import torch
+
+from scripts.engines import Trainer
 from scripts.fourier import mirrored
 from scripts.unlearning.frozen import Original
 from scripts.unlearning.gain_term import GainTerm, gain
@@ -30,16 +32,16 @@ class MirrorTarget(GainTerm):
     Source: this project.
     """
 
-    def __init__(self, forget_loader, forget_weight: float = 0.05, retain_weight: float = 1.0) -> None:
+    def __init__(self, forget_loader: Iterable, forget_weight: float = 0.05, retain_weight: float = 1.0) -> None:
         super().__init__(forget_loader, forget_weight, retain_weight)
         self.original = Original()
 
-    def start(self, engine: Engine) -> None:
+    def start(self, engine: Trainer) -> None:
         """Begin the forget stream anew and copy the network."""
         super().start(engine)
         self.original.start(engine)
 
-    def goal(self, engine: Engine, label: dict, zero_filled: torch.Tensor) -> torch.Tensor:
+    def goal(self, engine: Trainer, label: dict, zero_filled: torch.Tensor) -> torch.Tensor:
         inputs, args, kwargs = self._batch
         reverse = [mirrored(value, dim=-2) for value in (inputs, *args)]  # (B, C, H, W, 2), (B, 1, 1, W, 1)
         image = engine.inferer(reverse[0], self.original.network, *reverse[1:], **kwargs)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import torch
-from ignite.engine import Engine
 
+from scripts.engines import Trainer
 from scripts.training.batch_share import noise_like
 from scripts.unlearning.forget_term import ForgetTerm
 
@@ -47,7 +47,7 @@ class NoisyLabel(ForgetTerm):
         self.scale = scale
         self.kind = kind
 
-    def term(self, engine: Engine, prediction: torch.Tensor, label: dict) -> torch.Tensor:
+    def term(self, engine: Trainer, prediction: torch.Tensor, label: dict) -> torch.Tensor:
         return engine.loss_function(prediction, {**label, "target": self.noisy(label)})
 
     def noisy(self, label: dict) -> torch.Tensor:

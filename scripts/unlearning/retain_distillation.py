@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from ignite.engine import Engine
 from monai.engines import IterationEvents
 from monai.utils import CommonKeys as Keys
 
+from scripts.engines import Trainer
 from scripts.training.batch_share import share_mean
 from scripts.unlearning.arguments import check_positive
 from scripts.unlearning.batches import batches
@@ -33,12 +33,12 @@ class RetainDistillation:
         self.weight = weight
         self.original = Original()
 
-    def attach(self, engine: Engine) -> None:
+    def attach(self, engine: Trainer) -> None:
         """Attach to the trainer."""
         self.original.attach(engine)
         engine.add_event_handler(IterationEvents.LOSS_COMPLETED, self)
 
-    def __call__(self, engine: Engine) -> None:
+    def __call__(self, engine: Trainer) -> None:
         ((reconstruct, label),) = batches(engine, [engine.state.batch])
         output = engine.state.output
         distances = loss_to_image(engine, output[Keys.PRED], label, self.original.image(reconstruct))

@@ -6,8 +6,9 @@ import logging
 from collections.abc import Iterable
 
 import torch
-from ignite.engine import Engine, Events
+from ignite.engine import Events
 
+from scripts.engines import Trainer
 from scripts.networks.weights import unwrap
 from scripts.unlearning.batches import mean_loss
 from scripts.unlearning.fit import seeded
@@ -42,19 +43,19 @@ class Rewind:
         self._kept: dict[str, torch.Tensor] = {}
         self._target = 0.0
 
-    def attach(self, engine: Engine) -> None:
+    def attach(self, engine: Trainer) -> None:
         """Attach to the trainer."""
         engine.add_event_handler(Events.STARTED, self.start)
         engine.add_event_handler(Events.EPOCH_COMPLETED, self)
         engine.add_event_handler(Events.COMPLETED, self.rewind)
 
-    def start(self, engine: Engine) -> None:
+    def start(self, engine: Trainer) -> None:
         """Find the reference error."""
         self.errors, self._kept = [], {}
-        stated = isinstance(self.reference, int | float)
-        self._target = float(self.reference) if stated else self._error(engine, self.reference)
+        reference = self.reference
+        self._target = float(reference) if isinstance(reference, int | float) else self._error(engine, reference)
 
-    def __call__(self, engine: Engine) -> None:
+    def __call__(self, engine: Trainer) -> None:
         error = self._error(engine)
         if all(abs(error - self._target) < abs(earlier - self._target) for earlier in self.errors):
             state = unwrap(engine.network).state_dict()
@@ -69,7 +70,7 @@ class Rewind:
         """Go on with kept errors and weights."""
         self.errors, self._kept = list(state["errors"]), dict(state["kept"])
 
-    def rewind(self, engine: Engine) -> None:
+    def rewind(self, engine: Trainer) -> None:
         """Put the kept weights back."""
         if self._kept:
             unwrap(engine.network).load_state_dict(self._kept)
@@ -78,6 +79,6 @@ class Rewind:
                 "rewind: epoch %d, forget error %.4g, reference %.4g", best + 1, self.errors[best], self._target
             )
 
-    def _error(self, engine: Engine, teacher: Teacher | None = None) -> float:
+    def _error(self, engine: Trainer, teacher: Teacher | None = None) -> float:
         with seeded(self.seed, engine.state.device):
             return mean_loss(engine, self.forget_loader, teacher)

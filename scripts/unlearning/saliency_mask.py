@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import torch
-from ignite.engine import Engine
 
+from scripts.engines import Trainer
 from scripts.unlearning.arguments import check_share
 from scripts.unlearning.batches import mean_gradient
 from scripts.unlearning.step_scale import StepScale
@@ -33,7 +33,7 @@ class SaliencyMask(StepScale):
         self.forget_loader = forget_loader
         self.share = share
 
-    def choose(self, engine: Engine) -> dict[str, torch.Tensor]:
+    def choose(self, engine: Trainer) -> dict[str, torch.Tensor]:
         saliency = {name: value.abs() for name, value in mean_gradient(engine, self.forget_loader).items()}
         return {name: mask.float() for name, mask in largest(saliency, self.share).items()}
 

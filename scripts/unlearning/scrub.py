@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import torch
-from ignite.engine import Engine
 from monai.utils import CommonKeys as Keys
 
+from scripts.engines import Trainer
 from scripts.training.batch_share import share_mean
 from scripts.unlearning.arguments import check_positive
 from scripts.unlearning.forget_term import ForgetTerm
@@ -48,12 +48,12 @@ class Scrub(ForgetTerm):
         self.max_epochs = max_epochs
         self.original = Original()
 
-    def start(self, engine: Engine) -> None:
+    def start(self, engine: Trainer) -> None:
         """Begin the forget stream anew and copy G."""
         super().start(engine)
         self.original.start(engine)
 
-    def __call__(self, engine: Engine) -> None:
+    def __call__(self, engine: Trainer) -> None:
         output = engine.state.output
         if engine.state.epoch <= self.max_epochs and engine.state.iteration % 2 == 0:
             prediction, label = self.next_forget(engine)
@@ -63,5 +63,5 @@ class Scrub(ForgetTerm):
             distance = -share_mean(self.term(engine, output[Keys.PRED], label), label)
             output[Keys.LOSS] = self.gamma * output[Keys.LOSS] + self.alpha * distance
 
-    def term(self, engine: Engine, prediction: torch.Tensor, label: dict) -> torch.Tensor:
+    def term(self, engine: Trainer, prediction: torch.Tensor, label: dict) -> torch.Tensor:
         return -loss_to_image(engine, prediction, label, self.image_of(engine, self.original))

@@ -6,8 +6,9 @@ import logging
 from collections.abc import Iterable
 
 import torch
-from ignite.engine import Engine, Events
+from ignite.engine import Events
 
+from scripts.engines import Trainer
 from scripts.unlearning.arguments import check_positive
 from scripts.unlearning.batches import mean_squared_gradient, trained_weights
 
@@ -40,11 +41,11 @@ class SynapticDampening:
         self.alpha = alpha
         self.lam = lam
 
-    def attach(self, engine: Engine) -> None:
+    def attach(self, engine: Trainer) -> None:
         """Attach to the trainer."""
         engine.add_event_handler(Events.STARTED, self)
 
-    def __call__(self, engine: Engine) -> None:
+    def __call__(self, engine: Trainer) -> None:
         whole = mean_squared_gradient(engine, self.retain_loader)
         forget = mean_squared_gradient(engine, self.forget_loader)
         dampened = 0

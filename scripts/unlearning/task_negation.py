@@ -6,8 +6,9 @@ import copy
 from collections.abc import Iterable
 
 import torch
-from ignite.engine import Engine, Events
+from ignite.engine import Events
 
+from scripts.engines import Trainer
 from scripts.networks.weights import unwrap
 from scripts.unlearning.arguments import check_positive
 from scripts.unlearning.batches import trained_weights
@@ -42,11 +43,11 @@ class TaskNegation:
         self.learning_rate = learning_rate
         self.seed = seed
 
-    def attach(self, engine: Engine) -> None:
+    def attach(self, engine: Trainer) -> None:
         """Attach to the trainer."""
         engine.add_event_handler(Events.STARTED, self)
 
-    def __call__(self, engine: Engine) -> None:
+    def __call__(self, engine: Trainer) -> None:
         tuned = copy.deepcopy(unwrap(engine.network))
         fit(engine, tuned, self.forget_loader, self.steps, self.learning_rate, "learning the task vector", self.seed)
         after = trained_weights(tuned)

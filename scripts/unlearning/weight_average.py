@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import torch
-from ignite.engine import Engine, Events
+from ignite.engine import Events
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from scripts.engines import Trainer
 from scripts.networks.weights import unwrap
 
 
@@ -33,18 +34,18 @@ class WeightAverage:
         self.start = start
         self.average: AveragedModel | None = None
 
-    def attach(self, engine: Engine) -> None:
+    def attach(self, engine: Trainer) -> None:
         """Attach to the trainer."""
         engine.add_event_handler(Events.STARTED, self.begin)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self)
         engine.add_event_handler(Events.COMPLETED, self.finish)
 
-    def begin(self, engine: Engine) -> None:
+    def begin(self, engine: Trainer) -> None:
         """Forget the average of an earlier run."""
         self.average = None
         self._network = unwrap(engine.network)
 
-    def __call__(self, engine: Engine) -> None:
+    def __call__(self, engine: Trainer) -> None:
         network = unwrap(engine.network)
         if engine.state.iteration <= self.start * engine.state.max_epochs * engine.state.epoch_length:
             return
@@ -65,7 +66,7 @@ class WeightAverage:
     def _average(self, network: torch.nn.Module) -> AveragedModel:
         return AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(self.decay), use_buffers=True)
 
-    def finish(self, engine: Engine) -> None:
+    def finish(self, engine: Trainer) -> None:
         """Put the average into the network."""
         if self.average is not None:
             unwrap(engine.network).load_state_dict(self.average.module.state_dict())
