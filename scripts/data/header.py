@@ -62,6 +62,35 @@ def recon_size(header: ET.Element) -> tuple[int, int] | None:
     return (rows, columns) if rows > 0 and columns > 0 else None
 
 
+def acquired_columns(header: ET.Element | None, width: int) -> tuple[int, int]:
+    """First acquired column of ``width`` and the one after the last; (0, width) where the header does not say.
+
+    fastMRI's k-space is zero-filled to the encoded matrix: of ``kspace_encoding_step_1`` the ``center`` lies at the
+    middle column and ``maximum`` + 1 columns were acquired (``padding_left`` and ``padding_right`` in fastMRI's code).
+
+    Raises:
+        ValueError: limits that leave no column.
+
+    >>> limits = "<h><encoding><encodingLimits><kspace_encoding_step_1><minimum>0</minimum><maximum>322</maximum>"
+    >>> limits += "<center>162</center></kspace_encoding_step_1></encodingLimits></encoding></h>"
+    >>> acquired_columns(ET.fromstring(limits), 368)
+    (22, 345)
+    """
+    limits = None if header is None else header.find("{*}encoding/{*}encodingLimits/{*}kspace_encoding_step_1")
+    try:
+        maximum, center = (int(limits.findtext(f"{{*}}{name}")) for name in ("maximum", "center"))
+    except (AttributeError, TypeError, ValueError):
+        return 0, width
+    left = width // 2 - center
+    first, last = max(left, 0), min(left + maximum + 1, width)
+    if first >= last:
+        raise ValueError(
+            f"'encodingLimits/kspace_encoding_step_1': expected limits within {width} columns, found maximum {maximum} "
+            f"and center {center}"
+        )
+    return first, last
+
+
 def header_fields(header: ET.Element | None) -> dict[str, str]:
     """The text of every leaf element by its name, the first of each name; {} without a header."""
     fields: dict[str, str] = {}

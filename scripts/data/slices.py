@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import zlib
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
 import torch
 from torch.utils.data import Dataset
@@ -16,7 +18,8 @@ class SliceDataset(Dataset):
     """Every slice of some volumes, read lazily from HDF5.
 
     An item holds ``kspace`` (C, H, W) complex64, ``target`` (1, h, w) float32, ``max_value`` () float32, ``slice``
-    () int64, ``forget`` () bool and, as text, ``volume``, ``patient_id``, ``anatomy``; then ``transform`` is applied.
+    () int64, ``forget`` () bool, ``acquired`` (W,) bool, false where k-space is zero-filled, and, as text, ``file``,
+    ``volume``, ``patient_id``, ``anatomy``; then ``transform`` is applied.
 
     Args:
         volumes: the volumes, in order.
@@ -40,6 +43,8 @@ class SliceDataset(Dataset):
             "max_value": torch.tensor(volume.max_value, dtype=torch.float32),
             "slice": torch.tensor(number),
             "forget": torch.tensor(volume.forget),
+            "acquired": columns_between(volume.acquired, kspace.shape[-1]),
+            "file": volume.path,
             "volume": volume.name,
             "patient_id": volume.patient_id,
             "anatomy": volume.fields.get("anatomy", ""),
@@ -49,18 +54,20 @@ class SliceDataset(Dataset):
     def pass_over(self, index: int) -> None:
         """Draw the random numbers of an item without reading it: another process reads it."""
         if hasattr(self.transform, "draw"):
-            self.transform.draw(self.slices[index][0].name)
+            self.transform.draw(self.slices[index][0].path)
 
 
 class Undersample:
     """Replace ``kspace`` by ``masked_kspace`` (C, H, W, 2) float32 and ``mask`` (1, 1, W, 1) bool.
 
-    Multiplication only: no Fourier transform is needed to undersample.
+    Multiplication only: no Fourier transform is needed to undersample. Columns that were not acquired (``acquired``)
+    are never sampled, as in fastMRI.
 
     Args:
         mask: the pattern.
-        seed: an integer fixes the mask of every file (evaluation); None draws afresh at every call from
-            PyTorch's generator (training).
+        seed: an integer fixes the mask of every file (evaluation), by the names of the file and of the folder that it
+            lies in, wherever that folder and the datalist are; None draws afresh at every call from PyTorch's
+            generator (training).
     """
 
     def __init__(self, mask: ColumnMask, seed: int | None = None) -> None:
@@ -70,16 +77,28 @@ class Undersample:
     def __call__(self, item: Mapping) -> dict:
         item = dict(item)
         kspace = item.pop("kspace")
-        columns = torch.from_numpy(self.mask(kspace.shape[-1], self.draw(item["volume"])))
+        columns = torch.from_numpy(self.mask(kspace.shape[-1], self.draw(item.pop("file")))) & item.pop("acquired")
         item["masked_kspace"] = torch.view_as_real(kspace * columns)
         item["mask"] = columns[None, None, :, None]
         return item
 
-    def draw(self, volume: str) -> int:
-        """Seed of the next mask of a slice of this volume."""
+    def draw(self, file: str) -> int:
+        """Seed of the next mask of a slice of this file."""
         if self.seed is None:
             return int(torch.randint(2**31, ()))
-        return zlib.crc32(f"{self.seed}:{volume}".encode())
+        name = "/".join(Path(os.path.abspath(file)).parts[-2:])
+        return zlib.crc32(f"{self.seed}:{name}".encode())
+
+
+def columns_between(bounds: tuple[int, int] | None, width: int) -> torch.Tensor:
+    """(W,) bool, true from the first bound to before the second; all true without bounds.
+
+    >>> columns_between((1, 3), 4)
+    tensor([False,  True,  True, False])
+    """
+    first, last = bounds or (0, width)
+    columns = torch.arange(width)
+    return (columns >= first) & (columns < last)
 
 
 def prepare_batch(

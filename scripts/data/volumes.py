@@ -10,10 +10,11 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from scripts.data.header import header_fields, recon_size
+from scripts.data.header import acquired_columns, header_fields, recon_size
 from scripts.files import atomic_write
 
 TARGET_KEYS = ("reconstruction_rss", "reconstruction_esc")
+"""Multi-coil and single-coil reference image; single-coil files hold both, and their ``max`` is that of the second."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,8 @@ class Volume:
         crop_source: where ``target_size`` was read: ``header``, ``target`` or, without either, ``matrix``.
         max_value: maximum of the reference image over the volume, in the image's own units.
         forget: whether a forget request selected this volume.
+        acquired: first k-space column that was acquired and the one after the last, None: all of them; the others are
+            zero-filled and no mask samples them.
     """
 
     path: str
@@ -41,6 +44,7 @@ class Volume:
     max_value: float
     fields: Mapping[str, str] = field(default_factory=dict)
     forget: bool = False
+    acquired: tuple[int, int] | None = None
 
     @property
     def num_slices(self) -> int:
@@ -128,7 +132,7 @@ def inspect_volume(path: str | Path, name: str | None = None, fields: Mapping[st
         shape = read_kspace_shape(file, path)
         attributes = {key: _text(value) for key, value in file.attrs.items()}
         header = read_header(file, path)
-        target_key = next((key for key in TARGET_KEYS if key in file), None)
+        target_key = find_target(file)
         if target_key is None and "mask" in file:
             raise ValueError(
                 f"{path}: 'kspace' is already undersampled (it carries 'mask') and there is no reference image; "
@@ -144,6 +148,7 @@ def inspect_volume(path: str | Path, name: str | None = None, fields: Mapping[st
             target_key=target_key,
             crop_source="header" if stated else "target" if target_key else "matrix",
             max_value=_max_value(file, target_key, attributes, size, path),
+            acquired=read_acquired(header, shape[-1], path),
             fields={**header_fields(header), **attributes, **(fields or {})},
         )
 
@@ -176,6 +181,20 @@ def read_header(file: h5py.File, path: str | Path) -> ET.Element | None:
         return ET.fromstring(file["ismrmrd_header"][()])
     except ET.ParseError as error:
         raise ValueError(f"{path}: 'ismrmrd_header': expected XML, found text that does not parse: {error}") from error
+
+
+def find_target(file: h5py.File) -> str | None:
+    """The data set that holds the reference image of an open file: of single-coil k-space the single-coil one."""
+    keys = TARGET_KEYS[::-1] if file["kspace"].ndim == 3 else TARGET_KEYS
+    return next((key for key in keys if key in file), None)
+
+
+def read_acquired(header: ET.Element | None, width: int, path: str | Path) -> tuple[int, int]:
+    """:func:`scripts.data.header.acquired_columns` of a file's header; ValueError names the file."""
+    try:
+        return acquired_columns(header, width)
+    except ValueError as error:
+        raise ValueError(f"{path}: 'ismrmrd_header': {error}") from error
 
 
 def _target_size(file: h5py.File, key: str | None, shape, stated, path) -> tuple[int, int]:

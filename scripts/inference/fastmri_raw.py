@@ -8,7 +8,7 @@ import h5py
 import numpy as np
 
 from scripts.data.header import header_fields, recon_size
-from scripts.data.volumes import TARGET_KEYS, open_volume, read_header, read_kspace_shape
+from scripts.data.volumes import find_target, open_volume, read_acquired, read_header, read_kspace_shape
 from scripts.inference.geometry import Geometry, pixel_spacing, slice_thickness
 from scripts.inference.raw_volume import RawVolume
 
@@ -38,6 +38,7 @@ class FastMRIRaw(RawVolume):
                 geometry=Geometry(pixel_spacing(header, matrix), slice_thickness(header)),
                 fields={**header_fields(header), **attributes},
                 mask=_mask(file, matrix[1], path),
+                acquired=read_acquired(header, matrix[1], path),
             )
 
     def _read(self, index: int) -> np.ndarray:
@@ -51,7 +52,9 @@ def _crop(file: h5py.File, header: ET.Element | None, matrix: tuple[int, int]) -
     limits = [matrix]
     if header is not None and (stated := recon_size(header)):
         limits.append(stated)
-    limits += [file[key].shape[-2:] for key in TARGET_KEYS if key in file and file[key].ndim == 3]
+    key = find_target(file)
+    if key is not None and file[key].ndim == 3:
+        limits.append(file[key].shape[-2:])
     return min(int(size[0]) for size in limits), min(int(size[1]) for size in limits)
 
 

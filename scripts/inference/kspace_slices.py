@@ -8,7 +8,7 @@ import torch
 from torch.utils.data import Dataset
 
 from scripts.data.masks import ColumnMask
-from scripts.data.slices import Undersample
+from scripts.data.slices import Undersample, columns_between
 from scripts.inference.open_raw import open_raw
 from scripts.inference.raw_volume import RawVolume
 
@@ -20,8 +20,8 @@ class KspaceSlices(Dataset):
     all zero.
 
     Args:
-        mask: undersamples fully sampled files retrospectively, with the pattern that the evaluation draws for a
-            file of this name; None: files are taken as they are.
+        mask: undersamples fully sampled files retrospectively, with the pattern that the evaluation draws for
+            this file; None: files are taken as they are.
         seed: of that pattern.
         network: asked by its ``check_image_size(height, width)``, where it has one, whether a file is large enough.
     """
@@ -63,7 +63,6 @@ class KspaceSlices(Dataset):
                 f"{self.raw.path}: 'undersample': expected fully sampled k-space to mask, found columns missing in "
                 f"slice {index}; run without retrospective undersampling"
             )
-        item = {"kspace": torch.from_numpy(kspace), "volume": Path(self.raw.path).name, "slice": torch.tensor(index)}
-        item = self.undersample(item)
-        del item["volume"]
-        return item
+        acquired = columns_between(self.raw.acquired, kspace.shape[-1])
+        item = {"kspace": torch.from_numpy(kspace), "acquired": acquired, "file": self.raw.path}
+        return self.undersample({**item, "slice": torch.tensor(index)})

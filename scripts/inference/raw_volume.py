@@ -21,6 +21,7 @@ class RawVolume:
         geometry: of the cropped image.
         fields: texts of the header by name, e.g. ``systemVendor``, ``studyInstanceUID``.
         mask: (W,) bool, the measured columns where the file states them; None: to be inferred.
+        acquired: first column that can have been measured and the one after the last; None: all.
     """
 
     path: str
@@ -29,6 +30,7 @@ class RawVolume:
     geometry: Geometry
     fields: Mapping[str, str] = field(default_factory=dict)
     mask: np.ndarray | None = None
+    acquired: tuple[int, int] | None = None
 
     @property
     def num_slices(self) -> int:
@@ -49,8 +51,14 @@ class RawVolume:
         raise NotImplementedError
 
     def sampled_columns(self, kspace: np.ndarray) -> np.ndarray:
-        """Measured columns (W,) bool of a slice: those the file states, or those that are not all zero."""
-        return (kspace != 0).any(axis=(0, 1)) if self.mask is None else self.mask
+        """Measured columns (W,) bool of a slice: those the file states, or those that are not all zero.
+
+        Zero-filled edges never count as measured.
+        """
+        columns = (kspace != 0).any(axis=(0, 1)) if self.mask is None else self.mask
+        first, last = self.acquired or (0, len(columns))
+        inside = np.arange(len(columns))
+        return columns & (inside >= first) & (inside < last)
 
     def undersampled(self, kspace: np.ndarray) -> bool:
         """Whether a column is missing between the first and the last measured one of this slice (C, H, W)."""

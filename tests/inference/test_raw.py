@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from scripts.data.masks import EquispacedFractionMask
-from scripts.data.slices import Undersample
+from scripts.data.slices import SliceDataset, Undersample
 from scripts.data.volumes import inspect_volume, read_slice
 from scripts.inference import FastMRIRaw, IsmrmrdRaw, KspaceSlices, find_inputs, open_raw
 from scripts.networks import VarNet
@@ -69,8 +69,8 @@ def test_mask_is_read_or_inferred(fastmri):
 def test_retrospective_mask_is_that_of_the_evaluation(fastmri):
     mask = EquispacedFractionMask(4, 0.12)
     slices = KspaceSlices(mask)
-    raw = slices.open(fastmri)
-    expected = Undersample(mask, 0)({"kspace": torch.from_numpy(raw.read(0)), "volume": "scan.h5"})
+    slices.open(fastmri)
+    expected = SliceDataset([inspect_volume(fastmri)], Undersample(mask, 0))[0]
     item = slices[0]
     for key in ("masked_kspace", "mask"):
         assert torch.equal(item[key], expected[key])
