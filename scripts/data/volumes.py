@@ -24,7 +24,8 @@ class Volume:
     Attributes:
         path: HDF5 file.
         name: the datalist's ``kspace`` entry, unique within a datalist.
-        fields: HDF5 attributes and ISMRMRD header fields, overlaid by the datalist entry's fields.
+        fields: HDF5 attributes and ISMRMRD header fields, overlaid by the datalist entry's fields; without a
+            ``patient_id`` the header's ``patientID`` is it.
         kspace_shape: (slices, coils, H, W); a single-coil file counts one coil.
         target_size: (h, w) of the reference image after the centre crop.
         target_key: the data set that holds the reference image; None: root-sum-of-squares of the k-space.
@@ -140,6 +141,9 @@ def inspect_volume(path: str | Path, name: str | None = None, fields: Mapping[st
             )
         stated = None if header is None else recon_size(header)
         size = _target_size(file, target_key, shape, stated, path)
+        known = {**header_fields(header), **attributes, **(fields or {})}
+        if not known.get("patient_id") and known.get("patientID"):
+            known["patient_id"] = known["patientID"]
         return Volume(
             path=str(path),
             name=name or Path(path).name,
@@ -149,7 +153,7 @@ def inspect_volume(path: str | Path, name: str | None = None, fields: Mapping[st
             crop_source="header" if stated else "target" if target_key else "matrix",
             max_value=_max_value(file, target_key, attributes, size, path),
             acquired=read_acquired(header, shape[-1], path),
-            fields={**header_fields(header), **attributes, **(fields or {})},
+            fields=known,
         )
 
 

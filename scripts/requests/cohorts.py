@@ -29,7 +29,10 @@ class Cohorts:
 
     def __init__(self, datalist: str | Path, forget_request: str | Path | Mapping | bool | None = None) -> None:
         self.datalist = str(datalist)
-        self.request = ForgetRequest.load(forget_request) if forget_request else None
+        if forget_request is True:
+            raise ValueError("forget_request: expected a file, a mapping, or false for none, found true")
+        stated = None if isinstance(forget_request, bool) else forget_request
+        self.request = None if stated is None else ForgetRequest.load(stated)
         self.sections = load_datalist(datalist)
         if self.request is not None:
             self.sections = self.request.apply(self.sections)

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from fnmatch import fnmatchcase
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import yaml
 
 from scripts.data.volumes import Volume
+from scripts.requests.request_file import read_as_text
+from scripts.requests.selectors import Selection, Selector, accepted, values
 
 KEYS = ("request_id", "reason", "forget")
+KEEP = "keep_other_scans"
+LISTED = 10
 
 
 @dataclass(frozen=True)
@@ -22,94 +26,166 @@ class ForgetRequest:
         request_id: the controller's own reference.
         reason: free text.
         forget: selectors; a volume is selected where every field of any one selector matches. A value is
-            compared as text, may be a glob (``*``, ``?``, ``[...]``), or a list of which one has to match.
-
-    >>> request = ForgetRequest("r-1", "consent withdrawn", ({"patient_id": "P0*", "anatomy": ["knee", "hip"]},))
-    >>> request.matches({"patient_id": "P017", "anatomy": "knee"}), request.matches({"patient_id": "P017"})
-    (True, False)
+            compared as text, or is a glob (``*``, ``?``, ``[...]``) where no volume has it exactly; of a list of values
+            one has to match.
+        keep_other_scans: whether training scans of a selected patient that the selectors leave out may stay.
+        source: file of the request, for errors.
     """
 
     request_id: str
     reason: str
-    forget: tuple[Mapping, ...]
+    forget: tuple[Selector, ...]
+    keep_other_scans: bool = False
+    source: str = field(default="forget request", compare=False)
 
     @classmethod
     def load(cls, source: str | Path | Mapping) -> ForgetRequest:
-        """Read a request from a YAML/JSON file or take it as a mapping.
+        """Read a request from a YAML/JSON file, or take it as a mapping, as it stands in a configuration.
+
+        Values of a file are text as written. Those of a mapping were read by someone else: text is taken, whole
+        numbers are where their text can be no other (see :meth:`apply`), and what may have been written in several ways
+        (``yes``, ``1.0``, a date, nothing) is refused.
 
         Raises:
-            FileNotFoundError, ValueError: naming the file and the field.
+            FileNotFoundError, ValueError: naming the file, the field, what was found and what was expected.
         """
         where = "forget request" if isinstance(source, Mapping) else str(source)
-        content = source if isinstance(source, Mapping) else _read(source)
+        content = source if isinstance(source, Mapping) else read_as_text(source)
         if not isinstance(content, Mapping):
             raise ValueError(f"{where}: expected a mapping with {', '.join(KEYS)}, found {type(content).__name__}")
-        if set(content) != set(KEYS):
-            missing, unknown = sorted(set(KEYS) - set(content)), sorted(map(str, set(content) - set(KEYS)))
-            raise ValueError(f"{where}: expected the keys {', '.join(KEYS)}; missing {missing}, unknown {unknown}")
-        selectors = content["forget"]
-        valid = isinstance(selectors, Sequence) and not isinstance(selectors, str) and len(selectors) > 0
-        if not valid or not all(isinstance(selector, Mapping) and selector for selector in selectors):
-            raise ValueError(f"{where}: 'forget': expected a list of selectors (field: value), found {selectors!r}")
-        return cls(str(content["request_id"]), str(content["reason"]), tuple(dict(s) for s in selectors))
+        if not set(KEYS) <= set(content) <= {*KEYS, KEEP}:
+            missing, unknown = sorted(set(KEYS) - set(content)), sorted(map(str, set(content) - {*KEYS, KEEP}))
+            raise ValueError(
+                f"{where}: expected the keys {', '.join(KEYS)} and perhaps {KEEP}; missing {missing}, unknown {unknown}"
+            )
+        texts = {key: _text(content[key], f"{where}: {key!r}") for key in ("request_id", "reason")}
+        if not texts["request_id"].strip() or not texts["request_id"].isprintable():
+            raise ValueError(f"{where}: 'request_id': expected one line of text, found {texts['request_id']!r}")
+        keep = content.get(KEEP, False)
+        if not isinstance(keep, bool) and keep not in ("true", "false"):
+            raise ValueError(f"{where}: {KEEP!r}: expected true or false, found {keep!r}")
+        return cls(**texts, forget=_selectors(content["forget"], where), keep_other_scans=keep in (True, "true"),
+                   source=where)  # fmt: skip
 
-    def matches(self, fields: Mapping[str, str]) -> bool:
-        """Whether any selector selects a volume with these fields."""
-        return any(all(_match(fields.get(key), value) for key, value in s.items()) for s in self.forget)
+    def selection(self, sections: Mapping[str, Sequence[Volume]]) -> Selection:
+        """The selectors, applied to the scans of a datalist."""
+        return Selection(self.forget, [v for volumes in sections.values() for v in volumes], self._where)
 
-    def apply(self, volumes: Mapping[str, Sequence[Volume]]) -> dict[str, list[Volume]]:
+    def apply(self, sections: Mapping[str, Sequence[Volume]]) -> dict[str, list[Volume]]:
         """Mark the selected volumes of each section with ``forget=True``.
 
         Raises:
-            ValueError: a selector's field that no volume has; nothing or everything of ``training`` selected;
-                a patient to be forgotten who is also in ``validation`` or ``test``.
+            ValueError: a field that no volume has; a selector or one of its values that selects none of ``training``;
+                everything of ``training`` selected; other scans of a selected patient that would stay; a number whose
+                text is not certain.
         """
-        self._check_fields(volume for section in volumes.values() for volume in section)
-        marked = {
-            section: [replace(volume, forget=self.matches(volume.fields)) for volume in items]
-            for section, items in volumes.items()
-        }
-        training = marked.get("training", [])
-        chosen = [volume for volume in training if volume.forget]
-        if not chosen:
-            raise ValueError(f"forget request {self.request_id}: selects none of {len(training)} training volumes")
-        if len(chosen) == len(training):
-            raise ValueError(
-                f"forget request {self.request_id}: selects all {len(training)} training volumes; none left"
-            )
-        self._check_patients(chosen, marked)
+        selection = self.selection(sections)
+        self._check_numbers(selection.found)
+        training = sections.get("training", [])
+        selection.check(training, [v for name, volumes in sections.items() if name != "training" for v in volumes])
+        marked = {name: [replace(v, forget=selection.selects(v)) for v in items] for name, items in sections.items()}
+        if all(volume.forget for volume in marked.get("training", [])):
+            raise ValueError(f"{self._where}: selects all {len(training)} training volumes; none left")
+        self._check_patients(marked)
         return marked
 
-    def _check_fields(self, volumes: Iterable[Volume]) -> None:
-        known = set().union(*(volume.fields for volume in volumes))
-        unknown = sorted({key for selector in self.forget for key in selector} - known)
-        if unknown:
-            raise ValueError(
-                f"forget request {self.request_id}: 'forget': no volume has the field {', '.join(map(repr, unknown))}; "
-                f"expected one of {', '.join(sorted(known))}"
-            )
+    @property
+    def _where(self) -> str:
+        return f"{self.source}: request {self.request_id!r}"
 
-    def _check_patients(self, chosen: Sequence[Volume], marked: Mapping[str, Sequence[Volume]]) -> None:
-        patients = {volume.patient_id for volume in chosen} - {""}
-        for section in ("validation", "test"):
-            both = sorted({volume.patient_id for volume in marked.get(section, ())} & patients)
-            if both:
+    def _check_numbers(self, found: Mapping[str, set[str]]) -> None:
+        """A number in a configuration may have been written ``10``, ``0012`` or ``0xA``."""
+        for number, selector in enumerate(self.forget, start=1):
+            for key, stated in selector.items():
+                for value in values(stated):
+                    if isinstance(value, Number):
+                        same = {text for text in found[key] - {str(value)} if _reads_as(text, int(value))}
+                        if same and accepted(value, found[key]):
+                            raise ValueError(
+                                f"{self._where}: 'forget', selector {number}, field {key!r}: the number {value} may "
+                                f"have been written as {', '.join(map(repr, sorted(same)))}, too; expected text, in "
+                                "quotes"
+                            )
+
+    def _check_patients(self, marked: Mapping[str, Sequence[Volume]]) -> None:
+        patients = {volume.patient_id for volume in marked["training"] if volume.forget} - {""}
+        for section, volumes in marked.items():
+            same = [volume for volume in volumes if volume.patient_id in patients]
+            if section != "training" and same:
+                both = ", ".join(sorted({volume.patient_id for volume in same}))
                 raise ValueError(
-                    f"forget request {self.request_id}: patients to be forgotten are also in '{section}': "
-                    f"{', '.join(both)}; a model cannot be tested on a patient that it has to forget"
+                    f"{self._where}: patients to be forgotten are also in '{section}': {both}; "
+                    "a model cannot be tested on a patient that it has to forget"
+                )
+            staying = [volume for volume in same if not volume.forget]
+            if staying and not self.keep_other_scans:
+                named = ", ".join(f"{v.name} of {v.patient_id}" for v in staying[:LISTED])
+                more = f", … ({len(staying)} in all)" if len(staying) > LISTED else ""
+                raise ValueError(
+                    f"{self._where}: other scans of selected patients would stay in '{section}' and be trained on: "
+                    f"{named}{more}; select the patients (patient_id), or add '{KEEP}: true' where that is meant"
                 )
 
 
-def _read(path: str | Path):
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"{path}: no such forget request")
+class Number(str):
+    """The text of a whole number that a configuration held as a number."""
+
+
+def _reads_as(text: str, number: int) -> bool:
+    """Whether YAML takes a text for this number.
+
+    >>> _reads_as("0012", 10), _reads_as("P10", 10)
+    (True, False)
+    """
     try:
-        return yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: expected YAML or JSON, found text that does not parse: {error}") from error
+        read = yaml.safe_load(text)
+    except yaml.YAMLError:
+        return False
+    return type(read) in (int, float) and read == number
 
 
-def _match(found: str | None, expected) -> bool:
-    if isinstance(expected, (list, tuple)):
-        return any(_match(found, value) for value in expected)
-    return found is not None and fnmatchcase(found, str(expected))
+def _selectors(content: Any, where: str) -> tuple[Selector, ...]:
+    if not isinstance(content, Sequence) or isinstance(content, str) or not content:
+        raise ValueError(f"{where}: 'forget': expected a list of selectors (field: value), found {content!r}")
+    selectors: list[Selector] = []
+    for number, entry in enumerate(content, start=1):
+        if not isinstance(entry, Mapping) or not entry:
+            raise ValueError(
+                f"{where}: 'forget': expected a list of selectors (field: value), found {entry!r} as number {number}"
+            )
+        place = f"{where}: 'forget', selector {number}"
+        selector = {_text(key, f"{place}, a field's name"): _stated(value, f"{place}, field {key!r}")
+                    for key, value in entry.items()}  # fmt: skip
+        if len(selector) < len(entry):
+            raise ValueError(f"{place}: expected each field once, found {list(entry)}")
+        if selector in selectors:
+            raise ValueError(f"{place}: expected each selector once, found {dict(entry)!r} again")
+        selectors.append(selector)
+    return tuple(selectors)
+
+
+def _stated(value: Any, place: str) -> str | list[str]:
+    if not isinstance(value, (list, tuple)):
+        return _value(value, place)
+    texts = [_value(one, place) for one in value]
+    if not texts or len(set(texts)) < len(texts):
+        raise ValueError(f"{place}: expected a list of values, each once, found {value!r}")
+    return texts
+
+
+def _value(value: Any, place: str) -> str:
+    text = _text(value, place)
+    if not text:
+        raise ValueError(f"{place}: expected a value, found empty text")
+    return text
+
+
+def _text(value: Any, place: str) -> str:
+    if type(value) is int:
+        return Number(value)
+    if not isinstance(value, str):
+        raise ValueError(
+            f"{place}: expected text, found {value!r} ({type(value).__name__}), which may have been written in several "
+            "ways; put it in quotes"
+        )
+    return value
