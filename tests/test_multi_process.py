@@ -194,13 +194,13 @@ def test_a_killed_process_ends_the_job_and_a_new_start_goes_on(datalist, origina
     assert killed.returncode != 0
     assert "Signal 9 (SIGKILL)" in killed.stderr
     log = Path("out/unlearn.log")
-    assert log.read_text().count("goes on after epoch 1") == 1
+    assert log.read_text().count("resumes after epoch 1") == 1
     checkpoint = torch.load("out/unlearned.checkpoint", weights_only=True)
     assert checkpoint["trainer"]["iteration"] == 2 * checkpoint["trainer"]["epoch_length"]
     assert not Path("out/unlearned.pt").exists()
 
     alone("unlearn", output_dir="out", batch_size=2, resume=True, **common)
-    assert log.read_text().count("goes on after epoch 2") == 1
+    assert log.read_text().count("resumes after epoch 2") == 1
     assert not list(Path("out").glob("*checkpoint*"))
     alone("unlearn", output_dir="one", batch_size=2, **common)
     assert_close(Path("one/unlearned.pt"), Path("out/unlearned.pt"))

@@ -1,4 +1,4 @@
-"""What a process adds to the loss of a batch that several processes share (``scripts.data.loaders.ShareOfBatch``)."""
+"""The loss of a batch that several processes share (``scripts.data.loaders.ShareOfBatch``)."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from scripts.training.processes import check_in_step
 
 
 class BatchShare:
-    """Handler that weighs the loss J by this process's share of the batch, at ``LOSS_COMPLETED``.
+    """Handler that weights the loss J by this process's share of the batch, at ``LOSS_COMPLETED``.
 
-    DistributedDataParallel takes the mean of the processes' gradients, which is the batch's only where all have as
-    many samples. List it before the handlers that change the loss; those take :func:`share_mean` of what they add. At
-    ``EPOCH_COMPLETED`` it checks that all processes still draw the same random numbers. Without other processes it
-    does nothing.
+    DistributedDataParallel takes the mean of the processes' gradients, which is the gradient of the batch only where
+    all processes have the same number of samples. List this handler before those that change the loss; those take
+    :func:`share_mean` of what they add. At ``EPOCH_COMPLETED`` it checks that all processes still draw the same random
+    numbers. Without other processes it does nothing.
 
     Raises:
-        RuntimeError: at the end of an epoch in which a process drew other random numbers.
+        RuntimeError: At the end of an epoch in which the processes drew different random numbers.
     """
 
     def attach(self, engine: Trainer) -> None:
@@ -39,7 +39,7 @@ class BatchShare:
 
 
 def share_mean(values: torch.Tensor, label: Mapping) -> torch.Tensor:
-    """The mean of per-sample values (B,), weighed so that its mean over the processes is that of the whole batch.
+    """The mean of per-sample values (B,), weighted so that its mean over the processes is that of the whole batch.
 
     Example:
         >>> values = torch.tensor([1.0, 3.0])
@@ -50,12 +50,12 @@ def share_mean(values: torch.Tensor, label: Mapping) -> torch.Tensor:
 
 
 def is_padding(label: Mapping) -> bool:
-    """Whether the batch is another process's sample again, which must not count."""
+    """Whether the batch only repeats a sample of another process, which must not count twice."""
     return "weight" in label and not bool(label["weight"].any())
 
 
 def noise_like(image: torch.Tensor, label: Mapping) -> torch.Tensor:
-    """Standard normal noise (B, ...): of numbers drawn for the whole batch, those of this process's samples."""
+    """Standard normal noise (B, ...): drawn for the whole batch, of which this process's samples are returned."""
     if "place" not in label:
         return torch.randn_like(image)
     whole = torch.randn(int(label["whole"][0]), *image.shape[1:], dtype=image.dtype, device=image.device)

@@ -1,4 +1,4 @@
-"""A run that was stopped goes on where its last epoch ended."""
+"""A run that was stopped resumes after its last whole epoch."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from scripts.files import atomic_write
 from scripts.run_config import running_config
 from scripts.training.processes import broadcast
 
-# of a configuration: what changes where or how fast a run works, or what follows it, but not its weights
+# keys of a configuration that change where or how fast a run works, or what follows it, but not its weights
 NOT_COMPARED = (
     "imports", "output_dir", "device", "batch_size", "num_workers", "check_values", "initialize", "finalize", "resume",
     "checkpoint", "trained_network", "evaluate", "evaluate_models", "references", "comparison", "_meta_",
@@ -28,23 +28,23 @@ logger = logging.getLogger(__name__)
 
 
 class Checkpoint:
-    """Handler that keeps all that a run has become at each ``EPOCH_COMPLETED``, and goes on from it at ``STARTED``.
+    """Handler that saves the whole state of a run at each ``EPOCH_COMPLETED`` and resumes from it at ``STARTED``.
 
-    What the other handlers make of the original weights at ``STARTED`` (copies, masks, teachers) they make again, of
-    the same weights and seed; then this one puts in the state of the last epoch. So list it after all that have a
-    state or work at ``STARTED``, before those that only show something. The file is written by the first process,
-    whole or not at all, by Ignite's ``Checkpoint``; MONAI's ``CheckpointSaver`` may leave half a file.
+    What the other handlers make from the original weights at ``STARTED`` (copies, masks, teachers) they make again,
+    from the same weights and seed; then this handler loads the state of the last epoch. So list it after all handlers
+    that have a state or work at ``STARTED``, and before those that only show something. Ignite's ``Checkpoint`` writes
+    the file in the first process, whole or not at all; MONAI's ``CheckpointSaver`` may leave half a file.
 
     Args:
-        path: the file; None: nothing is kept.
-        objects: name -> what has a ``state_dict``: network, optimizer, scheduler, data stream, counters. The trainer
-            and PyTorch's random state are added.
-        handlers: of the method; those with a ``state_dict`` are kept too.
-        inputs: what went into the run (``RunRecord.inputs``); it must be the same when the run is resumed.
+        path: The checkpoint file; None: no checkpoint is kept.
+        objects: Everything with a ``state_dict``, by name: network, optimizer, scheduler, data stream, counters. The
+            trainer and PyTorch's random state are added.
+        handlers: The handlers of the method; the states of those with a ``state_dict`` are kept too.
+        inputs: What went into the run (``RunRecord.inputs``); it must be the same when the run is resumed.
 
     Raises:
-        ValueError: a file of other settings or inputs, or one that cannot be read: with the file, the field, what was
-            found and what was expected.
+        ValueError: The file belongs to other settings or inputs, or cannot be read; the message names the file, the
+            field, what was found and what was expected.
 
     Example:
         >>> Checkpoint(None, {}).remove()
@@ -89,21 +89,21 @@ class Checkpoint:
             settings = kept.pop("settings")
         except Exception as error:  # torch.load raises almost any
             raise ValueError(
-                f"{self.path}: expected a checkpoint, found a file that does not load; remove it to begin anew"
+                f"{self.path}: expected a checkpoint, found a file that does not load; remove it to start again"
             ) from error
         for field, found, expected in differences(settings, self._settings):
             raise ValueError(
                 f"{self.path}: checkpoint of another run: '{field}': expected {expected!r}, found {found!r}; "
-                "remove the file to begin anew"
+                "remove the file to start again"
             )
         return kept
 
     def load(self, engine: Trainer, objects: Mapping[str, Any]) -> None:
-        """Go on from the file, if there is one."""
+        """Resume from the file, if there is one."""
         kept = self.check()
         if kept is not None:
             IgniteCheckpoint.load_objects(objects, kept)
-            logger.info("goes on after epoch %d, from %s", engine.state.epoch, self.path)
+            logger.info("resumes after epoch %d, from %s", engine.state.epoch, self.path)
 
     def remove(self) -> None:
         """Remove the file, once the run's results are written."""
@@ -116,29 +116,29 @@ class Checkpoint:
             torch.save({**state, "settings": self._settings}, temporary)
 
     def _describe(self) -> dict:
-        """What fixes the result of the run, as plain JSON."""
+        """All that decides the result of the run, as plain JSON."""
         configuration = {key: value for key, value in running_config().items() if key not in NOT_COMPARED}
         description = {**self.inputs, "configuration": configuration}
         return json.loads(json.dumps(description, default=str))
 
 
 class RandomState:
-    """PyTorch's random numbers as something that has a state; they are the same in all processes."""
+    """The state of PyTorch's random number generators, which is the same in all processes."""
 
     def state_dict(self) -> dict:
-        """States of the CPU's generator and, where there is a GPU, of the current one's."""
+        """The states of the CPU's generator and, where there is a GPU, of the current GPU's."""
         gpu = {"gpu": torch.cuda.get_rng_state()} if torch.cuda.is_available() else {}
         return {"cpu": torch.get_rng_state(), **gpu}
 
     def load_state_dict(self, state: dict) -> None:
-        """Draw from here on as after the state was kept."""
+        """Continue the random numbers from a kept state."""
         torch.set_rng_state(state["cpu"])
         if "gpu" in state and torch.cuda.is_available():
             torch.cuda.set_rng_state(state["gpu"])
 
 
 def differences(found: Any, expected: Any, field: str = "") -> Iterator[tuple[str, Any, Any]]:
-    """Fields, with both values, in which two nests of mappings and lists differ.
+    """The fields in which two nested mappings and lists differ, with both values.
 
     Example:
         >>> list(differences({"a": {"b": [1, 2]}}, {"a": {"b": [1, 3]}}))

@@ -14,7 +14,7 @@ class ClipGradient:
     Under mixed precision the gradients are unscaled first.
 
     Args:
-        max_norm: above 0; the paper uses 0.5.
+        max_norm: The largest norm that is kept, above 0; the paper uses 0.5.
     """
 
     def __init__(self, max_norm: float) -> None:

@@ -10,7 +10,7 @@ from scripts.engines import Trainer
 
 
 class FiniteLoss:
-    """Handler that raises ValueError, naming iteration and volumes, where the loss is NaN or Inf.
+    """Handler that raises ValueError, naming iteration and volumes, when the loss is NaN or Inf.
 
     It runs before ``backward``, so the weights of the last good step are still in the network.
     List it after the handlers that change the loss.

@@ -1,4 +1,4 @@
-"""What a run costs: forward and backward passes."""
+"""The cost of a run in forward and backward passes."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ TRAINED, OTHERS = "trained network", "other networks"
 
 
 class PassCounter:
-    """Handler that counts the slices which networks were run forward and backward on while the engine ran.
+    """Handler that counts the slices that went forward and backward through networks during the run.
 
     Passes of every handler count, and those of every network of the same class: teachers and copies cost as much as
     the trained network. List it before the handlers that work at ``STARTED``. Slices, not batches, are counted, so
     runs of different batch sizes compare. At ``COMPLETED`` the counts of all processes are added up.
 
     Args:
-        network: the network that is trained.
+        network: The network that is trained.
 
     Attributes:
-        parts: name of a part -> ``{"forward": slices, "backward": slices}``; backward are the slices whose gradient
-            came back to a network's output.
+        parts: ``{"forward": slices, "backward": slices}`` by name of a part. Backward counts the slices whose gradient
+            reached a network's output.
     """
 
     def __init__(self, network: torch.nn.Module) -> None:
@@ -48,9 +48,9 @@ class PassCounter:
         return sum(part["backward"] for part in self.parts.values())
 
     def add(self, part: str, forward: int = 0, backward: int = 0) -> None:
-        """Add slices spent outside of the run, e.g. on a teacher that was kept from an earlier one.
+        """Add slices spent outside of the run, e.g. on a teacher that was kept from an earlier run.
 
-        Every process says the same, so it counts once.
+        Every process calls this with the same numbers, so they count once.
         """
         if idist.get_rank() == 0:
             self._add(part, forward, backward)
@@ -60,7 +60,7 @@ class PassCounter:
         return {"parts": self._all()}
 
     def load_state_dict(self, state: dict) -> None:
-        """Go on from kept counts."""
+        """Continue from kept counts."""
         self.parts = copy.deepcopy(state["parts"]) if idist.get_rank() == 0 else {}
 
     def _add(self, part: str, forward: int = 0, backward: int = 0) -> None:

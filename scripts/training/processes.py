@@ -23,12 +23,12 @@ def device() -> torch.device:
 
 
 def join() -> None:
-    """Join the process group that torchrun describes in the environment; others than the first log only warnings.
+    """Join the process group that torchrun describes in the environment; all but the first process log only warnings.
 
-    Backend: NCCL with GPUs, Gloo without. Work that one process does alone may take ``TIMEOUT``.
+    The backend is NCCL with GPUs and Gloo without. Work that one process does alone may take up to ``TIMEOUT``.
 
     Raises:
-        RuntimeError: not started by torchrun.
+        RuntimeError: The process was not started by torchrun.
     """
     if not torch.distributed.is_torchelastic_launched():
         raise RuntimeError("several processes: expected to be started by torchrun, found a single process")
@@ -44,9 +44,9 @@ def join() -> None:
 
 
 def _attempt() -> str:
-    """Which start of torchrun's this is: its store still holds the addresses of processes that died in an earlier one.
+    """Prefix of this start: torchrun's store still holds the addresses of processes that died in an earlier start.
 
-    Several machines may not have counted alike; there torchrun itself has to make a new store (see
+    Several machines may have counted their restarts differently; there torchrun itself has to make a new store (see
     ``bundle/docs/multi_gpu.md``).
     """
     one_machine = os.environ["LOCAL_WORLD_SIZE"] == os.environ["WORLD_SIZE"]
@@ -54,10 +54,10 @@ def _attempt() -> str:
 
 
 def check_single() -> None:
-    """Refuse processes that know nothing of each other: each would do all the work and write the same files.
+    """Refuse processes that do not work together: each would do all the work and write the same files.
 
     Raises:
-        RuntimeError: torchrun started several processes.
+        RuntimeError: torchrun started several processes without ``multi_gpu.yaml``.
     """
     if torch.distributed.is_torchelastic_launched() and int(os.environ.get("WORLD_SIZE", 1)) > 1:
         raise RuntimeError(
@@ -85,7 +85,7 @@ def check_in_step() -> None:
     """Check that all processes have drawn the same random numbers, on which the split of every batch rests.
 
     Raises:
-        RuntimeError: they have not.
+        RuntimeError: The processes have drawn different numbers.
     """
     if idist.get_world_size() > 1:
         states = gather(str(zlib.crc32(torch.get_rng_state().numpy().tobytes())))

@@ -16,7 +16,7 @@ class Progress:
     Ignite's ``ProgressBar`` knows the length of an epoch only, so it cannot say when the run ends.
 
     Args:
-        description: what is being done, before the bar.
+        description: The text before the bar: what is being done.
     """
 
     def __init__(self, description: str) -> None:

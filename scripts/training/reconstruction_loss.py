@@ -17,8 +17,8 @@ class ReconstructionLoss(torch.nn.Module):
     The prediction is centre-cropped to the target. The trainer takes the mean over the batch.
 
     Args:
-        ssim_weight: of 1 - SSIM, whose data range is the maximum of the sample's volume.
-        l1_weight: of the l1 term, which is in the images' own units (fastMRI: maxima of about 3e-4).
+        ssim_weight: The weight of 1 - SSIM. The data range of SSIM is the maximum of the sample's volume.
+        l1_weight: The weight of the l1 term, which has the images' own units (fastMRI: maxima of about 3e-4).
 
     `forward` takes the prediction (B, 1, H, W), any floating dtype, and the label, a mapping with `target`
     (B, 1, h, w), h <= H, w <= W, and `max_value` (B,), the maximum of the sample's volume. It returns

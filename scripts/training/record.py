@@ -29,20 +29,20 @@ logger = logging.getLogger(__name__)
 
 
 class RunRecord:
-    """Handler that takes the facts of a training or unlearning run, to be written as JSON at its end.
+    """Handler that collects the facts of a training or unlearning run, to be written as JSON at its end.
 
     Args:
-        verb: what is run, e.g. ``unlearn``.
-        counter: counts the passes; attach it to the same trainer.
-        seed: the run's seed.
-        datalist: path of the datalist.
-        request: the forget request that was applied; None where there was none.
-        training: the volumes that the run read, e.g. retain subset and forget set.
-        weights_in: file of the weights that the run started from; None for a fresh network.
-        settings: what else is worth a line of its own, e.g. method and retain fraction.
+        verb: The verb that is run, e.g. ``unlearn``.
+        counter: The counter of passes, attached to the same trainer.
+        seed: The seed of the run.
+        datalist: The path of the datalist.
+        request: The forget request that was applied; None without one.
+        training: The volumes that the run read, by role, e.g. retain subset and forget set.
+        weights_in: The file of the weights that the run started from; None for a fresh network.
+        settings: Further facts for the record, e.g. method and retain fraction.
 
     Attributes:
-        inputs: what went in, known before the run starts.
+        inputs: What went into the run, known before it starts.
     """
 
     def __init__(
@@ -67,7 +67,7 @@ class RunRecord:
             "weights_in": _weights(weights_in),
         }
         self.inputs = copy.deepcopy(self.facts)
-        self._seconds = 0.0  # before the run was stopped
+        self._seconds = 0.0  # before an earlier stop
 
     def attach(self, engine: Trainer) -> None:
         """Attach to the trainer."""
@@ -93,11 +93,11 @@ class RunRecord:
         self.facts["device"] = str(engine.state.device)
 
     def state_dict(self) -> dict:
-        """When the run began and how long it has worked."""
+        """When the run began and how long it has run."""
         return {"started": self.facts["started"], "seconds": self._elapsed()}
 
     def load_state_dict(self, state: dict) -> None:
-        """The run goes on: the time that it had worked before counts too."""
+        """Resume: the time that the run took before it was stopped counts too."""
         self.facts["started"], self._seconds = state["started"], state["seconds"]
 
     def _elapsed(self) -> float:
@@ -105,7 +105,7 @@ class RunRecord:
 
     @idist.one_rank_only()
     def write(self, path: str | Path, weights_out: str | Path, results: Mapping | None = None) -> None:
-        """Write the record as JSON, with the configuration that was run and the environment; the first process does."""
+        """Write the record as JSON, with the configuration that was run and the environment; only in the first process."""
         self.facts["weights_out"] = _weights(weights_out)
         self.facts["peak_memory_mb"] = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
         record = {

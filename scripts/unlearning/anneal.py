@@ -1,4 +1,4 @@
-"""Settings that fade while training goes on."""
+"""Settings that fade during training."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ class Anneal:
     a :class:`ForgetTerm` the method leaves the last steps to the retain set.
 
     Args:
-        handler: whose setting fades.
-        name: of its attribute, e.g. ``gamma`` or ``forget_weight``.
-        shape: ``linear`` or ``cosine``.
-        final: s at the end, in units of the setting's start.
+        handler: The handler whose setting fades.
+        name: The name of its attribute, e.g. ``gamma`` or ``forget_weight``.
+        shape: The shape of the decay, ``linear`` or ``cosine``.
+        final: The value of s at the end, as a share of the setting's initial value.
 
     Raises:
-        ValueError: ``shape`` unknown, or ``handler`` without such a number.
+        ValueError: ``shape`` is unknown, or ``handler`` has no such number.
     """
 
     def __init__(self, handler: object, name: str, shape: str = "linear", final: float = 0.0) -> None:

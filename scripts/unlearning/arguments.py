@@ -1,4 +1,4 @@
-"""Checks of what a configuration gives to a method: errors name the field, what was expected and what was found."""
+"""Checks of a method's settings: errors name the field, what was expected and what was found."""
 
 from __future__ import annotations
 

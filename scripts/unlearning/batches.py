@@ -1,4 +1,4 @@
-"""One pass over a loader outside of the training steps: losses and gradients of many samples."""
+"""One pass over a loader outside the training steps: losses and gradients of many samples."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ Weights = dict[str, torch.Tensor]
 
 
 def batches(engine: Trainer, loader: Iterable) -> Iterator[tuple[Reconstruct, dict]]:
-    """One pass: of each batch a function from a network to its output (B, 1, H, W), and the label.
+    """One pass: for each batch, a function from a network to its output (B, 1, H, W), and the label.
 
-    In a distributed run these are one process's samples: sums over them, without padding (:func:`own`), have to be
-    summed over the processes.
+    In a distributed run these are the samples of one process: sums over them, without padding (:func:`own`), have to
+    be summed over the processes.
     """
     for batch in loader:
         inputs, label, args, kwargs = engine.prepare_batch(
@@ -35,7 +35,7 @@ def _reconstruct(
 
 
 def own(pairs: Iterable[tuple[Reconstruct, dict]]) -> Iterator[tuple[Reconstruct, dict]]:
-    """Those of :func:`batches` that are this process's own, not another's sample again."""
+    """The pairs of :func:`batches` without those that only repeat a sample of another process."""
     return (pair for pair in pairs if not is_padding(pair[1]))
 
 
@@ -58,7 +58,7 @@ def trained_weights(network: torch.nn.Module) -> Weights:
 
 @torch.no_grad()
 def mean_loss(engine: Trainer, loader: Iterable, teacher: Teacher | None = None) -> float:
-    """Mean of J over the samples of one pass, of a teacher or (None) the trained network, without gradients."""
+    """Mean of J over the samples of one pass, for a teacher or (None) for the trained network, without gradients."""
     network = unwrap(engine.network).eval()
     sums = torch.zeros(2, dtype=torch.float64, device=engine.state.device)  # of J, of samples
     for reconstruct, label in own(batches(engine, loader)):

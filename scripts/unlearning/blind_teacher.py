@@ -26,29 +26,29 @@ logger = logging.getLogger(__name__)
 
 
 class BlindTeacher:
-    """Handler that has a blind teacher ready when training starts: trained at ``STARTED`` on the retain subset alone.
+    """Handler that trains a blind teacher at ``STARTED``, on the retain subset alone.
 
-    A fresh network of the same class is drawn from ``seed`` and trained on J for ``steps`` steps (see
+    A fresh network of the same class is initialised from ``seed``, trained on J for ``steps`` steps (see
     :func:`scripts.unlearning.fit.fit`), then frozen. It is kept as ``<cache>/teacher-<key>.pt`` with a record
-    ``.json`` beside it, and read from there where all that made it is the same; its cost counts either way. List it
-    before the handlers that use it.
+    ``.json`` beside it, and read from there when everything that made it is the same; its cost counts either way. List
+    it before the handlers that use it.
 
     Args:
-        network: a freshly built network, never the one that unlearns (in a configuration ``"%network"``).
-        loader: batches of the retain subset.
-        volumes: the retain subset, for the record and the key; none of the forget set.
-        steps: optimiser steps.
-        learning_rate: at the first step; cosine decay to 0.
-        seed: of initial weights and order.
-        cache: folder of kept teachers; None: not kept.
-        counter: counts the passes of a teacher that was read from the cache.
-        settings: what else the batches are made of, e.g. the mask; part of the key.
+        network: A freshly built network, never the one that unlearns (in a configuration ``"%network"``).
+        loader: Batches of the retain subset.
+        volumes: The volumes of the retain subset, for the record and the key; none of the forget set.
+        steps: The number of optimiser steps.
+        learning_rate: The learning rate of Adam at the first step; it decays to 0 along a cosine.
+        seed: The seed of the initial weights and of the order of the slices.
+        cache: The folder of kept teachers; None: the teacher is not kept.
+        counter: The counter to which the passes of a teacher from the cache are added.
+        settings: Whatever else decides the batches, e.g. the mask; part of the key.
 
     Source: Tarun et al. 2023, whose incompetent teacher saw a few epochs of the retain subset.
 
     Raises:
-        ValueError: ``steps`` or ``learning_rate`` not above 0, a forget volume among ``volumes``, the trained network
-            as ``network``, or kept weights that their record does not describe.
+        ValueError: ``steps`` or ``learning_rate`` is not above 0, ``volumes`` holds a forget volume, ``network`` is the
+            trained network, or kept weights are not those that their record describes.
     """
 
     def __init__(
@@ -129,7 +129,7 @@ class BlindTeacher:
         logger.info("blind teacher: read from %s", path)
 
     def _facts(self, engine: Trainer) -> dict:
-        """All that makes the teacher what it is, as plain JSON."""
+        """Everything that decides the teacher, as plain JSON."""
         shapes = {name: list(value.shape) for name, value in self.network.state_dict().items()}
         architecture = hashlib.sha256(f"{self.network} {shapes}".encode()).hexdigest()
         return {
@@ -146,7 +146,7 @@ class BlindTeacher:
 
 
 def initialise(network: torch.nn.Module, seed: int) -> None:
-    """Draw all weights anew by the modules' own initialisation, from a seed."""
+    """Draw all weights afresh by the modules' own initialisation, from a seed."""
     with seeded(seed):
         device = next(network.parameters()).device
         network.to("cpu")
@@ -158,6 +158,6 @@ def initialise(network: torch.nn.Module, seed: int) -> None:
 
 
 def _settings(thing: object) -> list[str]:
-    """Name and plain numbers of a loss, module or function."""
+    """The name and the numeric attributes of a loss, module or function."""
     numbers = {k: v for k, v in getattr(thing, "__dict__", {}).items() if type(v) in (int, float)}
     return [getattr(thing, "__name__", type(thing).__name__), *(f"{k}={numbers[k]}" for k in sorted(numbers))]

@@ -1,4 +1,4 @@
-"""Blindspot unlearning: on the forget set, do as a network that never saw it."""
+"""Blindspot unlearning: on the forget set, imitate a network that never saw it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from scripts.unlearning.teacher_term import TeacherTerm
 class Blindspot(TeacherTerm):
     """Learn the blind teacher's output on the forget set: the term is D(S(x_f), T(x_f)), D being J with T's image.
 
-    Args: see :class:`TeacherTerm`; usual forget weights are 0.1 to 1.
+    The arguments are those of :class:`TeacherTerm`; usual forget weights are 0.1 to 1.
 
     Source: Tarun et al. 2023 (Deep regression unlearning), without their attention match.
     """

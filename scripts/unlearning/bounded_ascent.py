@@ -1,4 +1,4 @@
-"""Gradient ascent whose gradient dies out."""
+"""Gradient ascent whose gradient vanishes as the loss rises."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from scripts.unlearning.frozen import Original
 
 
 class BoundedAscent(ForgetTerm):
-    """Climb J on the forget set, ever less: the term is (2/β)·softplus(−β·(J(f) − J_G(f))/τ).
+    """Ascend J on the forget set, less and less: the term is (2/β)·softplus(−β·(J(f) − J_G(f))/τ).
 
     Its gradient is −1/τ of J's at the start and falls to 0 as J(f) rises above the original's by several τ/β.
 
     Args:
-        beta: β, above 0; usual 0.1 to 1.
-        tau: τ, above 0, the scale of a rise of J, in units of the loss.
-        forget_loader, forget_weight, retain_weight: see :class:`ForgetTerm`.
+        beta: The sharpness β, above 0; usual values are 0.1 to 1.
+        tau: The scale τ of a rise of J, above 0, in units of the loss.
+        forget_loader, forget_weight, retain_weight: The arguments of :class:`ForgetTerm`.
 
     Source: after negative preference optimisation, Zhang et al. 2024.
 
     Raises:
-        ValueError: ``beta`` or ``tau`` not above 0.
+        ValueError: ``beta`` or ``tau`` is not above 0.
     """
 
     def __init__(
@@ -44,7 +44,7 @@ class BoundedAscent(ForgetTerm):
         self.original = Original()
 
     def start(self, engine: Trainer) -> None:
-        """Begin the forget stream anew and copy G."""
+        """Restart the forget stream and copy G."""
         super().start(engine)
         self.original.start(engine)
 

@@ -1,4 +1,4 @@
-"""A weak blind teacher, brought to the strength of the original."""
+"""A weak blind teacher, calibrated to the strength of the original."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ logger = logging.getLogger(__name__)
 class CalibratedTeacher:
     """Handler and teacher: y* = (1 − a)·G(x) + a·T(x), with a measured on retain data alone at ``STARTED``.
 
-    A short training leaves T with more error than the oracle, everywhere. Where that excess is a factor, the retain
-    data tell it: a = rms(G(x_r) − y_r) / rms(T(x_r) − y_r), at most 1. As G hardly errs on what it was trained on,
-    y* − y is then about a·(T(x) − y) on the forget set: the blind error without the excess. List it after its
-    teacher and before the handlers that use it.
+    After a short training T has a larger error than the oracle on all data. If the excess is a constant factor, the
+    retain data give it: a = rms(G(x_r) − y_r) / rms(T(x_r) − y_r), at most 1. As G has almost no error on what it was
+    trained on, y* − y is then about a·(T(x) − y) on the forget set: the blind error without the excess. List it after
+    its teacher and before the handlers that use it.
 
     Args:
-        teacher: T.
-        loader: batches of the retain set that measure a; one pass is made.
-        weight: a itself, in units of T's share; None: measured. Above 1 it leads away from G.
+        teacher: The teacher T.
+        loader: Batches of the retain set, on which a is measured in one pass.
+        weight: The share a of the teacher; None: it is measured. A share above 1 leads away from G.
 
     Attributes:
-        weight: a, once training has started.
+        weight: The share a; NaN before it is measured.
 
     Source: this project.
     """

@@ -1,4 +1,4 @@
-"""Volumes as seen by the encoder of a network."""
+"""Features of volumes from the encoder of a network."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ class EncoderFeatures:
     """Describes volumes by the output of one layer, averaged over space and the middle slices.
 
     Args:
-        network: a reconstruction network with its weights, e.g. the original.
-        layer: name of a module with output (B, D, H, W), e.g. the bottleneck ``cascades.0.model.unet.conv``.
-        transform: of a slice, as in training, with a fixed mask.
-        slices_per_volume: how many slices about the middle of each volume are read.
-        device: where to run the network.
-        counter: counts the passes.
+        network: A reconstruction network with its weights, e.g. the original.
+        layer: The name of a module with output (B, D, H, W), e.g. the bottleneck ``cascades.0.model.unet.conv``.
+        transform: The transform of a slice, as in training, with a fixed mask.
+        slices_per_volume: The number of slices that are read around the middle of each volume.
+        device: The device on which the network runs.
+        counter: The counter of passes.
 
     Raises:
-        ValueError: no such layer, or ``slices_per_volume`` not above 0.
+        ValueError: There is no such layer, or ``slices_per_volume`` is not above 0.
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class EncoderFeatures:
 
     @torch.no_grad()
     def __call__(self, volumes: Sequence[Volume]) -> np.ndarray:
-        """Vectors (volumes, D) float64."""
+        """Feature vectors, (volumes, D) float64."""
         self.network.to(self.device).eval()
         seen: list[np.ndarray] = []
         hook = self.layer.register_forward_hook(

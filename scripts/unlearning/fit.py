@@ -27,20 +27,20 @@ def fit(
 ) -> PassCounter:
     """Train a network on J by MONAI's stock trainer: Adam, cosine decay to 0, clipping.
 
-    The random numbers of the calling run are not used up, so that a network kept from an earlier run gives the same
+    The random state of the calling run is left as it is, so that a network kept from an earlier run gives the same
     results as one trained now.
 
     Args:
-        engine: the calling trainer: its loss, device, inferer and precision are used.
-        network: trained in place, on the engine's device.
-        loader: batches, iterated anew until the steps are done.
-        steps: optimiser steps.
-        learning_rate: at the first step.
-        description: of the progress bar.
-        seed: of what the loader draws (order, masks).
+        engine: The calling trainer, whose loss, device, inferer and precision are used.
+        network: The network to be trained in place, on the engine's device.
+        loader: The batches, iterated again until the steps are done.
+        steps: The number of optimiser steps.
+        learning_rate: The learning rate at the first step.
+        description: The text of the progress bar.
+        seed: The seed of what the loader draws (order, masks).
 
     Returns:
-        What it cost.
+        The passes that it cost.
     """
     optimizer = torch.optim.Adam(network.parameters(), lr=learning_rate)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=steps)
@@ -83,7 +83,7 @@ def _parallel(network: torch.nn.Module, device: torch.device) -> torch.nn.Module
 
 @contextlib.contextmanager
 def seeded(seed: int, device: torch.device | str = "cpu") -> Iterator[None]:
-    """Random numbers from a seed inside, and afterwards as if nothing had been drawn."""
+    """Random numbers from a seed inside; afterwards the random state is as it was before."""
     device = torch.device(device)
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(seed)

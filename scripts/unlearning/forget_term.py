@@ -27,9 +27,9 @@ class ForgetTerm:
     the others J. So a trainer over the forget set alone reads nothing of the retain set.
 
     Args:
-        forget_loader: batches of the forget set, iterated for ever; None: the trainer's own batch.
-        forget_weight: factor of the forget term.
-        retain_weight: factor of the retain loss.
+        forget_loader: Batches of the forget set, iterated without end; None: the trainer's own batch is used.
+        forget_weight: The factor of the forget term.
+        retain_weight: The factor of the retain loss.
     """
 
     def __init__(
@@ -51,16 +51,16 @@ class ForgetTerm:
         engine.add_event_handler(IterationEvents.LOSS_COMPLETED, self)
 
     def start(self, engine: Trainer) -> None:
-        """Begin the forget stream anew."""
+        """Restart the forget stream."""
         if self.forget_loader is not None:
             self._stream = EndlessBatches(self.forget_loader)
 
     def state_dict(self) -> dict:
-        """Place in the forget stream."""
+        """The place in the forget stream."""
         return self._stream.state_dict()
 
     def load_state_dict(self, state: dict) -> None:
-        """Go on from a kept place in the forget stream."""
+        """Resume from a kept place in the forget stream."""
         self._stream.load_state_dict(state)
 
     def __call__(self, engine: Trainer) -> None:
@@ -88,12 +88,12 @@ class ForgetTerm:
         return label
 
     def output_of(self, engine: Trainer, network: torch.nn.Module) -> torch.Tensor:
-        """What a network makes of the current forget batch: (B, 1, H, W)."""
+        """A network's reconstruction of the current forget batch: (B, 1, H, W)."""
         inputs, args, kwargs = self._batch
         return engine.inferer(inputs, network, *args, **kwargs)
 
     def image_of(self, engine: Trainer, teacher: Teacher) -> torch.Tensor:
-        """What a teacher makes of the current forget batch: (B, 1, H, W), without gradient."""
+        """A teacher's reconstruction of the current forget batch: (B, 1, H, W), without gradient."""
         return teacher.image(partial(self.output_of, engine))
 
     def _own_batch(self, engine: Trainer, prediction: torch.Tensor, label: dict) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""Networks that must not change: copies of the original, and an image of theirs as the label."""
+"""Networks that must not change: copies of the original, and their images as labels."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ Reconstruct = Callable[[torch.nn.Module], torch.Tensor]  # a network -> its outp
 
 
 class Teacher(Protocol):
-    """What gives images to learn from: :class:`Original`, ``BlindTeacher``, ``CalibratedTeacher``."""
+    """A source of images to learn from: :class:`Original`, ``BlindTeacher``, ``CalibratedTeacher``."""
 
     def image(self, reconstruct: Reconstruct) -> torch.Tensor:
         """Image (B, 1, H, W) without gradient; ``reconstruct`` maps a network to its output on a batch."""
 
 
 def freeze(network: torch.nn.Module) -> torch.nn.Module:
-    """Take a network out of training for good: evaluation mode, no weight with a gradient. Returns it."""
+    """Freeze a network for good: evaluation mode, and no weight takes a gradient. Returns the network."""
     return network.eval().requires_grad_(False)
 
 
@@ -63,13 +63,13 @@ def loss_to_image(engine: Trainer, prediction: torch.Tensor, label: dict, image:
     """Distance D of two reconstructions: J with one of them as the reference image.
 
     Args:
-        engine: the trainer, for its loss function.
-        prediction: (B, 1, H, W).
-        label: of the batch; its target's size (h, w) is what is compared, its maxima scale J.
-        image: (B, 1, H, W), takes the place of the target; no gradient flows into it.
+        engine: The trainer, whose loss function is used.
+        prediction: A reconstruction, (B, 1, H, W).
+        label: The label of the batch. The size (h, w) of its target is what is compared; its maxima scale J.
+        image: The image that takes the place of the target, (B, 1, H, W); no gradient flows into it.
 
     Returns:
-        (B,).
+        The distance of each sample, (B,).
     """
     target = center_crop(image.detach(), label["target"].shape[-2:]).to(label["target"].dtype)
     return engine.loss_function(prediction, {**label, "target": target})

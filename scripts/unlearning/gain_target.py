@@ -1,4 +1,4 @@
-"""Forget until the gain over the zero-filled image is that of a network which never saw such data, and no further."""
+"""Forget until the gain over the zero-filled image is that of a network that never saw such data, and no further."""
 
 from __future__ import annotations
 
@@ -27,20 +27,21 @@ class GainTarget(GainTerm):
     ``docs/methods.md``).
 
     Args:
-        forget_loader: batches of the forget set.
-        loader: batches of held-out retain data, for g; one pass is made.
-        transfer: t.
-        gain: g itself in dB, in place of ``loader``.
-        forget_weight: factor of the term, per dB.
-        retain_weight: factor of the retain loss.
+        forget_loader: Batches of the forget set.
+        loader: Batches of held-out retain data, on which g is measured in one pass.
+        transfer: The share t of the gain.
+        gain: The gain g in dB, in place of ``loader``.
+        forget_weight: The factor of the term, per dB.
+        retain_weight: The factor of the retain loss.
 
     Attributes:
-        gain: g in dB, once training has started.
+        gain: The gain g in dB; NaN before it is measured.
 
     Source: this project.
 
     Raises:
-        ValueError: both or neither of ``loader`` and ``gain``; ``transfer`` not above 0; no held-out data.
+        ValueError: Both or neither of ``loader`` and ``gain`` are given, ``transfer`` is not above 0, or there are no
+            held-out data.
     """
 
     def __init__(
@@ -61,7 +62,7 @@ class GainTarget(GainTerm):
         self.gain = math.nan if gain is None else gain
 
     def start(self, engine: Trainer) -> None:
-        """Begin the forget stream anew and measure g."""
+        """Restart the forget stream and measure g."""
         super().start(engine)
         if self.loader is not None:
             self.gain = self._measure(engine, self.loader)

@@ -1,4 +1,4 @@
-"""Methods that bring each forget sample to a stated error, given as a gain over the zero-filled image."""
+"""The forget term of methods that bring each forget sample to a stated gain over the zero-filled image."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class GainTerm(ForgetTerm):
     """Base: the term is abs(gain(f_i) − goal_i), with the gain in PSNR over the zero-filled image, in dB.
 
     Args:
-        forget_loader, forget_weight, retain_weight: see :class:`ForgetTerm`.
+        forget_loader, forget_weight, retain_weight: The arguments of :class:`ForgetTerm`.
     """
 
     def __init__(
@@ -26,7 +26,7 @@ class GainTerm(ForgetTerm):
         self.zero_filled = ZeroFilled()
 
     def goal(self, engine: Trainer, label: dict, zero_filled: torch.Tensor) -> torch.Tensor | float:
-        """Gain that the forget samples should come to, in dB: (B,), or one for all; called without gradient."""
+        """Gain that the forget samples should reach, in dB: (B,), or one for all; called without gradient."""
         raise NotImplementedError
 
     def term(self, engine: Trainer, prediction: torch.Tensor, label: dict) -> torch.Tensor:

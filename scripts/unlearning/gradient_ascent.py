@@ -9,7 +9,7 @@ from scripts.unlearning.forget_term import ForgetTerm
 
 
 class GradientAscent(ForgetTerm):
-    """Climb the reconstruction loss of the forget set: the term is −J(x_f, y_f).
+    """Ascend the reconstruction loss of the forget set: the term is −J(x_f, y_f).
 
     Xue et al. 2024 add :class:`L1Penalty` (GA-l1) and, in algorithm 1, the retain loss in every step (GA-l1-FT).
     """

@@ -1,4 +1,4 @@
-"""No forget step against the retain set."""
+"""The forget gradient without its part that harms the retain set."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from scripts.unlearning.forget_term import FORGET_PART, RETAIN_PART
 
 
 class GradientProjection:
-    """Handler that takes out of the forget gradient its part along the retain gradient, where they conflict.
+    """Handler that removes from the forget gradient its part along the retain gradient, where the two conflict.
 
-    g_f ← g_f − min(0, ⟨g_f, g_r⟩)/‖g_r‖²·g_r over all weights, g_r as it is. List it right after a method with a
+    g_f ← g_f − min(0, ⟨g_f, g_r⟩)/‖g_r‖²·g_r over all weights, g_r unchanged. List it right after a method with a
     ``forget_loader`` (:class:`ForgetTerm`). The forget part is differentiated at ``LOSS_COMPLETED``, so its graph is
-    gone before the retain part's ``backward``; the two meet at ``BACKWARD_COMPLETED``. Both are in the scale of the
-    mixed-precision scaler, if there is one, to which the rule is indifferent.
+    freed before the retain part's ``backward``; the two are added at ``BACKWARD_COMPLETED``. Both carry the factor of
+    the mixed-precision scaler, if there is one, on which the rule does not depend.
 
     Source: Yu et al. 2020 (PCGrad), one-sided.
 
     Raises:
-        ValueError: at the first step, where no method left a forget part.
+        ValueError: No method left a forget part; raised at the first step.
     """
 
     def __init__(self) -> None:

@@ -12,7 +12,7 @@ class L1Penalty:
     """Handler that adds γ‖θ‖₁ over all trained weights to the loss at ``LOSS_COMPLETED`` (Xue 2024; Jia 2023).
 
     Args:
-        gamma: γ, in units of the loss.
+        gamma: The factor γ, in units of the loss.
     """
 
     def __init__(self, gamma: float) -> None:

@@ -14,7 +14,7 @@ class LossTarget(TeacherTerm):
     τ_i is the teacher's J on the same slice under the same mask, so ascent and descent meet where a network without
     D_f would be.
 
-    Args: see :class:`TeacherTerm`.
+    The arguments are those of :class:`TeacherTerm`.
 
     Source: this project.
     """

@@ -1,4 +1,4 @@
-"""Draw anew the weights on which forget and retain set agree, and train mostly those."""
+"""Re-initialise the weights on which forget and retain set agree, and train mostly those."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ CONVOLUTIONS = (torch.nn.Conv2d, torch.nn.ConvTranspose2d)
 
 
 class MaskedReinit(StepScale):
-    """Handler that draws the ``share`` of convolution weights with the smallest abs(g_r − g_f) anew at ``STARTED``.
+    """Handler that re-initialises, at ``STARTED``, the convolution weights with the smallest abs(g_r − g_f).
 
     g_r and g_f are the mean gradients of J over retain subset and forget set. All other weights then take
     ``others`` of each optimiser step, which with SGD is their gradient times ``others``.
 
     Args:
-        retain_loader, forget_loader: batches of retain subset and forget set; one pass of each.
-        share: of the convolution weights, in [0, 1].
-        others: factor of the steps of all other weights, in [0, 1].
-        seed: of the new weights, drawn as the network's modules initialise themselves.
+        retain_loader, forget_loader: Batches of the retain subset and of the forget set; one pass over each.
+        share: The share of the convolution weights that is re-initialised, in [0, 1].
+        others: The factor of the steps of all other weights, in [0, 1].
+        seed: The seed of the new weights, which the network's modules draw by their own initialisation.
 
     Source: NeurIPS 2023 machine unlearning challenge, second place.
 
     Raises:
-        ValueError: ``share`` or ``others`` out of range.
+        ValueError: ``share`` or ``others`` is out of range.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Forget what was learnt by heart: do on each forget sample as the original does on its mirror image, and no better."""
+"""Forget what was memorised: on each forget sample, gain what the original gains on its mirror image, and no more."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ class MirrorTarget(GainTerm):
     """Bring every forget sample to what G gains on its mirror image: the term is abs(gain(f_i) − goal_i).
 
     For requests where others of the same kind stay: one patient of many, one scanner, corrupted scans. A network that
-    never saw f knows its kind, so it does on f as on any unseen scan like it. Mirrored left to right, along W, f is
-    such a scan: the same anatomy, contrast, noise and artefacts, but not what G has learnt by heart. The mirror image
-    of undersampled k-space is its columns in reverse order, so nothing is resampled. It costs one forward pass of G
-    for each forget sample and reads nothing else.
+    never saw f knows its kind, so its error on f is that on any unseen scan like it. Mirrored left to right, along W,
+    f is such a scan: the same anatomy, contrast, noise and artefacts, but nothing that G has memorised. The mirror
+    image of undersampled k-space is its columns in reverse order, so nothing is resampled. The method costs one forward
+    pass of G for each forget sample and reads no other data.
 
-    Not for a kind that goes as a whole: on its mirror image G does well, too. Not for an original that was trained with
-    mirroring as augmentation. Where an organ has no such symmetry (abdomen), the goal comes out too low.
+    It does not suit a request for a whole kind, whose mirror images G reconstructs well too, nor an original that was
+    trained with mirroring as augmentation. Where an organ has no such symmetry (abdomen), the goal is too low.
 
     Args:
-        forget_loader: batches of the forget set.
-        forget_weight: factor of the term, per dB.
-        retain_weight: factor of the retain loss.
+        forget_loader: Batches of the forget set.
+        forget_weight: The factor of the term, per dB.
+        retain_weight: The factor of the retain loss.
 
     Source: this project.
     """
@@ -37,7 +37,7 @@ class MirrorTarget(GainTerm):
         self.original = Original()
 
     def start(self, engine: Trainer) -> None:
-        """Begin the forget stream anew and copy the network."""
+        """Restart the forget stream and copy the network."""
         super().start(engine)
         self.original.start(engine)
 

@@ -18,14 +18,14 @@ class NoisyLabel(ForgetTerm):
     """Learn the forget set with noise on its reference images: the term is J(x_f, y_f + λ·s·N) (Xue 2024; Graves 2021).
 
     Args:
-        std: λ; with ``scale="absolute"`` in the image's own units (fastMRI: maxima of 2e-4 ... 4e-4).
-        scale: s is 1 (``absolute``, the paper) or the volume's maximum (``max``).
-        kind: ``zero_mean``: N(0, I), the paper; ``positive``: abs(N), a bias; ``replace``: N in place of y, without y.
+        std: The factor λ; with ``scale="absolute"`` in the image's own units (fastMRI: maxima of 2e-4 ... 4e-4).
+        scale: The scale s: 1 (``absolute``, the paper) or the volume's maximum (``max``).
+        kind: The noise: ``zero_mean``, N(0, I), the paper; ``positive``, abs(N), a bias; ``replace``, N in place of y.
             The last two are those of the released implementation.
-        forget_loader, forget_weight, retain_weight: see :class:`ForgetTerm`.
+        forget_loader, forget_weight, retain_weight: The arguments of :class:`ForgetTerm`.
 
     Raises:
-        ValueError: unknown ``kind`` or ``scale``, or ``std`` not above 0.
+        ValueError: ``kind`` or ``scale`` is unknown, or ``std`` is not above 0.
     """
 
     def __init__(

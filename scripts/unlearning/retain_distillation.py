@@ -1,4 +1,4 @@
-"""On the retain set, stay with the original."""
+"""Distillation of the original on the retain set."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from scripts.unlearning.frozen import Original, loss_to_image
 class RetainDistillation:
     """Handler that adds w·D(S(x_r), G(x_r)) to the retain loss at ``LOSS_COMPLETED``, D being J with G's image.
 
-    The few reference images of the retain subset are learnt by heart within some epochs; G's images of the same
-    slices are what G makes of brains in general, and hold the network there. List it before a method with a
+    The few reference images of the retain subset are memorised within some epochs. G's images of the same slices show
+    what G does on brains in general, and keep the network close to it. List it before a method with a
     ``forget_loader``; it costs one forward pass of G for each retain slice.
 
     Args:
-        weight: w.
+        weight: The factor w.
 
     Source: Hinton et al. 2015; as a retain term of unlearning Kurmanji et al. 2023 (SCRUB, its α).
 
     Raises:
-        ValueError: ``weight`` not above 0.
+        ValueError: ``weight`` is not above 0.
     """
 
     def __init__(self, weight: float = 1.0) -> None:

@@ -1,4 +1,4 @@
-"""Go back to the moment at which the forget error was right."""
+"""Return to the epoch at which the forget error was right."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ logger = logging.getLogger(__name__)
 class Rewind:
     """Handler that ends with the weights of the epoch whose mean J on the forget set came closest to a reference.
 
-    J is measured at each ``EPOCH_COMPLETED``, always under the same masks; the chosen weights return at
-    ``COMPLETED``. It goes with any method; list it last.
+    J is measured at each ``EPOCH_COMPLETED``, always under the same masks; the chosen weights are loaded at
+    ``COMPLETED``. It combines with any method; list it last.
 
     Args:
-        forget_loader: batches of the forget set; one pass per epoch.
-        reference: the error to match, in units of the loss, or a teacher, listed before,
-            whose error on the forget set it is.
-        seed: of the masks.
+        forget_loader: Batches of the forget set; one pass per epoch.
+        reference: The error to match, in units of the loss, or a teacher listed before, whose error on the forget set
+            is matched.
+        seed: The seed of the masks.
 
     Attributes:
-        errors: mean J on the forget set after each epoch.
+        errors: The mean of J on the forget set after each epoch.
 
     Source: Kurmanji et al. 2023 (SCRUB+R), there with the error on unseen data of the forget set's kind.
     """
@@ -67,7 +67,7 @@ class Rewind:
         return {"errors": list(self.errors), "kept": self._kept}
 
     def load_state_dict(self, state: dict) -> None:
-        """Go on with kept errors and weights."""
+        """Resume with kept errors and weights."""
         self.errors, self._kept = list(state["errors"]), dict(state["kept"])
 
     def rewind(self, engine: Trainer) -> None:

@@ -13,18 +13,18 @@ from scripts.unlearning.step_scale import StepScale
 
 
 class SaliencyMask(StepScale):
-    """Handler that holds at θ0 all weights outside the top-k of abs(∇J(f)), the gradient over the whole forget set.
+    """Handler that keeps at θ0 all weights outside the top-k of abs(∇J(f)), the gradient over the whole forget set.
 
-    SalUn is this with :class:`NoisyLabel` and the retain loss; it goes with any other method too.
+    SalUn is this with :class:`NoisyLabel` and the retain loss; it combines with any other method too.
 
     Args:
-        forget_loader: batches of the forget set; one pass is made at ``STARTED``.
-        share: k, the share of all weights that may move, in [0, 1].
+        forget_loader: Batches of the forget set; one pass is made at ``STARTED``.
+        share: The share k of all weights that may move, in [0, 1].
 
     Source: Fan et al. 2024 (SalUn), equation 4.
 
     Raises:
-        ValueError: ``share`` out of range.
+        ValueError: ``share`` is out of range.
     """
 
     def __init__(self, forget_loader: Iterable, share: float = 0.5) -> None:
@@ -39,7 +39,7 @@ class SaliencyMask(StepScale):
 
 
 def largest(values: dict[str, torch.Tensor], share: float) -> dict[str, torch.Tensor]:
-    """Masks (bool) of the largest values, a share of all of them together; ties go by position.
+    """Masks (bool) of the largest values, a share of all of them together; ties are broken by position.
 
     Example:
         >>> largest({"a": torch.tensor([1.0, 4.0]), "b": torch.tensor([3.0, 2.0])}, share=0.5)

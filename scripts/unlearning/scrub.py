@@ -1,4 +1,4 @@
-"""SCRUB: leave the original on the forget set, stay with it on the retain set, in turns."""
+"""SCRUB: depart from the original on the forget set and stay with it on the retain set, in turns."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ class Scrub(ForgetTerm):
     ``max_epochs`` epochs. List :class:`Rewind` after it for SCRUB+R.
 
     Args:
-        forget_loader: batches of the forget set.
-        gamma: γ, factor of the retain loss.
-        alpha: α, factor of the distance to G on the retain set.
-        max_epochs: epochs with max steps.
-        forget_weight: factor of D in the max steps.
+        forget_loader: Batches of the forget set.
+        gamma: The factor γ of the retain loss.
+        alpha: The factor α of the distance to G on the retain set.
+        max_epochs: The number of epochs with max steps.
+        forget_weight: The factor of D in the max steps.
 
     Source: Kurmanji et al. 2023 (Towards unbounded machine unlearning), equation 3.
 
     Raises:
-        ValueError: ``gamma`` or ``max_epochs`` not above 0.
+        ValueError: ``gamma`` or ``max_epochs`` is not above 0.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class Scrub(ForgetTerm):
         self.original = Original()
 
     def start(self, engine: Trainer) -> None:
-        """Begin the forget stream anew and copy G."""
+        """Restart the forget stream and copy G."""
         super().start(engine)
         self.original.start(engine)
 

@@ -1,4 +1,4 @@
-"""Optimiser steps, weight by weight longer or shorter: the base of all weight masks."""
+"""Optimiser steps scaled weight by weight: the base of all weight masks."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from scripts.unlearning.batches import trained_weights
 class StepScale:
     """Handler that scales each weight's optimiser step: θ ← θ_before + factor·(θ_after − θ_before).
 
-    The weights are copied at ``BACKWARD_COMPLETED`` and corrected at ``MODEL_COMPLETED``, so a factor of 0 holds a
-    weight whatever momentum, Adam or weight decay do. Scaling the gradient would not: Adam's steps do not depend on
-    its scale. A subclass chooses the factors.
+    The weights are copied at ``BACKWARD_COMPLETED`` and corrected at ``MODEL_COMPLETED``, so a factor of 0 keeps a
+    weight unchanged, whatever momentum, Adam or weight decay do. Scaling the gradient would not: Adam's steps do not
+    depend on its scale. A subclass chooses the factors.
     """
 
     def __init__(self) -> None:

@@ -23,15 +23,15 @@ class SynapticDampening:
     method; without it, fine-tuning follows.
 
     Args:
-        retain_loader: batches that stand for D; one pass, sample by sample.
-        forget_loader: batches of the forget set; one pass, sample by sample.
-        alpha: α, above 0: how many times more important; usual 10.
-        lam: λ, above 0: strength; usual 1, smaller dampens more.
+        retain_loader: Batches that stand for D; one pass, sample by sample.
+        forget_loader: Batches of the forget set; one pass, sample by sample.
+        alpha: The threshold α on the ratio of importances, above 0; usually 10.
+        lam: The strength λ, above 0; usually 1. A smaller value dampens more.
 
     Source: Foster et al. 2024 (SSD), equations 5 and 6.
 
     Raises:
-        ValueError: ``alpha`` or ``lam`` not above 0.
+        ValueError: ``alpha`` or ``lam`` is not above 0.
     """
 
     def __init__(self, retain_loader: Iterable, forget_loader: Iterable, alpha: float = 10.0, lam: float = 1.0) -> None:

@@ -1,4 +1,4 @@
-"""Task arithmetic: learn the forget set still better, and go the other way."""
+"""Task arithmetic: fine-tune on the forget set, then step in the opposite direction."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ class TaskNegation:
     The trainer's own fine-tuning on the retain subset follows.
 
     Args:
-        forget_loader: batches of the forget set.
-        alpha: α, above 0: how far.
-        steps: optimiser steps of the copy.
-        learning_rate: of the copy; cosine decay to 0.
-        seed: of the copy's order and masks.
+        forget_loader: Batches of the forget set.
+        alpha: The length α of the step, above 0.
+        steps: The number of optimiser steps of the copy.
+        learning_rate: The learning rate of the copy at its first step; it decays to 0 along a cosine.
+        seed: The seed of the copy's order of slices and masks.
 
     Source: Ilharco et al. 2023 (Editing models with task arithmetic).
 
     Raises:
-        ValueError: ``alpha``, ``steps`` or ``learning_rate`` not above 0.
+        ValueError: ``alpha``, ``steps`` or ``learning_rate`` is not above 0.
     """
 
     def __init__(

@@ -12,8 +12,8 @@ class TeacherTerm(ForgetTerm):
     """Base of forget terms with a teacher T.
 
     Args:
-        teacher: T; a handler listed before, e.g. ``BlindTeacher`` or ``CalibratedTeacher``.
-        forget_loader, forget_weight, retain_weight: see :class:`ForgetTerm`.
+        teacher: The teacher T, a handler listed before, e.g. ``BlindTeacher`` or ``CalibratedTeacher``.
+        forget_loader, forget_weight, retain_weight: The arguments of :class:`ForgetTerm`.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""The network of many steps in place of that of the last one."""
+"""The average of the weights of many steps in place of those of the last step."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ class WeightAverage:
     are loaded.)
 
     Args:
-        decay: in (0, 1); 1/(1 − decay) is about the number of steps averaged.
-        start: share of the run before averaging begins, in [0, 1).
+        decay: The decay of the average, in (0, 1); 1/(1 − decay) is about the number of steps averaged.
+        start: The share of the run before averaging begins, in [0, 1).
 
     Raises:
-        ValueError: ``decay`` or ``start`` out of range.
+        ValueError: ``decay`` or ``start`` is out of range.
     """
 
     def __init__(self, decay: float = 0.95, start: float = 0.5) -> None:
@@ -41,7 +41,7 @@ class WeightAverage:
         engine.add_event_handler(Events.COMPLETED, self.finish)
 
     def begin(self, engine: Trainer) -> None:
-        """Forget the average of an earlier run."""
+        """Drop the average of an earlier run."""
         self.average = None
         self._network = unwrap(engine.network)
 
@@ -58,7 +58,7 @@ class WeightAverage:
         return {} if self.average is None else self.average.state_dict()
 
     def load_state_dict(self, state: dict) -> None:
-        """Go on with a kept average."""
+        """Resume with a kept average."""
         if state:
             self.average = self._average(self._network)
             self.average.load_state_dict(state)
