@@ -105,7 +105,7 @@ class RunRecord:
 
     @idist.one_rank_only()
     def write(self, path: str | Path, weights_out: str | Path, results: Mapping | None = None) -> None:
-        """Write the record as JSON, with the configuration that was run and the environment; only in the first process."""
+        """Write the record as JSON, in the first process: facts, configuration as run, environment."""
         self.facts["weights_out"] = _weights(weights_out)
         self.facts["peak_memory_mb"] = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
         record = {
