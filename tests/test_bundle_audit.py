@@ -77,7 +77,7 @@ def made(tiny_datalist, tmp_path_factory) -> Path:
 def audited(tiny_datalist, made, tmp_path_factory) -> Path:
     """A folder ``audit`` with everything that the verb writes, beside the weights and records it read."""
     folder = tmp_path_factory.mktemp("audited")
-    for name in ("original.pt", "original.json", "oracle.pt", "unlearned.pt", "unlearned.json"):
+    for name in ("original.pt", "original.json", "oracle.pt", "oracle.json", "unlearned.pt", "unlearned.json"):
         shutil.copyfile(made / name, folder / name)
     with pytest.MonkeyPatch.context() as patch, _process_as_before():
         patch.setenv("MRI_UNLEARNING_KEY", KEY)
@@ -136,7 +136,7 @@ def test_the_certificate_holds_and_names_nobody(audited, tiny_datalist, tmp_path
     certificate = json.loads(text)
     assert "no formal guarantee" in certificate["statement"]
     assert set(certificate["signed_by"].values()) == {""}
-    assert [entry["kind"] for entry in certificate["records"]] == ["train", "unlearn", "audit"]
+    assert [entry["kind"] for entry in certificate["records"]] == ["G", "oracle", "unlearned", "audit"]
     assert certificate["weights"]["unlearned"]["sha256"] in certificate_section(certificate)
     certificate["signed_by"]["name"] = "filled in by hand"
     shutil.copytree(audited, tmp_path / "copy")
@@ -144,7 +144,7 @@ def test_the_certificate_holds_and_names_nobody(audited, tiny_datalist, tmp_path
     assert not [f for f in verify_certificate(tmp_path / "copy" / "audit" / "certificate.json") if f[0] == FAILS]
 
 
-FILES = ["original.json", "unlearned.json", "original.pt", "oracle.pt", "unlearned.pt"]
+FILES = ["original.json", "oracle.json", "unlearned.json", "original.pt", "oracle.pt", "unlearned.pt"]
 FILES += [f"audit/{name}" for name in sorted(OUTPUTS - {"audit.log", "certificate.json"})]
 
 
@@ -166,7 +166,7 @@ def test_a_missing_record_is_found(audited, tmp_path):
     (tmp_path / "copy" / "unlearned.json").unlink()
     (tmp_path / "copy" / "original.pt").unlink()
     found = verify_certificate(tmp_path / "copy" / "audit" / "certificate.json")
-    assert (FAILS, "record of unlearn ../unlearned.json: no such file") in found
+    assert (FAILS, "record of unlearned ../unlearned.json: no such file") in found
     assert (UNCHECKED, "weights G ../original.pt: no such file") in found
 
 
@@ -186,7 +186,7 @@ def forge(certificate: dict, place: list, value) -> dict:
         (["audit", "gates", 0, "value"], 0.123, "gates follow"),
         (["audit", "declared", "gates", 0, "at_least"], -50.0, "gates follow"),
         (["audit", "measures", "oracle_gap", "KTA", "psnr", "gap", "value"], 9.0, "figures are those of the audit"),
-        (["records", 1, "sha256"], "0" * 64, "hash chain over 3 records, broken at"),
+        (["records", 1, "sha256"], "0" * 64, "hash chain over 4 records, broken at"),
         (["weights", "unlearned", "sha256"], "0" * 64, "weights after unlearning"),
         (["request", "forget_files", 0, "sha256"], "0" * 64, "forget files of the record"),
         (["method", "configuration_sha256"], "0" * 64, "configuration of the unlearning"),

@@ -13,18 +13,20 @@ from scripts.audit import measures
 from scripts.audit.cost import cost
 from scripts.audit.distances import linear_cka, weight_distance
 from scripts.audit.gates import check_gates, control, judge, overall
-from scripts.audit.inputs import check_cohorts, check_subgroups, file_entries, read_record, record_beside
+from scripts.audit.inputs import check_cohorts, check_subgroups, read_record, record_beside
 from scripts.audit.maps import null_space_maps
 from scripts.audit.measures import AUDITED, CALIBRATION, NO_ORACLE, ORACLE, ORIGINAL, QUERY, Statistics, oracles
 from scripts.audit.not_measured import not_measured
 from scripts.audit.probe import SliceProbe
+from scripts.audit.provenance import SETTINGS, AuditedFiles, doubts, lineage, origin, provenance_problems, weights_entry
 from scripts.audit.relearning import Relearning, relearning_ratio
 from scripts.audit.results import Results
 from scripts.audit.section import audit_page
 from scripts.audit.tables import audit_markdown
 from scripts.evaluation import Comparison
-from scripts.files import atomic_write
+from scripts.files import atomic_write, file_sha256
 from scripts.run_config import running_config
+from scripts.training.file_hashes import FileHashes
 from scripts.training.record import environment
 
 VERSION = "1.0"
@@ -45,8 +47,8 @@ class Audit:
         probe: attached to the comparison's evaluator.
         relearning: trains copies on the forget set.
         gates: declared acceptance gates, see :func:`scripts.audit.gates.judge`.
-        weights: name -> file, as loaded into the comparison's models.
-        record: file of the unlearning run's record; None: cost is not measured.
+        files: weights as loaded into the comparison's models, datalist, and the unlearning run's record, without
+            which cost is not measured.
         statistics: of intervals and equivalence tests.
         subgroups: fields of the volumes whose values make the subgroups.
         oracle_tuned: whether the method's settings were chosen by looking at the oracle; None: not stated.
@@ -61,8 +63,7 @@ class Audit:
         probe: SliceProbe,
         relearning: Relearning,
         gates: Sequence[Mapping],
-        weights: Mapping[str, str],
-        record: str | None = None,
+        files: AuditedFiles,
         statistics: Statistics | None = None,
         subgroups: Sequence[str] = (),
         oracle_tuned: bool | None = None,
@@ -72,11 +73,16 @@ class Audit:
         check_cohorts(comparison.cohorts)
         self.comparison, self.probe, self.relearning = comparison, probe, relearning
         self.gates = [dict(gate) for gate in gates]
-        self.weights = dict(weights)
-        self.record_path = record
+        weights, record = files.weights, files.record
+        self.files = files
         self.record = read_record(record, weights[AUDITED])
         self.training_path = record_beside(weights[ORIGINAL])
         self.training = read_record(self.training_path, weights[ORIGINAL])
+        self.lineages = {
+            name: lineage(path, record if name == AUDITED else None)
+            for name, path in weights.items()
+            if name not in (QUERY, CALIBRATION) and (record or name != AUDITED)
+        }
         self.statistics = statistics or Statistics()
         self.subgroups = list(subgroups)
         self.oracle_tuned = oracle_tuned
@@ -88,15 +94,18 @@ class Audit:
         Returns:
             The content of ``audit.json``.
         """
+        hashes = FileHashes(v.path for volumes in self.comparison.cohorts.values() for v in volumes)
         summary = self.comparison.run()
         results = Results.read(self.output_dir / "metrics.csv")
         found = self._measures(results)
         self._draw()
         judged = [judge(gate, found) for gate in self.gates]
         checked = control(self.gates, self._control_measures(results))
+        weights = {name: weights_entry(path) for name, path in self.files.weights.items()}
+        provenance = self._provenance(hashes, weights)
         result = {
             "version": VERSION,
-            "verdict": overall(judged, checked["sees_remembering"]),
+            "verdict": overall(judged, checked["sees_remembering"], doubts(provenance["problems"])),
             "statement": GUARANTEE,
             "gates": judged,
             "control": checked,
@@ -110,11 +119,13 @@ class Audit:
             },
             "models": summary,
             "measures": found,
+            "provenance": provenance,
             "inputs": {
-                "weights": file_entries(self.weights),
-                "records": file_entries(
-                    {k: v for k, v in {"train": self.training_path, "unlearn": self.record_path}.items() if v}
-                ),
+                "weights": weights,
+                "records": {
+                    name: [{"path": str(path), "sha256": file_sha256(path)} for path in records]
+                    for name, records in self.lineages.items()
+                },
             },
             "pictures": ["hallucination.png", "panels.png"],
             "device": str(self.comparison.evaluator.state.device),
@@ -147,6 +158,19 @@ class Audit:
             "subgroups": measures.subgroups(results, self.comparison.cohorts, self.subgroups, self.statistics),
             "cost": cost(self.record, self.training),
         }
+
+    def _provenance(self, hashes: FileHashes, weights: Mapping[str, Mapping[str, str]]) -> dict:
+        """Origin of the models, the audit's own data and settings, and what speaks against them."""
+        configuration = running_config()
+        evaluated = {c: sorted(map(str, (hashes[v.path] for v in vs))) for c, vs in self.comparison.cohorts.items()}
+        audit = {
+            "datalist": file_sha256(self.files.datalist),
+            **{name: configuration.get(name) for name in SETTINGS},
+            "data": {"forget": evaluated["UA"]},
+            "evaluated": evaluated,
+        }
+        runs = {name: origin(records) for name, records in self.lineages.items()}
+        return {"runs": runs, "audit": audit, "problems": provenance_problems(runs, audit, weights)}
 
     def _control_measures(self, results: Results) -> dict:
         return {

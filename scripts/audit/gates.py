@@ -22,8 +22,9 @@ MEANINGS = {
     "over-forgotten": "no gate against under-forgetting fails, at least one against over-forgetting does",
     "retain damaged": "only gates against retain damage fail",
     "undecided": "no gate fails, but at least one is undecided or not measured, or the control fails to show that this "
-    "audit can see remembering at all",
-    "forgotten": "every gate passes, and the control shows that the original would not have",
+    "audit can see remembering at all, or an oracle is not shown to be one, or audit and run differ",
+    "forgotten": "every gate passes, the control shows that the original would not have, and the records show that the "
+    "oracle is one and that the audit is of the run",
 }
 
 
@@ -104,12 +105,13 @@ def control(gates: Sequence[Mapping[str, Any]], original: Mapping[str, Any]) -> 
     return {"gates": judged, "sees_remembering": any(gate["verdict"] == "fail" for gate in judged)}
 
 
-def overall(judged: Sequence[Mapping[str, Any]], sees_remembering: bool = True) -> dict:
+def overall(judged: Sequence[Mapping[str, Any]], sees_remembering: bool = True, doubts: Sequence[str] = ()) -> dict:
     """The verdict on the model; :data:`MEANINGS` defines each.
 
     Args:
         judged: what :func:`judge` returned for every gate.
         sees_remembering: what the :func:`control` found.
+        doubts: why no verdict above undecided can be given, see :func:`scripts.audit.provenance.doubts`.
 
     Returns:
         ``{"verdict", "meaning", "because": names of the gates that led to it}``.
@@ -124,5 +126,6 @@ def overall(judged: Sequence[Mapping[str, Any]], sees_remembering: bool = True) 
     because = [gate["name"] for gate in judged if gate["verdict"] in ("undecided", NOT_MEASURED)]
     if not sees_remembering:
         because.append(CONTROL)
+    because += doubts
     verdict = "undecided" if because or not judged else "forgotten"
     return {"verdict": verdict, "meaning": MEANINGS[verdict], "because": because}

@@ -100,8 +100,3 @@ def check_subgroups(fields: Sequence[str]) -> None:
     found = sorted(set(fields) & set(IDENTIFYING))
     if found:
         raise ValueError(f"audit: 'subgroups': expected fields that name no patient or file, found {', '.join(found)}")
-
-
-def file_entries(paths: Mapping[str, str | Path]) -> dict[str, dict[str, str]]:
-    """Name -> path and SHA-256 of each file."""
-    return {name: {"path": str(path), "sha256": file_sha256(path)} for name, path in paths.items()}

@@ -25,6 +25,7 @@ SCHEMA_VERSION = "1.0"
 SCHEMA_FILE = Path(__file__).with_name("certificate.schema.json")
 NAME = "certificate.json"
 OUTPUTS = ("audit.md", "audit.html", "metrics.csv", "metrics.json", "table.md", "hallucination.png", "panels.png")
+FIGURES = ("verdict", "gates", "control", "declared", "models", "measures", "provenance")  # the audit's, as they are
 PLAIN_FIELDS = ("anatomy", "acquisition")  # selectors on these name no patient
 LIMITS = (
     "The figures hold for the scans, the masks and the measures named here; other data or attacks may differ.",
@@ -128,26 +129,29 @@ class Certifier:
                 "used_to_choose_settings": audit["declared"]["oracle_tuned"],
                 "compared_with_after_unlearning": record.get("oracle_weights") is not None,
             },
-            "weights": {name: self._file(path) for name, path in weights.items()},
+            "weights": {
+                name: {**self._file(path), "tensors_sha256": audit["inputs"]["weights"][name]["tensors_sha256"]}
+                for name, path in weights.items()
+            },
             "audit": {
-                **{name: audit[name] for name in ("verdict", "gates", "control", "declared", "models", "measures")},
+                **{name: audit[name] for name in FIGURES},
                 "device": audit["device"],
                 "configuration_sha256": content_sha256(audit["configuration"]),
                 "code_sha256": audit["environment"]["code_sha256"],
             },
-            "records": self._records(audit, record_path),
+            "records": self._records(audit),
             "outputs": [self._file(self.output_dir / name) for name in OUTPUTS],
             "signed_by": dict(SIGN_HERE),
         }
 
-    def _records(self, audit: Mapping, record_path: Path) -> list[dict]:
-        training = audit["inputs"]["records"].get("train")
-        kinds = {
-            "train": training and training["path"],
-            "unlearn": record_path,
-            "audit": self.output_dir / "audit.json",
-        }
-        return link({"kind": kind, **self._file(path)} for kind, path in kinds.items() if path)
+    def _records(self, audit: Mapping) -> list[dict]:
+        """Every record once: those that led to the models, the oldest first, then the audit's own."""
+        files: dict[str, str] = {}
+        for name, records in audit["inputs"]["records"].items():
+            for record in reversed(records):
+                files.setdefault(record["path"], name)
+        files[str(self.output_dir / "audit.json")] = "audit"
+        return link({"kind": kind, **self._file(path)} for path, kind in files.items())
 
     def _file(self, path: str | Path) -> dict[str, str]:
         relative = os.path.relpath(path, self.output_dir)

@@ -13,7 +13,8 @@ from pathlib import Path
 import jsonschema
 
 from scripts.audit.gates import judge, overall
-from scripts.certificate.certificate import SCHEMA_FILE
+from scripts.audit.provenance import doubts, provenance_problems, record_facts
+from scripts.certificate.certificate import FIGURES, SCHEMA_FILE
 from scripts.certificate.chain import broken, content_sha256
 from scripts.certificate.identifiers import Identifiers, read_key
 from scripts.certificate.signature import SUFFIX, signature_holds
@@ -21,7 +22,6 @@ from scripts.files import file_sha256
 from scripts.training.record import environment
 
 HOLDS, FAILS, UNCHECKED = "holds", "FAILS", "not checked"
-FIGURES = ("verdict", "gates", "control", "declared", "models", "measures")
 Finding = tuple[str, str]
 
 
@@ -121,14 +121,28 @@ def _cross_checks(content: Mapping, place: Path) -> Iterator[Finding]:
     stated = content["audit"]
     gates = [judge(gate, stated["measures"]) for gate in stated["declared"]["gates"]]
     yield _finding(gates == stated["gates"], "gates follow from the measures and the declared margins")
+    provenance = stated["provenance"]
+    problems = provenance_problems(provenance["runs"], provenance["audit"], content["weights"])
+    yield _finding(problems == provenance["problems"], "origin of the oracle and of the audit's data as stated")
+    yield _finding(
+        not problems["run"], "; ".join(["audit and run agree on network, mask, data and weights", *problems["run"]])
+    )
+    unproven = doubts(problems)
     seen = any(gate["verdict"] == "fail" for gate in stated["control"]["gates"])
-    same = seen == stated["control"]["sees_remembering"] and overall(gates, seen) == stated["verdict"]
+    same = seen == stated["control"]["sees_remembering"] and overall(gates, seen, unproven) == stated["verdict"]
     yield _finding(same, f"verdict follows from gates and control: {stated['verdict']['verdict']}")
-    records = {}
+    records, known = {}, {}
     for entry in content["records"]:
         found = _find(entry, place)
         if found is not None and file_sha256(found) == entry["sha256"]:
-            records[entry["kind"]] = json.loads(found.read_text(encoding="utf-8"))
+            known[entry["sha256"]] = records[entry["kind"]] = json.loads(found.read_text(encoding="utf-8"))
+    for name, runs in provenance["runs"].items():
+        for facts in runs:
+            if facts["record"] in known:
+                same = record_facts(known[facts["record"]], facts["record"]) == facts
+                yield _finding(same, f"origin of {name} is what its record says")
+            else:
+                yield UNCHECKED, f"origin of {name}: its record is not here"
     if "audit" in records:
         same = all(records["audit"][name] == stated[name] for name in FIGURES)
         yield _finding(same, "gates, verdict and figures are those of the audit's record")
@@ -138,8 +152,8 @@ def _cross_checks(content: Mapping, place: Path) -> Iterator[Finding]:
         )
         digest = content_sha256(records["audit"]["configuration"])
         yield _finding(digest == stated["configuration_sha256"], "configuration of the audit")
-    if "unlearn" in records:
-        record, weights = records["unlearn"], content["weights"]
+    if "unlearned" in records:
+        record, weights = records["unlearned"], content["weights"]
         yield _finding(record["weights_out"]["sha256"] == weights["unlearned"]["sha256"], "weights after unlearning")
         before = record["weights_in"] or {}
         yield _finding(before.get("sha256") == weights["G"]["sha256"], "weights before unlearning")

@@ -22,6 +22,7 @@ from scripts.engines import Trainer
 from scripts.files import atomic_write, file_sha256
 from scripts.requests.forget_request import ForgetRequest
 from scripts.run_config import running_config
+from scripts.training.file_hashes import FileHashes
 from scripts.training.pass_counter import PassCounter
 
 PACKAGES = ("mri-unlearning", "monai", "torch", "pytorch-ignite", "numpy", "h5py", "nibabel", "scikit-image")
@@ -40,6 +41,10 @@ class RunRecord:
         training: The volumes that the run read, by role, e.g. retain subset and forget set.
         weights_in: The file of the weights that the run started from; None for a fresh network.
         settings: Further facts for the record, e.g. method and retain fraction.
+        evaluated: The volumes that the run's results are about, by cohort.
+
+    The record states size and SHA-256 of each file that was read or evaluated. Those of the forget set are known
+    before the run; the others are computed beside it, by the process that writes.
 
     Attributes:
         inputs: What went into the run, known before it starts.
@@ -55,15 +60,21 @@ class RunRecord:
         training: Mapping[str, Sequence[Volume]],
         weights_in: str | None = None,
         settings: Mapping | None = None,
+        evaluated: Mapping[str, Sequence[Volume]] | None = None,
     ) -> None:
         self.counter = counter
+        self._volumes = {"data": dict(training), "evaluated": dict(evaluated or {})}
+        self._paths = [v.path for part in self._volumes.values() for volumes in part.values() for v in volumes]
+        self._bytes = {path: Path(path).stat().st_size for path in self._paths}
+        self._hashes: FileHashes | None = None
+        forget = {volume.path: file_sha256(volume.path) for volume in training.get("forget", ())}
         self.facts = {
             "verb": verb,
             **(settings or {}),
             "seed": seed,
             "forget_request": None if request is None else _request(request),
             "datalist": {"path": _at_home(datalist), "sha256": file_sha256(datalist)},
-            "data": {role: _volumes(volumes, hashed=role == "forget") for role, volumes in training.items()},
+            **self._files(forget),
             "weights_in": _weights(weights_in),
         }
         self.inputs = copy.deepcopy(self.facts)
@@ -77,6 +88,8 @@ class RunRecord:
     def _start(self, engine: Trainer) -> None:
         for role, entry in self.facts["data"].items():
             logger.info("reads %s: %d volumes, %d slices", role, len(entry["volumes"]), entry["slices"])
+        if idist.get_rank() == 0:
+            self._hashes = FileHashes(self._paths)
         self._clock = time.perf_counter()
         self.facts["started"] = time.strftime("%Y-%m-%dT%H:%M:%S%z")
 
@@ -107,6 +120,7 @@ class RunRecord:
     def write(self, path: str | Path, weights_out: str | Path, results: Mapping | None = None) -> None:
         """Write the record as JSON, in the first process: facts, configuration as run, environment."""
         self.facts["weights_out"] = _weights(weights_out)
+        self.facts.update(self._files(self._hashes or FileHashes(self._paths)))
         self.facts["peak_memory_mb"] = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
         record = {
             **self.facts,
@@ -116,6 +130,23 @@ class RunRecord:
         }
         with atomic_write(path) as temporary:
             Path(temporary).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+
+    def _files(self, hashes: Mapping[str, str] | FileHashes) -> dict:
+        """``data`` and ``evaluated``: role -> slices, and name, size and hash of each file."""
+        return {
+            kind: {
+                role: {
+                    "slices": sum(volume.num_slices for volume in volumes),
+                    "volumes": [self._volume(volume, hashes) for volume in volumes],
+                }
+                for role, volumes in part.items()
+            }
+            for kind, part in self._volumes.items()
+        }
+
+    def _volume(self, volume: Volume, hashes: Mapping[str, str] | FileHashes) -> dict:
+        known = {"sha256": hashes[volume.path]} if volume.path in hashes else {}
+        return {"volume": volume.name, "bytes": self._bytes[volume.path], **known}
 
 
 def environment() -> dict:
@@ -142,11 +173,6 @@ def _version(name: str) -> str | None:
 
 def _request(request: ForgetRequest) -> dict:
     return {"request_id": request.request_id, "reason": request.reason, "forget": list(request.forget)}
-
-
-def _volumes(volumes: Sequence[Volume], hashed: bool) -> dict:
-    entries = [{"volume": v.name, **({"sha256": file_sha256(v.path)} if hashed else {})} for v in volumes]
-    return {"slices": sum(volume.num_slices for volume in volumes), "volumes": entries}
 
 
 def _weights(path: str | Path | None) -> dict | None:

@@ -2,8 +2,9 @@
 
 Audits, on the phantom, models whose verdict is known beforehand, and prints a table: the original (not forgotten),
 the oracle (forgotten), plain gradient ascent (over-forgotten), and the oracle's training with another seed
-(forgotten). Exits with 1 where a verdict is not the expected one. Trainings are kept in the output folder and are
-not repeated.
+(forgotten). The verdict is the one that gates and control give: whether an oracle is shown to be one is another
+question, which the records of the demo weights, older than the hashes of training files, leave open. Exits with 1
+where a verdict is not the expected one. Trainings are kept in the output folder and are not repeated.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from pathlib import Path
 
 import fire
 import monai.bundle
+
+from scripts.audit.gates import overall
 
 CONFIGS = Path(__file__).parents[2] / "bundle" / "configs"
 EXPECTED = {
@@ -74,7 +77,7 @@ def _row(name: str, result: dict) -> list[str]:
     return [
         name,
         EXPECTED[name],
-        result["verdict"]["verdict"],
+        overall(result["gates"], result["control"]["sees_remembering"])["verdict"],
         *(f"{gap['value']:+.2f} [{gap['interval'][0]:+.2f}, {gap['interval'][1]:+.2f}] dB" for gap in gaps),
         f"{found['membership']['gain']['above']['value']:+.2f}",
         f"more than {limit}" if steps is None else str(steps),

@@ -1,0 +1,213 @@
+"""Where the audited models come from: what their records state, and whether an oracle is shown to be one."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from scripts.audit.inputs import read_record, record_beside
+from scripts.files import file_sha256
+from scripts.networks.weights import read_state
+
+ORACLE_NOT_SHOWN = "oracle not shown to be one"
+RUN_DIFFERS = "audit and run differ"
+SETTINGS = ("network", "mask")  # blocks of a configuration that the compared runs share
+
+
+@dataclass(frozen=True)
+class AuditedFiles:
+    """The files that an audit is about.
+
+    Attributes:
+        weights: model -> file, at least ``G`` and ``unlearned``.
+        datalist: the datalist, whose hash must be the run's.
+        record: of the unlearning run; None: weights that no run of ``unlearn`` made.
+    """
+
+    weights: Mapping[str, str]
+    datalist: str
+    record: str | None = None
+
+
+def record_facts(record: Mapping[str, Any], sha256: str) -> dict:
+    """What a run's record says about the origin of its weights, without a name or a path in it.
+
+    Args:
+        record: the record that train or unlearn wrote.
+        sha256: of the record's file.
+
+    Returns:
+        ``record`` and, from it, ``verb``, ``handlers`` (how many the unlearning method has), ``weights_in``,
+        ``weights_out``, ``datalist`` (SHA-256), ``network``, ``mask`` (configurations), ``data`` and ``evaluated``:
+        role -> sorted SHA-256 of its files, null where the record states none.
+    """
+    configuration = record.get("configuration", {})
+    return {
+        "record": sha256,
+        "verb": record.get("verb"),
+        "handlers": len(configuration.get("method") or []),
+        "weights_in": (record.get("weights_in") or {}).get("sha256"),
+        "weights_out": _weights_out(record),
+        "datalist": (record.get("datalist") or {}).get("sha256"),
+        **{name: configuration.get(name) for name in SETTINGS},
+        **{kind: _hashes(record.get(kind) or {}) for kind in ("data", "evaluated")},
+    }
+
+
+def lineage(weights: str | Path, record: str | Path | None = None) -> list[Path]:
+    """The records of every run that led to some weights, the last one first; empty without a record.
+
+    Args:
+        weights: the file.
+        record: of the last run; None: the one beside the weights. The record of earlier weights is the one in the
+            weights' folder that states their SHA-256.
+
+    Raises:
+        ValueError: the last run's record is of other weights, or no record.
+    """
+    last = record or record_beside(weights)
+    if read_record(last, weights) is None:
+        return []
+    known = {
+        _weights_out(content): path for path in sorted(Path(weights).parent.glob("*.json")) if (content := _read(path))
+    }
+    paths = [Path(str(last))]
+    while (source := (_read(paths[-1]).get("weights_in") or {}).get("sha256")) in known:
+        if known[source] in paths:
+            break
+        paths.append(known[source])
+    return paths
+
+
+def origin(records: Sequence[Path]) -> list[dict]:
+    """:func:`record_facts` of each record of a :func:`lineage`."""
+    return [record_facts(_read(path), file_sha256(path)) for path in records]
+
+
+def weights_entry(path: str | Path) -> dict[str, str]:
+    """Path, SHA-256 of the file, and SHA-256 of its tensors, which stays the same where they are saved once more."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(read_state(path).items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return {"path": str(path), "sha256": file_sha256(path), "tensors_sha256": digest.hexdigest()}
+
+
+def provenance_problems(
+    runs: Mapping[str, Sequence[Mapping]], audit: Mapping, weights: Mapping[str, Mapping[str, str]]
+) -> dict[str, list[str]]:
+    """What speaks against the oracles, and in what an audit differs from the run that it audits.
+
+    An oracle was made by ``train`` on the original's training files without the forget files, all by hash, with the
+    original's network and mask. ``unlearn`` without a handler, which reads retain files alone, may have followed.
+
+    Args:
+        runs: model -> :func:`origin` of its weights, for ``G``, ``unlearned`` and every oracle.
+        audit: ``datalist``, ``network``, ``mask``, ``data`` (``forget``) and ``evaluated`` of the audit, as in
+            :func:`record_facts`.
+        weights: model -> :func:`weights_entry`.
+
+    Returns:
+        oracle -> problems, and ``run`` -> problems; an empty list where there is none.
+    """
+    found = {
+        name: _oracle_problems(name, runs, audit["data"]["forget"], weights)
+        for name in weights
+        if name == "oracle" or name.startswith("oracle ")
+    }
+    return {**found, "run": _run_problems(audit, runs["unlearned"][0], weights) if runs.get("unlearned") else []}
+
+
+def doubts(problems: Mapping[str, Sequence[str]]) -> list[str]:
+    """Why no verdict above undecided can be given, one line a reason."""
+    return [
+        f"{RUN_DIFFERS if name == 'run' else f'{name}: {ORACLE_NOT_SHOWN}'}: {'; '.join(texts)}"
+        for name, texts in problems.items()
+        if texts
+    ]
+
+
+def _oracle_problems(name: str, every: Mapping, forget: Sequence[str], weights: Mapping) -> list[str]:
+    keys, runs, original = ("sha256", "tensors_sha256"), every.get(name) or [], every.get("G") or []
+    compared = {other: entry for other, entry in weights.items() if other not in (name, "query", "calibration")}
+    problems = [
+        f"its weights are those of {other}"
+        for other, entry in compared.items()
+        if any(entry[key] == weights[name][key] for key in keys)
+    ]
+    if not runs:
+        return [*problems, "no record beside its weights"]
+    if not original:
+        return [*problems, "no record of the original's training"]
+    problems += _broken_line(weights[name]["sha256"], runs)
+    problems += [
+        f"{block}: another one than the original's" for block in SETTINGS if runs[-1][block] != original[-1][block]
+    ]
+    return problems + _training_problems(runs[-1], original, set(forget))
+
+
+def _broken_line(sha256: str, runs: Sequence[Mapping]) -> list[str]:
+    """Whether the runs lead from ``train`` to these weights without a step that could have read the forget set."""
+    problems = []
+    if runs[0]["weights_out"] != sha256:
+        problems.append("its record is of other weights")
+    if runs[-1]["verb"] != "train" or runs[-1]["weights_in"] is not None:
+        problems.append("no record of its training by the verb train from fresh weights")
+    if any(later["weights_in"] != earlier["weights_out"] for later, earlier in itertools.pairwise(runs)):
+        problems.append("its records do not follow from each other")
+    if any(run["verb"] != "unlearn" or run["handlers"] for run in runs[:-1]):
+        problems.append("its training was followed by more than training on retain files")
+    return problems
+
+
+def _training_problems(oracle: Mapping, original: Sequence[Mapping], forget: set[str]) -> list[str]:
+    """Whether an oracle read the original's training files without the forgotten ones, those of earlier runs too."""
+    read, trained = oracle["data"].get("training"), original[-1]["data"].get("training")
+    if not read or not trained:
+        return ["the records state no hash of each training file"]
+    gone = forget.union(*(run["data"].get("forget") or () for run in original[:-1]))
+    problems = []
+    if gone & set(read):
+        problems.append(f"{len(gone & set(read))} forget files were in its training")
+    if set(trained) - gone != set(read) - gone:
+        problems.append("its training files are not the original's without the forget files")
+    if not forget <= set(trained):
+        problems.append("the original was not trained on every forget file")
+    return problems
+
+
+def _run_problems(audit: Mapping, run: Mapping, weights: Mapping[str, Mapping[str, str]]) -> list[str]:
+    problems = [f"{name}: another one than the run's" for name in ("datalist", *SETTINGS) if audit[name] != run[name]]
+    if audit["data"]["forget"] != run["data"].get("forget"):
+        problems.append("forget files: other ones than the run's")
+    differ = sorted(cohort for cohort, files in run["evaluated"].items() if files != audit["evaluated"].get(cohort))
+    problems += [f"files of {cohort}: other ones than the run's" for cohort in differ]
+    if run["verb"] != "unlearn":
+        problems.append("its record is not one of unlearn")
+    if run["weights_in"] != weights["G"]["sha256"]:
+        problems.append("original: other weights than those that the run started from")
+    if run["weights_out"] != weights["unlearned"]["sha256"]:
+        problems.append("unlearned: other weights than those of the run")
+    return problems
+
+
+def _hashes(roles: Mapping[str, Mapping]) -> dict[str, list[str] | None]:
+    found = {role: [entry.get("sha256") for entry in part["volumes"]] for role, part in roles.items()}
+    return {role: sorted(hashes) if all(hashes) else None for role, hashes in found.items()}
+
+
+def _weights_out(record: Mapping) -> str | None:
+    return (record.get("weights_out") or {}).get("sha256")
+
+
+def _read(path: Path) -> dict:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        return {}
+    return content if isinstance(content, dict) else {}
