@@ -115,16 +115,17 @@ class Scan:
     of each coil image. Since the FFT is orthonormal, that is also the noise of each k-space sample.
 
     Args:
-        reference: (H', W') magnitude slice; its grid is the grid of every slice.
-        matrix: (H, W) of the k-space, at most (H', W').
-        num_coils: receive channels.
-        snr: as above.
-        rng: draws coils and phase.
-        peak: fastMRI's images have maxima of about 2e-4 to 4e-4.
-        coil_distance: see :func:`coil_maps`.
+        reference: The reference slice, a magnitude image (H', W'); its grid is the grid of every slice.
+        matrix: The size (H, W) of the k-space, at most (H', W').
+        num_coils: The number of receive channels.
+        snr: The signal-to-noise ratio as defined above.
+        rng: The generator that draws coils and phase.
+        peak: The maximum of the reference slice's noise-free RSS image; fastMRI's images have maxima of about 2e-4 to
+            4e-4.
+        coil_distance: The mean distance of the coils, see :func:`coil_maps`.
 
     Raises:
-        ValueError: naming the setting, where ``matrix``, ``num_coils``, ``snr`` or ``peak`` is impossible.
+        ValueError: ``matrix``, ``num_coils`` or ``snr`` is impossible; the message names the setting.
     """
 
     def __init__(
@@ -137,7 +138,7 @@ class Scan:
         rng: np.random.Generator,
         peak: float = 3e-4,
         coil_distance: float = 1.65,
-    ):
+    ) -> None:
         check_scan(matrix, reference.shape, num_coils, snr)
         self.matrix = tuple(matrix)
         self.field = coil_maps(num_coils, reference.shape, rng, coil_distance)
@@ -185,7 +186,7 @@ def acquire(
 
 
 def acquire_volume(
-    images: Sequence[np.ndarray],
+    images: Sequence[np.ndarray] | np.ndarray,
     *,
     matrix: Sequence[int],
     num_coils: int,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -50,7 +50,7 @@ CONTRASTS = {
 
 
 def brain_slices(
-    shape: Sequence[int], positions: Sequence[float], rng: np.random.Generator, acquisition: str = "AXT2"
+    shape: Sequence[int], positions: Iterable[float], rng: np.random.Generator, acquisition: str = "AXT2"
 ) -> np.ndarray:
     """Axial sections of one random brain-like object, anterior up.
 
@@ -62,7 +62,7 @@ def brain_slices(
 
 
 class _Head:
-    def __init__(self, shape, rng, acquisition):
+    def __init__(self, shape: Sequence[int], rng: np.random.Generator, acquisition: str) -> None:
         self.frame: Frame = frame(shape, rng, magnify=rng.uniform(0.95, 1.2))
         self.tissue = jitter(CONTRASTS[acquisition], rng, 0.2)
         length = rng.uniform(0.8, 0.9)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -38,7 +38,7 @@ CONTRASTS = {
 
 
 def knee_slices(
-    shape: Sequence[int], positions: Sequence[float], rng: np.random.Generator, acquisition: str = "SAGPD"
+    shape: Sequence[int], positions: Iterable[float], rng: np.random.Generator, acquisition: str = "SAGPD"
 ) -> np.ndarray:
     """Sagittal sections of one random knee-like object, anterior left.
 
@@ -52,7 +52,7 @@ def knee_slices(
 class _Knee:
     """One knee: ``z`` runs from the medial (-1) over the notch (0) to the lateral condyle (1)."""
 
-    def __init__(self, shape, rng, acquisition):
+    def __init__(self, shape: Sequence[int], rng: np.random.Generator, acquisition: str) -> None:
         self.frame = frame(shape, rng, magnify=rng.uniform(1.15, 1.35))
         self.tissue = jitter(CONTRASTS[acquisition], rng)
         self.trabecula = texture(shape, rng, rng.uniform(0.035, 0.06), 0.3, 2.0, np.pi / 2)
@@ -84,7 +84,7 @@ class _Knee:
         image *= 1 + 0.05 * self.bias.at(z)
         return np.maximum(image, 0).astype(np.float32)
 
-    def _muscle(self, image, fascia, z):
+    def _muscle(self, image: np.ndarray, fascia: np.ndarray, z: float) -> None:
         f, t = self.frame, self.tissue
         y, x = f.y, f.x
         fibres = 1 + self.fibre_size * self.fibre.at(z)
@@ -101,13 +101,13 @@ class _Knee:
         vessel = np.minimum(0.025 - np.abs(x - 0.42 - 0.03 * np.sin(5 * y)), fascia)
         paint(image, fade * f.mask(vessel), t["vessel"])
 
-    def _bone(self, image, level, z):
+    def _bone(self, image: np.ndarray, level: np.ndarray, z: float) -> None:
         f, t = self.frame, self.tissue
         marrow = 1 + self.trabecula_size * self.trabecula.at(z) + 0.05 * self.marrow.at(z)
         paint(image, f.mask(level), t["cortex"])
         paint(image, f.mask(level - 0.02), t["marrow"] * marrow)
 
-    def _joint(self, image, z):
+    def _joint(self, image: np.ndarray, z: float) -> None:
         f, t, size = self.frame, self.tissue, self.size
         y, x = f.y, f.x
         notch = float(np.exp(-((z / 0.22) ** 2)))
@@ -150,7 +150,7 @@ class _Knee:
                 band = f.segment(start, end, width * size)
                 paint(image, notch * f.mask(band), t["ligament"] * (1 + 0.5 * np.abs(self.fibre.at(z))))
 
-    def _extensor(self, image, z):
+    def _extensor(self, image: np.ndarray, z: float) -> None:
         f, t, size = self.frame, self.tissue, self.size
         fade = float(np.clip(1.6 - 2 * abs(z), 0, 1))
         if fade == 0:

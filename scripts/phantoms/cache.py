@@ -1,4 +1,4 @@
-"""Folders of generated files: made once, named by their settings, whole or not there."""
+"""Folders of generated files: made once, named by their settings, complete or absent."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ def cached_folder(cache_dir: str | Path | None, kind: str, settings: Mapping, ma
     """The complete folder of these settings: found, or made under a temporary name and renamed.
 
     Args:
-        cache_dir: root of the cache; None: the environment variable ``MRI_UNLEARNING_CACHE``, else
+        cache_dir: The root of the cache; None: the environment variable ``MRI_UNLEARNING_CACHE``, else
             ``~/.cache/mri-unlearning``.
-        kind: start of the folder's name; the hash of ``settings`` follows.
-        settings: everything that decides the contents, as JSON can hold it.
-        make: fills the folder that it is given.
+        kind: The start of the folder's name; the hash of ``settings`` follows.
+        settings: Everything that decides the contents, in types that JSON can hold.
+        make: The function that fills the folder it is given.
 
-    A folder that has lost a file is made anew. Of two processes that make the same folder, the first one's stays.
+    A folder that has lost a file is made again. Of two processes that make the same folder, the first one's stays.
     """
     root = Path(cache_dir or os.environ.get(CACHE_VARIABLE) or "~/.cache/mri-unlearning").expanduser()
     stamp = json.dumps(settings, sort_keys=True)

@@ -1,4 +1,4 @@
-"""Acquisitions that went wrong: the object moved between the shots, or discharges left spikes in k-space."""
+"""Corrupted acquisitions: the object moved between the shots, or discharges left spikes in k-space."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ SPIKE_LEVEL = (0.1, 0.4)
 """Range of a spike's magnitude, relative to the largest magnitude of the slice's k-space."""
 
 
-def moved(image: np.ndarray, rotation: float, shift: Sequence[float]) -> np.ndarray:
+def moved(image: np.ndarray, rotation: float, shift: Sequence[float] | np.ndarray) -> np.ndarray:
     """The image (H, W) turned about its centre by ``rotation`` radians, then displaced by ``shift`` (rows, columns).
 
-    Positive rotations are counter-clockwise, as ``numpy.rot90``'s. Linear interpolation; what comes in from outside
-    is 0. Without rotation and shift the image is returned bit by bit.
+    Positive rotations are counter-clockwise, as ``numpy.rot90``'s. Interpolation is linear; pixels from outside
+    the image are 0. Without rotation and shift the image is returned bit by bit.
     """
     cosine, sine = np.cos(rotation), np.sin(rotation)
     back = np.array([[cosine, sine], [-sine, cosine]])
@@ -31,8 +31,10 @@ def moved(image: np.ndarray, rotation: float, shift: Sequence[float]) -> np.ndar
     return ndimage.affine_transform(image, back, centre - back @ (centre + np.asarray(shift)), order=1)
 
 
-def random_pose(shape: Sequence[int], rng: np.random.Generator, rotation: float, shift: float):
-    """Arguments of :func:`moved`, normal with these standard deviations: radians, fraction of the field of view."""
+def random_pose(
+    shape: Sequence[int], rng: np.random.Generator, rotation: float, shift: float
+) -> tuple[float, np.ndarray]:
+    """Random arguments of :func:`moved`, normal; the standard deviations are in radians and fields of view."""
     return rng.normal(0, rotation), rng.normal(0, shift, 2) * np.asarray(shape)
 
 
@@ -55,16 +57,16 @@ def acquire_moving(
 ) -> np.ndarray:
     """Noisy k-space (C, H, W) complex64 of an object that moves between the shots of a multi-shot scan.
 
-    Each shot measures every ``shots``-th column, like the echo trains of a turbo spin echo. The coils stay where they
-    are; the object (H', W') lies at rest in the first shot and in a random rigid pose in each other one.
+    Each shot measures every ``shots``-th column, like the echo trains of a turbo spin echo. The coils do not
+    move; the object (H', W') is at rest in the first shot and in a random rigid pose in each other shot.
 
     Args:
-        scan: coils, phase, gain and noise.
-        image: magnitude slice at rest.
-        rng: draws poses and noise.
-        shots: of the scan.
-        rotation: standard deviation in radians.
-        shift: standard deviation along each axis, as a fraction of the field of view.
+        scan: The coils, phase, gain and noise level of the scan.
+        image: The magnitude slice at rest.
+        rng: The generator that draws poses and noise.
+        shots: The number of shots of the scan.
+        rotation: The standard deviation of a shot's rotation, in radians.
+        shift: The standard deviation of a shot's displacement along each axis, as a fraction of the field of view.
     """
     states = [image]
     states += [moved(image, *random_pose(image.shape, rng, rotation, shift)) for _ in range(shots - 1)]
@@ -73,7 +75,8 @@ def acquire_moving(
 
 def spike_positions(shape: Sequence[int], rng: np.random.Generator, count: int) -> tuple[np.ndarray, np.ndarray]:
     """Rows and columns (count,) of different samples of k-space (H, W)."""
-    return np.unravel_index(rng.choice(shape[0] * shape[1], count, replace=False), tuple(shape))
+    rows, columns = np.unravel_index(rng.choice(shape[0] * shape[1], count, replace=False), tuple(shape))
+    return rows, columns
 
 
 def with_spikes(
@@ -81,18 +84,18 @@ def with_spikes(
     rng: np.random.Generator,
     *,
     count: int = SPIKES,
-    level: Sequence[float] = SPIKE_LEVEL,
+    level: tuple[float, float] = SPIKE_LEVEL,
 ) -> np.ndarray:
     """k-space (C, H, W) with ``count`` spikes, seen by all coils: stripes across the image (herringbone artefact).
 
     Args:
-        kspace: as measured; it is left as it is.
-        rng: draws place, size and, for each coil, phase.
-        count: spikes of the slice.
-        level: range of a spike's magnitude, relative to the largest magnitude of ``kspace``.
+        kspace: The k-space as measured; it is not changed.
+        rng: The generator that draws the place and size of each spike and, for each coil, its phase.
+        count: The number of spikes of the slice.
+        level: The range of a spike's magnitude, relative to the largest magnitude of ``kspace``.
     """
     rows, columns = spike_positions(kspace.shape[-2:], rng, count)
-    size = np.abs(kspace).max() * rng.uniform(*level, count)
+    size = np.abs(kspace).max() * rng.uniform(level[0], level[1], count)
     phase = rng.uniform(-np.pi, np.pi, (kspace.shape[0], count))
     spiked = kspace.copy()
     spiked[:, rows, columns] += (size * np.exp(1j * phase)).astype(kspace.dtype)

@@ -23,10 +23,10 @@ class Magnitude:
     """A magnitude volume: slices (H, W) along the first axis of ``data`` (S, H, W) float32, turned upright.
 
     Attributes:
-        spacing: (mm, mm) of rows and columns.
-        thickness: slice spacing, mm.
-        fields: the datalist fields that were given.
-        split: the section that was given, or None.
+        spacing: The spacing of rows and columns, (mm, mm).
+        thickness: The spacing of slices, mm.
+        fields: The datalist fields that were given.
+        split: The section that was given, or None.
     """
 
     path: str
@@ -38,14 +38,16 @@ class Magnitude:
 
     @property
     def shape(self) -> tuple[int, int]:
-        return self.data.shape[1:]
+        _, height, width = self.data.shape
+        return height, width
 
     def slice(self, index: int) -> np.ndarray:
         return self.data[index]
 
     def spacing_at(self, matrix: Sequence[int]) -> tuple[float, float]:
         """Pixel spacing (mm) of the same field of view at another matrix (H, W)."""
-        return tuple(s * n / m for s, n, m in zip(self.spacing, self.shape, matrix, strict=True))
+        (rows, columns), (height, width) = self.spacing, self.shape
+        return rows * height / matrix[0], columns * width / matrix[1]
 
     def slices_with_signal(self) -> range:
         """The slices without the air at both ends.
@@ -63,7 +65,8 @@ def read_magnitude(entry: Mapping[str, object], name: str) -> Magnitude:
     """Read and check one entry of ``simulate``'s list of images; ``name`` is what errors call it.
 
     Raises:
-        FileNotFoundError, ValueError: naming file, field, what was found and what was expected.
+        FileNotFoundError, ValueError: The entry or its file is unfit; the message names file, field, what was found and
+            what was expected.
     """
     fields, split = _checked_entry(entry, name)
     path = str(entry["image"])
@@ -130,5 +133,5 @@ def _upright(data: np.ndarray, codes: Sequence[str | None], axis: int) -> tuple[
     rows, columns = (i for i in range(3) if i != axis)
     if codes[columns] in ("S", "I") or codes[rows] in ("R", "L"):
         rows, columns = columns, rows
-    flip = [i for i in (1, 2) if codes[(axis, rows, columns)[i]] in ("S", "A", "R")]
+    flip = tuple(i for i in (1, 2) if codes[(axis, rows, columns)[i]] in ("S", "A", "R"))
     return np.ascontiguousarray(np.flip(data.transpose(axis, rows, columns), flip)), (axis, rows, columns)

@@ -11,9 +11,9 @@ class Scanner:
     """How a scanner measures.
 
     Attributes:
-        snr: range of a volume's SNR (see :class:`scripts.phantoms.acquisition.Scan`), log-uniform.
-        coil_distance: range of the coils' mean distance (see :func:`scripts.phantoms.acquisition.coil_maps`).
-        acquisitions: share of each contrast.
+        snr: The range of a volume's SNR (see :class:`scripts.phantoms.acquisition.Scan`), log-uniform.
+        coil_distance: The range of the coils' mean distance (see :func:`scripts.phantoms.acquisition.coil_maps`).
+        acquisitions: The share of each contrast.
     """
 
     snr: tuple[float, float]

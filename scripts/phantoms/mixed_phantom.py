@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
@@ -41,7 +42,7 @@ def mixed_phantom_datalist(
 ) -> str:
     """Make the mixed phantom scans, or find those made before, and return the path of one request's datalist.
 
-    All are brains, of these kinds:
+    All are brains. The kinds are:
 
     - ``good``: scanner A, one scan a patient;
     - ``repeated``: the same, but all are scans of one patient, ``repeated-0001``, at other positions and in other
@@ -63,25 +64,28 @@ def mixed_phantom_datalist(
       learnt to reproduce artefacts scores high there, so forgetting lowers KTA; BTA, the good scans, should rise.
 
     Args:
-        request: ``one_patient``, ``scanner_b``, ``corrupted`` or ``later``.
-        cache_dir: as for :func:`scripts.phantoms.phantom_datalist`; the folder is ``mixed-phantom-<hash>``.
-        num_training, num_test: volumes of each kind; a key that is left out counts 0. Default: ``TRAINING``, ``TEST``.
-        slices_per_volume: neighbouring slices of one object.
-        matrix: k-space (H, W); the object is drawn on a grid twice as fine.
-        num_coils: receive channels, of both scanners.
-        seed: everything drawn follows from it.
+        request: The request: ``one_patient``, ``scanner_b``, ``corrupted`` or ``later``.
+        cache_dir: The folder under which the files lie, as for :func:`scripts.phantoms.phantom_datalist`, in
+            ``mixed-phantom-<hash>``.
+        num_training: The number of training volumes of each kind, by default ``TRAINING``; a kind that is left out
+            counts 0.
+        num_test: The same of test volumes, by default ``TEST``.
+        slices_per_volume: The number of neighbouring slices of one object.
+        matrix: The size (H, W) of the k-space; the object is drawn on a grid twice as fine.
+        num_coils: The number of receive channels of both scanners.
+        seed: The seed of everything that is drawn.
 
     Returns:
-        Path of ``<request>.json``: ``{"kspace", "patient_id", "anatomy", "acquisition", "scanner", "quality"}`` per
+        The path of ``<request>.json``: ``{"kspace", "patient_id", "anatomy", "acquisition", "scanner", "quality"}`` per
         volume. The header's ``systemModel`` is ``phantom A`` or ``phantom B``.
 
     Raises:
-        ValueError: naming the impossible setting.
-        OSError: where the disk is too small.
+        ValueError: A setting is impossible; the message names it.
+        OSError: The disk is too small.
     """
     if request not in (*TESTS, LATER):
         raise ValueError(f"request: found {request!r}, expected one of {', '.join((*TESTS, LATER))}")
-    settings = {
+    settings: dict[str, Any] = {
         "version": MIXED_VERSION,
         "volumes": {
             "training": _checked_numbers("num_training", TRAINING if num_training is None else num_training),

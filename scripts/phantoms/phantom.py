@@ -19,15 +19,15 @@ from scripts.phantoms.anatomy_knee import knee_slices
 from scripts.phantoms.cache import cached_folder
 
 GENERATOR_VERSION = 6
-"""Raise it whenever the same settings would give other files: cached phantoms are then made anew."""
+"""Raise it whenever the same settings would give other files: cached phantoms are then made again."""
 
 FINENESS = 2
 SPACING = {"brain": 2.4, "knee": 1.7}
 COIL_DISTANCE = {"brain": (1.25, 1.8), "knee": (1.25, 1.5)}
-"""Range; a knee coil sits closer than a head coil."""
+"""The range of the coils' mean distance; a knee coil sits closer than a head coil."""
 SLICE_THICKNESS = 4.0
 ACQUISITIONS = {"brain": {"AXT2": 0.6, "AXT1": 0.2, "AXFLAIR": 0.2}, "knee": {"SAGPD": 0.7, "SAGPDFS": 0.3}}
-"""Share of each acquisition among the volumes of an anatomy."""
+"""The share of each acquisition among the volumes of an anatomy."""
 
 
 def phantom_datalist(
@@ -44,25 +44,28 @@ def phantom_datalist(
 ) -> str:
     """Make the phantom scans, or find those made before, and return the path of their datalist.
 
-    The files depend on nothing but these settings. They lie in ``phantom-<hash of the settings>`` under the cache
-    folder: ``cache_dir``, else the environment variable ``MRI_UNLEARNING_CACHE``, else
-    ``~/.cache/mri-unlearning``. The folder appears only when complete, so two processes may race.
+    The files depend on nothing but these settings. The folder appears only when it is complete, so two processes may
+    make it at the same time.
 
     Args:
-        num_training, num_validation, num_test: volumes of each anatomy, ``{"brain": 60, "knee": 10}``; a key that
-            is left out counts 0. Default: 65 and 13, 2 and 1, 8 and 8.
-        slices_per_volume: neighbouring slices of one object.
-        matrix: k-space (H, W); the object is drawn on a grid twice as fine.
-        num_coils: receive channels.
-        snr: each volume's SNR (see :class:`scripts.phantoms.acquisition.Scan`) is log-uniform in this range.
-        seed: everything drawn follows from it.
+        cache_dir: The folder under which the files lie, in ``phantom-<hash of the settings>``. None: the environment
+            variable ``MRI_UNLEARNING_CACHE``, else ``~/.cache/mri-unlearning``.
+        num_training: The number of training volumes of each anatomy, by default ``{"brain": 60, "knee": 10}``; an
+            anatomy that is left out counts 0.
+        num_validation: The same of validation volumes, by default 2 brains and 1 knee.
+        num_test: The same of test volumes, by default 12 brains and 12 knees.
+        slices_per_volume: The number of neighbouring slices of one object.
+        matrix: The size (H, W) of the k-space; the object is drawn on a grid twice as fine.
+        num_coils: The number of receive channels.
+        snr: The range of a volume's SNR (see :class:`scripts.phantoms.acquisition.Scan`), which is log-uniform.
+        seed: The seed of everything that is drawn.
 
     Returns:
-        Path of ``datalist.json``: ``{"kspace", "patient_id", "anatomy", "acquisition"}`` per volume.
+        The path of ``datalist.json``: ``{"kspace", "patient_id", "anatomy", "acquisition"}`` per volume.
 
     Raises:
-        ValueError: naming the impossible setting.
-        OSError: where the disk is too small.
+        ValueError: A setting is impossible; the message names it.
+        OSError: The disk is too small.
     """
     numbers = {
         "training": num_training or {"brain": 60, "knee": 10},
@@ -89,10 +92,10 @@ def phantom_images(
     """Magnitude phantoms (two brains, one knee) as NIfTI files, the default input of ``simulate``.
 
     Args:
-        cache_dir: as for :func:`phantom_datalist`.
-        shape: (H, W) of a slice.
-        num_slices: slices of each volume, along its third axis.
-        seed: of the anatomy.
+        cache_dir: The folder under which the files lie, as for :func:`phantom_datalist`.
+        shape: The size (H, W) of a slice.
+        num_slices: The number of slices of each volume, along its third axis.
+        seed: The seed of the anatomy.
 
     Returns:
         ``{"image", "anatomy", "acquisition"}`` per volume, as ``simulate`` takes them.
@@ -196,7 +199,7 @@ def _write_scan(path: Path, anatomy: str, patient: str, settings: Mapping, rng: 
 
 
 def slice_positions(anatomy: str, num_slices: int, rng: np.random.Generator) -> np.ndarray:
-    """Where a short stack of neighbouring slices lies in the object (see the drawing functions)."""
+    """Positions of a short stack of neighbouring slices in the object (see the drawing functions)."""
     lowest, highest, end, step = {"brain": (-0.1, 0.3, 0.8, (0.03, 0.07)), "knee": (-0.6, 0.1, 0.8, (0.06, 0.12))}[
         anatomy
     ]
@@ -204,7 +207,9 @@ def slice_positions(anatomy: str, num_slices: int, rng: np.random.Generator) -> 
     return start + min(rng.uniform(*step), (end - start) / num_slices) * np.arange(num_slices)
 
 
-def _draw(anatomy, shape, positions, rng, acquisition) -> np.ndarray:
+def _draw(
+    anatomy: str, shape: Sequence[int], positions: np.ndarray, rng: np.random.Generator, acquisition: str
+) -> np.ndarray:
     draw = {"brain": brain_slices, "knee": knee_slices}[anatomy]
     return draw(shape, positions, rng, acquisition)
 

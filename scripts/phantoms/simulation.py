@@ -7,7 +7,7 @@ import logging
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -57,26 +57,26 @@ def simulate(
     last, from 0), ``snr`` and ``seed``; noise that is in the source stays part of the object.
 
     Args:
-        images: mappings with ``image`` (path of a NIfTI magnitude volume, 3-D or 4-D) and optionally ``volume``
+        images: Mappings with ``image`` (path of a NIfTI magnitude volume, 3-D or 4-D) and optionally ``volume``
             (index in the fourth dimension, default 0), ``slice_axis`` (default 2), ``anatomy``, ``acquisition``,
             ``patient_id``, ``split`` (one of training, validation, test).
-        output_dir: folder to make; must be absent or empty.
-        num_coils: receive channels.
-        snr: see :class:`scripts.phantoms.acquisition.Scan`.
-        matrix: (H, W) of the k-space, at most the slice's size; default: the slice's size.
-        splits: share of each section, default ``{"training": 0.6, "validation": 0.15, "test": 0.25}``; a section
-            of share 0 gets nothing.
-        gap: slices left out between two sections.
-        slices_per_volume: at most this many slices in a file.
-        seed: of coils, phase and noise.
+        output_dir: The folder to be made; it must be absent or empty.
+        num_coils: The number of receive channels.
+        snr: The signal-to-noise ratio, see :class:`scripts.phantoms.acquisition.Scan`.
+        matrix: The size (H, W) of the k-space, at most the slice's size, which is the default.
+        splits: The share of each section, by default ``{"training": 0.6, "validation": 0.15, "test": 0.25}``; a
+            section of share 0 gets nothing.
+        gap: The number of slices left out between two sections.
+        slices_per_volume: The largest number of slices in a file.
+        seed: The seed of coils, phase and noise.
 
     Returns:
-        Path of ``datalist.json`` in ``output_dir``.
+        The path of ``datalist.json`` in ``output_dir``.
 
     Raises:
-        FileNotFoundError, ValueError, OSError: before anything is written, naming file, field, what was found and
-            what was expected (missing, not NIfTI, complex, NaN, negative, wrong rank, index out of range, too few
-            slices, impossible setting, not enough disk).
+        FileNotFoundError, ValueError, OSError: Before anything is written: an image is missing, not NIfTI, complex,
+            NaN, negative, of the wrong rank or has too few slices, an index is out of range, a setting is impossible,
+            or the disk is too small. The message names file, field, what was found and what was expected.
     """
     output_dir = Path(output_dir)
     splits = _checked_splits(splits or {"training": 0.6, "validation": 0.15, "test": 0.25})
@@ -94,7 +94,7 @@ def simulate(
             plans.append(_cut(source, number, splits, gap, slices_per_volume))
         except ValueError as error:
             raise ValueError(f"{source.path}: {error}") from error
-    _check_space(output_dir, images, plans, matrix, num_coils)
+    _check_space(output_dir, plans, matrix, num_coils)
 
     output_dir.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".partial-{output_dir.name}-", dir=output_dir.parent))
@@ -142,7 +142,9 @@ def split_slices(num_slices: int, splits: Mapping[str, float], gap: int) -> dict
     return runs
 
 
-def _cut(source: Magnitude, number: int, splits, gap: int, limit: int) -> tuple[tuple[int, int], list[Piece]]:
+def _cut(
+    source: Magnitude, number: int, splits: Mapping[str, float], gap: int, limit: int
+) -> tuple[tuple[int, int], list[Piece]]:
     used = source.slices_with_signal()
     runs = {source.split: range(len(used))} if source.split else split_slices(len(used), splits, gap)
     stem = Path(source.path).name.removesuffix(".gz").removesuffix(".nii")
@@ -154,7 +156,12 @@ def _cut(source: Magnitude, number: int, splits, gap: int, limit: int) -> tuple[
     return source.shape, pieces
 
 
-def _check_space(output_dir: Path, images, plans, matrix, num_coils: int) -> None:
+def _check_space(
+    output_dir: Path,
+    plans: Sequence[tuple[tuple[int, int], Sequence[Piece]]],
+    matrix: Sequence[int] | None,
+    num_coils: int,
+) -> None:
     needed = 0
     for shape, pieces in plans:
         height, width = matrix or shape
@@ -162,7 +169,15 @@ def _check_space(output_dir: Path, images, plans, matrix, num_coils: int) -> Non
     check_disk_space(output_dir, needed)
 
 
-def _write(folder: Path, images, plans, matrix, num_coils: int, snr: float, seed: int) -> dict[str, list[dict]]:
+def _write(
+    folder: Path,
+    images: Sequence[Mapping[str, object]],
+    plans: Sequence[Sequence[Piece]],
+    matrix: Sequence[int] | None,
+    num_coils: int,
+    snr: float,
+    seed: int,
+) -> dict[str, list[dict]]:
     datalist: dict[str, list[dict]] = {section: [] for section in SECTIONS}
     total = sum(len(piece.slices) for pieces in plans for piece in pieces)
     for section in SECTIONS:
@@ -170,7 +185,8 @@ def _write(folder: Path, images, plans, matrix, num_coils: int, snr: float, seed
     with tqdm(total=total, desc="simulating k-space", unit="slice", dynamic_ncols=True) as progress:
         for number, (entry, pieces) in enumerate(zip(images, plans, strict=True)):
             source = read_magnitude(entry, f"images[{number}]")
-            size = tuple(matrix or source.shape)
+            height, width = matrix or source.shape
+            size = height, width
             used = [index for piece in pieces for index in piece.slices]
             reference = source.slice(used[len(used) // 2])
             rng = np.random.default_rng([seed, number])
@@ -183,7 +199,7 @@ def _write(folder: Path, images, plans, matrix, num_coils: int, snr: float, seed
                 num_coils=num_coils,
                 systemModel="simulation",
             )
-            attributes = {
+            attributes: dict[str, str | float] = {
                 "source": "semi-synthetic",
                 "source_image": Path(source.path).name,
                 "snr": float(snr),
@@ -198,7 +214,9 @@ def _write(folder: Path, images, plans, matrix, num_coils: int, snr: float, seed
     return datalist
 
 
-def _acquired(scan: Scan, source: Magnitude, slices: range, rng: np.random.Generator, progress: tqdm):
+def _acquired(
+    scan: Scan, source: Magnitude, slices: range, rng: np.random.Generator, progress: tqdm
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     for index in slices:
         kspace = scan.acquire(source.slice(index), rng)
         yield kspace, rss_target(kspace)
