@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Protocol
 
 import ignite.distributed as idist
-import torch
 from tqdm import tqdm
 
 from scripts.data.masks import ColumnMask
@@ -13,8 +13,15 @@ from scripts.data.volumes import Volume, read_slice
 from scripts.ssim import SSIM_WINDOW
 
 
+class ImageSizeCheck(Protocol):
+    """A network that knows which images are too small for its pooling."""
+
+    def check_image_size(self, height: int, width: int) -> None:
+        """Raise ValueError where an image of height x width pixels is too small."""
+
+
 def check_volumes(
-    volumes: Iterable[Volume], network: torch.nn.Module, mask: ColumnMask, check_values: bool = True
+    volumes: Iterable[Volume], network: ImageSizeCheck, mask: ColumnMask, check_values: bool = True
 ) -> None:
     """Check that every volume can go through mask, network and metrics.
 

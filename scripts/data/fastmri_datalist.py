@@ -23,7 +23,7 @@ from scripts.files import atomic_write
 logger = logging.getLogger(__name__)
 
 
-def fastmri_datalist(
+def fastmri_datalist(  # noqa: PLR0913 each argument is an option of the command line
     output: str | Path,
     brain_train: str,
     brain_val: str,
@@ -43,7 +43,10 @@ def fastmri_datalist(
 
     Args:
         output: the JSON file to write; paths in it are relative to its folder.
-        brain_train, brain_val, knee_train, knee_val: folders of fastMRI's multi-coil HDF5 files.
+        brain_train: The folder of fastMRI's multi-coil brain training files.
+        brain_val: The folder of its brain validation files.
+        knee_train: The folder of its knee training files.
+        knee_val: The folder of its knee validation files.
         brain_acquisition: the ``acquisition`` attribute of the brain volumes.
         retain_slices: brain slices to train on.
         ratio: brain slices to one knee slice in training.

@@ -56,8 +56,8 @@ def recon_size(header: ET.Element) -> tuple[int, int] | None:
     if size is None:
         return None
     try:
-        rows, columns = int(size.findtext("{*}x")), int(size.findtext("{*}y"))
-    except (TypeError, ValueError):
+        rows, columns = int(size.findtext("{*}x", "")), int(size.findtext("{*}y", ""))
+    except ValueError:
         return None
     return (rows, columns) if rows > 0 and columns > 0 else None
 
@@ -77,9 +77,11 @@ def acquired_columns(header: ET.Element | None, width: int) -> tuple[int, int]:
     (22, 345)
     """
     limits = None if header is None else header.find("{*}encoding/{*}encodingLimits/{*}kspace_encoding_step_1")
+    if limits is None:
+        return 0, width
     try:
-        maximum, center = (int(limits.findtext(f"{{*}}{name}")) for name in ("maximum", "center"))
-    except (AttributeError, TypeError, ValueError):
+        maximum, center = (int(limits.findtext(f"{{*}}{name}", "")) for name in ("maximum", "center"))
+    except ValueError:
         return 0, width
     left = width // 2 - center
     first, last = max(left, 0), min(left + maximum + 1, width)

@@ -6,7 +6,7 @@ of every batch. So the number of processes changes no order, no mask and no leng
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import ignite.distributed as idist
@@ -72,9 +72,8 @@ class TrainingLoader(DataLoader):
 
     def __init__(self, dataset: SliceDataset, batch_size: int = 1, **kwargs: Any) -> None:
         processes = idist.get_world_size()
-        if processes > 1:
-            dataset = ShareOfBatch(dataset, idist.get_rank(), processes)
-        super().__init__(dataset, batch_size=batch_size * processes, **kwargs)
+        share = dataset if processes == 1 else ShareOfBatch(dataset, idist.get_rank(), processes)
+        super().__init__(share, batch_size=batch_size * processes, **kwargs)
 
 
 class EvaluationLoader(DataLoader):
@@ -111,7 +110,9 @@ class EndlessBatches:
 
     def __init__(self, loader: Iterable) -> None:
         self.loader = loader
-        self._batches = iter(())
+        sampler = getattr(loader, "sampler", None)
+        self._sampler = sampler if hasattr(sampler, "state_dict") else None
+        self._batches: Iterator = iter(())
         self._start: dict = {}  # of the pass: random state, and the sampler's
         self._taken = 0  # batches of the pass
 
@@ -141,15 +142,14 @@ class EndlessBatches:
         """
         if state["taken"]:
             torch.set_rng_state(state["start"]["random"])
-            if state["start"]["sampler"] is not None:
-                self.loader.sampler.load_state_dict(state["start"]["sampler"])
+            if self._sampler is not None:
+                self._sampler.load_state_dict(state["start"]["sampler"])
             self._begin()
             for _ in range(state["taken"]):
                 next(self)
 
     def _begin(self) -> None:
-        sampler = getattr(self.loader, "sampler", None)
-        kept = sampler.state_dict() if hasattr(sampler, "state_dict") else None
+        kept = None if self._sampler is None else self._sampler.state_dict()
         self._start = {"random": torch.get_rng_state(), "sampler": kept}
         self._batches = iter(self.loader)
         self._taken = 0

@@ -6,6 +6,7 @@ import os
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch.utils.data import Dataset
@@ -53,8 +54,9 @@ class SliceDataset(Dataset):
 
     def pass_over(self, index: int) -> None:
         """Draw the random numbers of an item without reading it: another process reads it."""
-        if hasattr(self.transform, "draw"):
-            self.transform.draw(self.slices[index][0].path)
+        draw = getattr(self.transform, "draw", None)
+        if draw is not None:
+            draw(self.slices[index][0].path)
 
 
 class Undersample:
@@ -102,7 +104,7 @@ def columns_between(bounds: tuple[int, int] | None, width: int) -> torch.Tensor:
 
 
 def prepare_batch(
-    batch: Mapping, device: torch.device | str | None = None, non_blocking: bool = False, **kwargs
+    batch: Mapping, device: torch.device | str | None = None, non_blocking: bool = False, **kwargs: Any
 ) -> tuple[torch.Tensor, dict, tuple, dict]:
     """Split a batch into the network's inputs and the label, for MONAI's trainers and evaluators.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import xml.etree.ElementTree as ET
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -84,7 +84,9 @@ def write_volume(
             file["ismrmrd_header"] = header
 
 
-def _write_slices(file: h5py.File, slices, num_slices: int, path) -> tuple[float, float]:
+def _write_slices(
+    file: h5py.File, slices: Iterable[tuple[np.ndarray, np.ndarray]], num_slices: int, path: str | Path
+) -> tuple[float, float]:
     maximum, square, count = 0.0, 0.0, 0
     for count, (kspace, target) in enumerate(slices, start=1):
         if count == 1:
@@ -173,8 +175,8 @@ def read_kspace_shape(file: h5py.File, path: str | Path) -> tuple[int, int, int,
         raise ValueError(f"{path}: 'kspace': expected complex64, found {kspace.dtype}")
     if 0 in kspace.shape:
         raise ValueError(f"{path}: 'kspace': expected at least one element on each axis, found {kspace.shape}")
-    shape = kspace.shape if kspace.ndim == 4 else (kspace.shape[0], 1, *kspace.shape[1:])
-    return tuple(int(n) for n in shape)
+    slices, *coils, height, width = map(int, kspace.shape)
+    return slices, coils[0] if coils else 1, height, width
 
 
 def read_header(file: h5py.File, path: str | Path) -> ET.Element | None:
@@ -201,7 +203,9 @@ def read_acquired(header: ET.Element | None, width: int, path: str | Path) -> tu
         raise ValueError(f"{path}: 'ismrmrd_header': {error}") from error
 
 
-def _target_size(file: h5py.File, key: str | None, shape, stated, path) -> tuple[int, int]:
+def _target_size(
+    file: h5py.File, key: str | None, shape: Sequence[int], stated: Sequence[int] | None, path: str | Path
+) -> tuple[int, int]:
     """Centre-crop size: the header's, never more than the stored reference image or the matrix."""
     limits = [shape[-2:]]
     if stated is not None:
@@ -214,7 +218,9 @@ def _target_size(file: h5py.File, key: str | None, shape, stated, path) -> tuple
     return min(int(size[0]) for size in limits), min(int(size[1]) for size in limits)
 
 
-def _max_value(file: h5py.File, key: str | None, attributes, size, path) -> float:
+def _max_value(
+    file: h5py.File, key: str | None, attributes: Mapping[str, str], size: tuple[int, int], path: str | Path
+) -> float:
     if "max" in attributes:
         value = float(attributes["max"])
     else:
@@ -250,7 +256,7 @@ def read_slice(volume: Volume, index: int) -> tuple[np.ndarray, np.ndarray]:
     return (kspace if kspace.ndim == 3 else kspace[None]), target
 
 
-def _text(value) -> str:
+def _text(value: object) -> str:
     if isinstance(value, bytes):
         return value.decode("utf-8", "replace")
     return str(value.item() if isinstance(value, np.generic) else value)

@@ -1,6 +1,6 @@
 """Instance normalisation and leaky ReLU as one layer that keeps one tensor for the backward pass, not two."""
 
-from typing import Final
+from typing import Any, Final
 
 import torch
 import torch.nn.functional as F
@@ -40,7 +40,7 @@ class _FromOutput(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx, x: Tensor) -> Tensor:
+    def forward(ctx: Any, x: Tensor) -> Tensor:
         samples, chans, height, width = x.shape
         y, _, inverse_std = torch.native_group_norm(
             x.contiguous(), None, None, samples, chans, height * width, chans, NormLeakyRelu.eps
@@ -51,7 +51,7 @@ class _FromOutput(torch.autograd.Function):
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx, grad: Tensor) -> Tensor:
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
         y, inverse_std = ctx.saved_tensors
         samples, chans, height, width = y.shape
         grad = torch.ops.aten.leaky_relu_backward(grad.contiguous(), y, NormLeakyRelu.slope, True)

@@ -18,13 +18,8 @@ LISTED_KEYS = 10
 def unwrap(network: nn.Module) -> nn.Module:
     """The bare network inside DistributedDataParallel, DataParallel and `torch.compile` wrappers."""
     parallel = (nn.parallel.DistributedDataParallel, nn.DataParallel)
-    while True:
-        if isinstance(network, parallel):
-            network = network.module
-        elif hasattr(network, "_orig_mod"):
-            network = network._orig_mod
-        else:
-            return network
+    inner = network.module if isinstance(network, parallel) else getattr(network, "_orig_mod", None)
+    return network if inner is None else unwrap(inner)
 
 
 def save_weights(network: nn.Module, path: str | Path) -> None:
