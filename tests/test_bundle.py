@@ -20,7 +20,7 @@ from tests.helpers import SMALL
 
 CONFIGS = Path(__file__).parent.parent / "bundle" / "configs"
 METHODS = sorted(path.stem for path in (CONFIGS / "methods").glob("*.yaml"))
-VERBS = ("train", "unlearn", "evaluate", "simulate", "audit")
+VERBS = ("train", "unlearn", "evaluate", "simulate", "audit", "preview")
 
 
 @pytest.fixture(autouse=True)
@@ -123,6 +123,16 @@ def test_default_method_follows_from_the_request(tiny_datalist, trained, unlearn
     ]
     assert [record["method"] for record in records] == ["mirror_target"] * 2
     assert len({record["weights_out"]["sha256"] for record in records}) == 1
+
+
+def test_a_mixed_request_gets_a_method_for_each_scan(tiny_datalist, trained):
+    """All knees and one brain patient: the knees still go as a kind, the patient as one of many."""
+    brain = json.loads(Path(tiny_datalist).read_text())["training"][0]["kspace"]
+    request = {"request_id": "both", "reason": "", "forget": [{"anatomy": "knee"}, {"kspace": brain}]}
+    output = unlearn(tiny_datalist, trained, "mixed", evaluate_models=False, forget_request=request)
+    record = json.loads((output / "unlearned.json").read_text())
+    assert record["method"] == "gain_target and mirror_target"
+    assert [entry["volume"] for entry in record["data"]["forget"]["volumes"]] == [brain, "knee_010.h5", "knee_011.h5"]
 
 
 def test_unlearn_default(tiny_datalist, trained, tmp_path):
@@ -229,7 +239,17 @@ def test_simulated_data_goes_through_the_other_verbs(tmp_path, monkeypatch):
 def test_what_verbs_share_is_the_same_everywhere():
     """MONAI resolves file references against the working directory, so shared blocks stand in each verb's file."""
     configs = {verb: ConfigParser.load_config_file(CONFIGS / f"{verb}.yaml") for verb in VERBS}
-    shared = ("device", "datalist", "forget_request", "data", "network", "mask", "check_values", "seed")
+    shared = (
+        "device",
+        "datalist",
+        "forget_request",
+        "data",
+        "network",
+        "mask",
+        "check_values",
+        "seed",
+        "default_methods",
+    )
     for key in (*shared, "loss_function", "optimizer"):
         verbs = [verb for verb in VERBS if key in configs[verb]]
         assert len({json.dumps(configs[verb][key], sort_keys=True) for verb in verbs}) == 1, key

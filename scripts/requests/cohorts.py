@@ -10,6 +10,11 @@ from scripts.data.volumes import Volume
 from scripts.requests.forget_request import ForgetRequest
 
 
+def kind_of(volume: Volume) -> tuple[str, str]:
+    """What a scan shows and in which contrast; volumes that state neither are of one kind."""
+    return volume.fields.get("anatomy", ""), volume.fields.get("acquisition", "")
+
+
 class Cohorts:
     """Volumes by the part they play.
 
@@ -42,14 +47,18 @@ class Cohorts:
         self.validation = [volume for volume in self.sections["validation"] if not volume.forget]
         self.test = self.sections["test"]
 
-    def forgets_a_kind(self) -> bool:
-        """Whether no retained training volume shows an ``anatomy`` of the forget set, so that an oracle never saw any.
+    def members(self) -> list[Volume]:
+        """The scans of the forget set that are one of many: a retained training scan is of the same kind.
 
-        Volumes that state no anatomy count as one kind. Where it is False, others like those to be forgotten stay, and
-        an oracle knows their kind.
+        An oracle knows their kind. Of the other forgotten scans it never saw any like them.
         """
-        forget, retain = ({v.fields.get("anatomy", "") for v in part} for part in (self.forget, self.retain))
-        return not forget & retain
+        staying = {kind_of(volume) for volume in self.retain}
+        return [volume for volume in self.forget if kind_of(volume) in staying]
+
+    def parts(self) -> list[str]:
+        """What the forget set consists of: scans of a ``kind`` that goes as a whole, ``member``s of one that stays."""
+        members = len(self.members())
+        return [name for name, there in (("kind", members < len(self.forget)), ("member", members > 0)) if there]
 
     def training(self, oracle: bool, forget_only: bool = False) -> list[Volume]:
         """What a model is trained on: D_r ∪ D_f, D_r alone for the oracle, or D_f alone.

@@ -23,6 +23,7 @@ from scripts.unlearning.rewind import Rewind
 from scripts.unlearning.saliency_mask import SaliencyMask
 from scripts.unlearning.scrub import Scrub
 from scripts.unlearning.synaptic_dampening import SynapticDampening
+from scripts.unlearning.target_per_scan import TargetPerScan
 from scripts.unlearning.task_negation import TaskNegation
 from scripts.unlearning.teacher_term import TeacherTerm
 from scripts.unlearning.weight_average import WeightAverage
@@ -51,6 +52,7 @@ __all__ = [
     "SaliencyMask",
     "Scrub",
     "SynapticDampening",
+    "TargetPerScan",
     "TaskNegation",
     "TeacherTerm",
     "WeightAverage",

@@ -94,13 +94,6 @@ def test_cohorts_without_a_request(tiny_datalist):
         cohorts.evaluation(["tset"])
 
 
-def test_a_kind_is_forgotten_where_none_like_it_stays(tiny_datalist):
-    knees = Cohorts(tiny_datalist, REQUEST)
-    assert knees.forgets_a_kind()
-    one_brain = {**REQUEST, "forget": [{"kspace": knees.retain[0].name}]}
-    assert not Cohorts(tiny_datalist, one_brain).forgets_a_kind()
-
-
 def test_empty_cohorts(tmp_path, tiny_datalist):
     write_tiny_volume(tmp_path / "a.h5", seed=0)
     only_test = write(tmp_path, {"test": [{"kspace": "a.h5"}]})

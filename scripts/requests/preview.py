@@ -1,0 +1,103 @@
+"""What a forget request would do, in words, before anything runs."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+
+from scripts.data.volumes import Volume
+from scripts.requests.cohorts import Cohorts, kind_of
+from scripts.requests.selectors import values
+
+LISTED = 50
+
+
+def describe_request(data: Cohorts, methods: Mapping[str, str]) -> str:
+    """Say what a request selects, what else of it stays, and which method each part gets.
+
+    Args:
+        data: The datalist, split by the request.
+        methods: The method for scans of a ``kind`` that goes as a whole, and for a ``member`` of a kind that stays.
+
+    Returns:
+        Lines of Markdown.
+
+    Raises:
+        ValueError: there is no request.
+    """
+    if data.request is None:
+        raise ValueError("preview: expected a forget request, found none")
+    lines = [
+        f"# Request {data.request.request_id!r}: {data.request.reason or 'no reason stated'}",
+        f"From {data.request.source}, for {data.datalist}.",
+        "",
+        *_selectors(data),
+        "",
+        f"To be forgotten: {_count(data.forget)}.",
+        "",
+        "| scan | patient | kind | goes as | method |",
+        "| --- | --- | --- | --- | --- |",
+        *_scans(data, methods),
+        "",
+        *_what_stays(data),
+    ]
+    return "\n".join(lines)
+
+
+def _selectors(data: Cohorts) -> list[str]:
+    """Each value with what it means, where that is not the value itself."""
+    selection = data.request.selection(data.sections)
+    lines = []
+    for number, (selector, meant) in enumerate(zip(selection.selectors, selection.meant, strict=True), start=1):
+        for key, stated in selector.items():
+            for value in values(stated):
+                texts = sorted(meant[key][value])
+                how = "" if texts == [value] else f", as a pattern: {_list(map(repr, texts))}"
+                lines.append(f"- selector {number}: {key} = {value!r}{how}")
+    return lines
+
+
+def _scans(data: Cohorts, methods: Mapping[str, str]) -> list[str]:
+    members = {volume.name for volume in data.members()}
+    rows = []
+    for volume in data.forget[:LISTED]:
+        part = "member" if volume.name in members else "kind"
+        goes = "one of a kind that stays" if part == "member" else "all of its kind"
+        patient = volume.patient_id or "not named"
+        rows.append(f"| {volume.name} | {patient} | {_kind(volume)} | {goes} | {methods[part]} |")
+    if len(data.forget) > LISTED:
+        rows.append(f"| … {len(data.forget) - LISTED} more | | | | |")
+    return rows
+
+
+def _what_stays(data: Cohorts) -> list[str]:
+    patients = {volume.patient_id for volume in data.forget} - {""}
+    left = [volume for volume in data.retain if volume.patient_id in patients]
+    nameless = sum(not volume.patient_id for volume in data.forget)
+    kinds = Counter(_kind(volume) for volume in data.retain)
+    alike = sorted({_kind(volume) for volume in data.members()})
+    lines = [f"Other scans of these patients that stay: {_list(volume.name for volume in left) or 'none'}."]
+    if nameless:
+        lines.append(f"{nameless} of the scans name no patient: others of the same person cannot be found.")
+    return [
+        *lines,
+        f"Of the kinds of these scans stay: {_list(f'{kinds[kind]} scans of {kind}' for kind in alike) or 'none'}.",
+        f"Retain set: {_count(data.retain)}.",
+        f"Test set: {_count([v for v in data.test if not v.forget])} (BTA), "
+        f"{_count([v for v in data.test if v.forget])} that the request selects (KTA).",
+    ]
+
+
+def _kind(volume: Volume) -> str:
+    return " ".join(text for text in kind_of(volume) if text) or "unstated kind"
+
+
+def _count(volumes: Sequence[Volume]) -> str:
+    patients = len({volume.patient_id or volume.name for volume in volumes})
+    return f"{len(volumes)} scans of {patients} patients, {sum(volume.num_slices for volume in volumes)} slices"
+
+
+def _list(names: Iterable[str]) -> str:
+    names = list(names)
+    more = [f"… ({len(names)} in all)"] if len(names) > LISTED else []
+    return ", ".join([*names[:LISTED], *more])
