@@ -1,7 +1,5 @@
 """Centred Fourier transforms and coil combination. Every function also compiles with `torch.jit.script`."""
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor
 
@@ -76,7 +74,7 @@ def rss(x: Tensor, dim: int = 1) -> Tensor:
     return sqrt_or_zero((x.real.square() + x.imag.square()).sum(dim))
 
 
-def center_crop(x: Tensor, shape: Sequence[int]) -> Tensor:
+def center_crop(x: Tensor, shape: tuple[int, int]) -> Tensor:
     """Central part of the last two dimensions, as a view.
 
     Args:
@@ -99,3 +97,8 @@ def center_crop(x: Tensor, shape: Sequence[int]) -> Tensor:
         raise ValueError(f"cannot crop images of {found_height} x {found_width} pixels to {height} x {width}")
     top, left = (found_height - height) // 2, (found_width - width) // 2
     return x[..., top : top + height, left : left + width]
+
+
+def crop_like(x: Tensor, reference: Tensor) -> Tensor:
+    """Central part of images (..., H, W), of the size (h, w) of the reference images (..., h, w); see `center_crop`."""
+    return center_crop(x, (reference.shape[-2], reference.shape[-1]))

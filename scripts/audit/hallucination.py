@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from scripts.fourier import center_crop
+from scripts.fourier import center_crop, crop_like
 
 
 def null_space_part(error: Tensor, mask: Tensor) -> Tensor:
@@ -53,6 +53,6 @@ def null_space_error(target: Tensor, prediction: Tensor, mask: Tensor) -> dict[s
         ``null``: ‖null-space part of the error‖², ``error``: ‖error‖², ``target``: ‖target‖², each (B,) float64.
         ``null / target`` is the null-space NMSE, ``null / error`` its share.
     """
-    error = center_crop(prediction, target.shape[-2:]) - target
+    error = crop_like(prediction, target) - target
     parts = {"null": null_space_part(error, mask), "error": error, "target": target}
     return {name: part.double().square().flatten(1).sum(1) for name, part in parts.items()}

@@ -15,7 +15,7 @@ from ignite.metrics.metric import reinit__is_reduced
 from torch import Tensor
 
 from scripts.evaluation.metrics import METRICS, SliceSums, combine, slice_sums
-from scripts.fourier import center_crop
+from scripts.fourier import crop_like
 
 Identity = tuple[str, str]  # patient_id, anatomy
 Slices = dict[int, tuple[Identity, SliceSums]]
@@ -68,7 +68,7 @@ class VolumeMetrics(Metric):
         if target.ndim != 4 or target.shape[1] != 1 or prediction.shape[:2] != target.shape[:2]:
             shapes = f"{tuple(prediction.shape)} and {tuple(target.shape)}"
             raise ValueError(f"prediction and target must both be (B, 1, height, width), got {shapes}")
-        prediction = center_crop(prediction, target.shape[-2:])
+        prediction = crop_like(prediction, target)
         blank = [""] * len(target)
         identities = zip(label.get("patient_id", blank), label.get("anatomy", blank), strict=True)
         keys = zip(label["volume"], label["slice"], identities, label["max_value"], strict=True)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from scripts.fourier import center_crop
+from scripts.fourier import crop_like
 from scripts.ssim import ssim_map
 
 
@@ -47,7 +47,7 @@ class ReconstructionLoss(torch.nn.Module):
         max_value = label["max_value"].to(target)
         if not bool((max_value > 0).all()):
             raise ValueError(f"max_value must be positive, got {max_value.tolist()}")
-        prediction = center_crop(prediction.float(), target.shape[-2:])
+        prediction = crop_like(prediction.float(), target)
         similarity = ssim_map(target, prediction, max_value).flatten(1).mean(1)
         distance = (prediction - target).abs().flatten(1).mean(1)
         return self.ssim_weight * (1 - similarity) + self.l1_weight * distance

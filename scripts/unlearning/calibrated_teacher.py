@@ -10,7 +10,7 @@ import torch
 from ignite.engine import Events
 
 from scripts.engines import Trainer
-from scripts.fourier import center_crop
+from scripts.fourier import crop_like
 from scripts.training.batch_share import sum_over_processes
 from scripts.unlearning.batches import batches, own
 from scripts.unlearning.frozen import Original, Reconstruct, Teacher
@@ -65,7 +65,7 @@ class CalibratedTeacher:
         squares = torch.zeros(2, dtype=torch.float64, device=engine.state.device)
         for reconstruct, label in own(batches(engine, loader)):
             for i, teacher in enumerate(teachers):
-                error = center_crop(teacher.image(reconstruct), label["target"].shape[-2:]) - label["target"]
+                error = crop_like(teacher.image(reconstruct), label["target"]) - label["target"]
                 relative = error / label["max_value"].view(-1, 1, 1, 1)
                 squares[i] += relative.square().sum()
         original, blind = sum_over_processes(squares).tolist()

@@ -10,7 +10,7 @@ import torch
 from ignite.engine import Events
 
 from scripts.engines import Trainer
-from scripts.fourier import center_crop
+from scripts.fourier import crop_like
 from scripts.networks.weights import unwrap
 
 Reconstruct = Callable[[torch.nn.Module], torch.Tensor]  # a network -> its output (B, 1, H, W) on a given batch
@@ -71,5 +71,5 @@ def loss_to_image(engine: Trainer, prediction: torch.Tensor, label: dict, image:
     Returns:
         The distance of each sample, (B,).
     """
-    target = center_crop(image.detach(), label["target"].shape[-2:]).to(label["target"].dtype)
+    target = crop_like(image.detach(), label["target"]).to(label["target"].dtype)
     return engine.loss_function(prediction, {**label, "target": target})

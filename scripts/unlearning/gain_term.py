@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import torch
 
 from scripts.engines import Trainer
-from scripts.fourier import center_crop
+from scripts.fourier import crop_like
 from scripts.networks.zero_filled import ZeroFilled
 from scripts.unlearning.forget_term import ForgetTerm
 
@@ -53,7 +53,7 @@ def gain(image: torch.Tensor, zero_filled: torch.Tensor, target: torch.Tensor) -
     """
     tiny = torch.finfo(torch.float32).tiny
     before, after = (
-        (center_crop(x.float(), target.shape[-2:]) - target).square().mean(dim=(1, 2, 3)).clamp(min=tiny)
+        (crop_like(x.float(), target) - target).square().mean(dim=(1, 2, 3)).clamp(min=tiny)
         for x in (zero_filled, image)
     )
     return 10 * (before.log10() - after.log10())
