@@ -65,7 +65,7 @@ def pixel_spacing(header: ET.Element | None, matrix: tuple[int, int]) -> tuple[f
         matrix: (H, W) of the k-space. Where it is the encoded matrix, the encoded space counts; otherwise, for
             instance after zero-filling, the reconstructed space.
     """
-    encoded, recon = (_space(header, name) for name in ("encodedSpace", "reconSpace"))
+    encoded, recon = (space_of(header, name) for name in ("encodedSpace", "reconSpace"))
     space = encoded if encoded is not None and encoded[0][:2] == tuple(matrix) else recon
     if space is None:
         return None
@@ -75,11 +75,11 @@ def pixel_spacing(header: ET.Element | None, matrix: tuple[int, int]) -> tuple[f
 
 def slice_thickness(header: ET.Element | None) -> float | None:
     """Thickness (mm) of a slice of a 2-D acquisition, or None where the header does not say."""
-    space = _space(header, "reconSpace") or _space(header, "encodedSpace")
+    space = space_of(header, "reconSpace") or space_of(header, "encodedSpace")
     return None if space is None else space[1][2] / space[0][2]
 
 
-def _space(header: ET.Element | None, name: str) -> tuple[tuple[int, ...], tuple[float, ...]] | None:
+def space_of(header: ET.Element | None, name: str) -> tuple[tuple[int, ...], tuple[float, ...]] | None:
     """Matrix size and field of view (mm), each (x, y, z); None where one is missing or not positive."""
     space = None if header is None else header.find(f"{{*}}encoding/{{*}}{name}")
     if space is None:

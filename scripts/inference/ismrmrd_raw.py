@@ -1,108 +1,107 @@
-"""ISMRMRD raw data: readouts sorted into the k-space of 2-D Cartesian slices.
-
-Source: Inati et al., ISMRM Raw Data Format, Magn. Reson. Med. 77 (2017).
-"""
+"""ISMRMRD files: readouts sorted into the k-space of 2-D Cartesian slices."""
 
 from __future__ import annotations
 
-import xml.etree.ElementTree as ET
 from collections import defaultdict
 from dataclasses import dataclass, field
 
 import h5py
 import numpy as np
 
-from scripts.data.header import header_fields, recon_size
 from scripts.data.volumes import open_volume
-from scripts.inference.geometry import Geometry, crop_offset, pixel_spacing, slice_thickness
+from scripts.inference.encoding import Encoding, read_encoding
+from scripts.inference.prewhitening import whitening_matrix
 from scripts.inference.raw_volume import RawVolume
-
-# readouts that are no image data, by the bit numbers of the format
-SKIPPED = {"noise": 19, "navigation": 23, "phase correction": 24, "HP feedback": 26, "dummy": 27, "RT feedback": 28}
-SKIPPED |= {"surface coil correction": 29, "phase stabilization reference": 30, "phase stabilization": 31}
-CALIBRATION, CALIBRATION_AND_IMAGING, REVERSE = 20, 21, 22
-SINGLE = ("contrast", "phase", "repetition", "set", "kspace_encode_step_2")
+from scripts.inference.readouts import (
+    NOISE,
+    SERIES,
+    columns_of,
+    has_flag,
+    is_image,
+    order_slices,
+    rows_of,
+    slice_geometry,
+    zero_filled,
+)
+from scripts.inference.slice_kspace import SliceKspace
 
 
 @dataclass(frozen=True)
 class IsmrmrdRaw(RawVolume):
-    """An ISMRMRD file; axis H is the readout and W the phase encoding, as in fastMRI.
+    """One series of an ISMRMRD file: one contrast, phase, repetition and set.
 
-    Readout oversampling stays in the k-space and is removed by the crop to the header's ``reconSpace``. Averages
-    are averaged; an asymmetric echo is placed by its ``center_sample``. Noise, navigator and separate calibration
-    readouts are left out; embedded calibration lines are used.
+    Noise, navigator and separate calibration readouts are left out of the image; embedded calibration lines are used.
 
     Attributes:
         group: the HDF5 group.
         readouts: numbers of the readouts of each slice, in order of position.
-        columns: column of every readout, by its number.
+        encoding: grid of the scan.
+        whitening: (C, C) complex64, or None where there is no usable noise.
     """
 
     group: str = "dataset"
     readouts: tuple[tuple[int, ...], ...] = ()
-    columns: dict[int, int] = field(default_factory=dict)
+    encoding: Encoding | None = None
+    whitening: np.ndarray | None = field(default=None, compare=False)
 
     @classmethod
-    def open(cls, path: str) -> IsmrmrdRaw:
-        """Read header and the readouts' heads, without their samples.
+    def open(cls, path: str, remove_oversampling: bool = True) -> list[IsmrmrdRaw]:
+        """Read header, heads and noise, without the image's samples.
+
+        Args:
+            path: the file.
+            remove_oversampling: see :func:`scripts.inference.encoding.read_encoding`.
+
+        Returns:
+            The series, in the order of their counters.
 
         Raises:
             FileNotFoundError, ValueError: naming file, field, what was found and what was expected.
         """
         with open_volume(path) as file:
             group = find_group(file)
-            header = _header(file, group, path)
-            heads = file[group]["data"].fields("head")[:]
-        matrix = _matrix(header, path)
-        used = _image_readouts(heads, header, path)
-        columns = _columns(heads, used, header, matrix[1], path)
-        slices = _slices(heads, used)
-        recon = recon_size(header) or matrix
-        crop = min(matrix[0], recon[0]), min(matrix[1], recon[1])
-        return cls(
-            path=str(path),
-            shape=(len(slices), int(heads["active_channels"][used[0]]), *matrix),
-            crop=crop,
-            geometry=_geometry(heads, slices, header, matrix, crop),
-            fields=header_fields(header),
-            group=group,
-            readouts=tuple(slices),
-            columns=columns,
-        )
+            encoding = read_encoding(file[group]["xml"][0], path, remove_oversampling)
+            data = file[group]["data"]
+            heads = data.fields("head")[:]
+            used = np.flatnonzero(is_image(heads, encoding))
+            if len(used) == 0:
+                raise ValueError(f"{path}: readouts: expected image data, found none among {len(heads)} readouts")
+            coils = np.unique(heads["active_channels"][used])
+            if len(coils) != 1:
+                found = coils.tolist()
+                raise ValueError(f"{path}: 'active_channels': expected the same for every readout, found {found}")
+            try:
+                columns = columns_of(heads[used], encoding)
+            except ValueError as error:
+                raise ValueError(f"{path}: {error}") from error
+            whitening, note = _whitening(data, heads[: used[0]], int(coils[0]))
+        notes = (note, *zero_filled(encoding, columns, rows_of(heads[used], encoding.matrix[0])))
+        series = _series(heads, used)
+        common = {"path": str(path), "encoding": encoding, "group": group, "whitening": whitening, "notes": notes}
+        return [
+            cls(
+                shape=(len(slices), int(coils[0]), encoding.height, encoding.matrix[1]),
+                crop=encoding.crop,
+                geometry=slice_geometry([heads[readouts[0]] for readouts in slices], encoding),
+                fields=encoding.fields,
+                suffix=suffix,
+                readouts=slices,
+                **common,
+            )
+            for suffix, slices in series.items()
+        ]
 
     def _read(self, index: int) -> np.ndarray:
-        _, coils, height, width = self.shape
-        kspace = np.zeros((coils, height, width), np.complex64)
-        count = np.zeros(width, np.int64)
+        kspace = SliceKspace(self.shape[1], self.encoding)
         numbers = self.readouts[index]
         with open_volume(self.path) as file:
             readouts = file[self.group]["data"][list(numbers)]
         for number, readout in zip(numbers, readouts, strict=True):
-            column = self.columns[number]
-            self._place(readout["head"], readout["data"], number, kspace[:, :, column])
-            count[column] += 1
-        return kspace / np.maximum(count, 1).astype(np.float32)
-
-    def _place(self, head: np.void, data: np.ndarray, number: int, line: np.ndarray) -> None:
-        """Add a readout (coils, samples) to a line (coils, H), its centre sample at H // 2."""
-        length, centre = int(head["number_of_samples"]), int(head["center_sample"])
-        if data.size != 2 * len(line) * length:
-            raise ValueError(
-                f"{self.path}: readout {number}: expected {len(line)} coils of {length} complex samples, "
-                f"found {data.size} numbers"
-            )
-        samples = data.astype(np.float32, copy=False).view(np.complex64).reshape(len(line), length)
-        kept = slice(int(head["discard_pre"]), length - int(head["discard_post"]))
-        if int(head["flags"]) >> (REVERSE - 1) & 1:
-            samples, centre = samples[:, ::-1], length - 1 - centre
-            kept = slice(int(head["discard_post"]), length - int(head["discard_pre"]))
-        positions = np.arange(length)[kept] + line.shape[1] // 2 - centre
-        if len(positions) == 0 or positions[0] < 0 or positions[-1] >= line.shape[1]:
-            raise ValueError(
-                f"{self.path}: readout {number}: 'center_sample': {length} samples centred at {centre} do not fit the "
-                f"encoded matrix of {line.shape[1]}"
-            )
-        line[:, positions] += samples[:, kept]
+            try:
+                kspace.add(readout["head"], samples_of(readout))
+            except ValueError as error:
+                raise ValueError(f"{self.path}: readout {number}: {error}") from error
+        return kspace.finish(self.whitening)
 
 
 def find_group(file: h5py.File) -> str | None:
@@ -111,86 +110,50 @@ def find_group(file: h5py.File) -> str | None:
     return next(groups, None)
 
 
-def _header(file: h5py.File, group: str, path: str) -> ET.Element:
-    text = file[group]["xml"][0]
+def samples_of(readout: np.void) -> np.ndarray:
+    """Samples (C, N) complex64 of a stored readout.
+
+    Raises:
+        ValueError: another number of values than its head states.
+    """
+    coils, length = int(readout["head"]["active_channels"]), int(readout["head"]["number_of_samples"])
+    data = readout["data"]
+    if data.size != 2 * coils * length:
+        raise ValueError(f"expected {coils} coils of {length} complex samples, found {data.size} numbers")
+    return data.astype(np.float32, copy=False).view(np.complex64).reshape(coils, length)
+
+
+def _whitening(data: h5py.Dataset, heads: np.ndarray, coils: int) -> tuple[np.ndarray | None, str]:
+    """The matrix, and what is said about it, from the noise readouts before the first of the image."""
+    numbers = np.flatnonzero(has_flag(heads, NOISE) & (heads["active_channels"] == coils))
+    if len(numbers) == 0:
+        return None, "not prewhitened: no noise readouts"
     try:
-        header = ET.fromstring(text)
-    except ET.ParseError as error:
-        raise ValueError(f"{path}: '{group}/xml': expected XML, found text that does not parse: {error}") from error
-    trajectory = (header.findtext("{*}encoding/{*}trajectory") or "").strip().lower()
-    if trajectory != "cartesian":
-        raise ValueError(f"{path}: 'trajectory': expected cartesian, found {trajectory or 'nothing'}")
-    return header
+        return whitening_matrix(samples_of(data[int(number)]) for number in numbers), "prewhitened"
+    except ValueError as error:
+        return None, f"not prewhitened: noise readouts: {error}"
 
 
-def _matrix(header: ET.Element, path: str) -> tuple[int, int]:
-    size = header.find("{*}encoding/{*}encodedSpace/{*}matrixSize")
-    try:
-        x, y, z = (int(size.findtext(f"{{*}}{axis}")) for axis in "xyz")
-    except (AttributeError, TypeError, ValueError):
-        raise ValueError(f"{path}: 'encodedSpace/matrixSize': expected x, y and z, found none") from None
-    if z != 1:
-        raise ValueError(f"{path}: 'encodedSpace/matrixSize/z': expected 1 (2-D slices), found {z}")
-    return x, y
-
-
-def _image_readouts(heads: np.ndarray, header: ET.Element, path: str) -> np.ndarray:
-    """Numbers of the readouts that belong to the image."""
-    flags = heads["flags"]
-
-    def has(bit: int) -> np.ndarray:
-        return (flags >> np.uint64(bit - 1)) & np.uint64(1) != 0
-
-    keep = ~np.any([has(bit) for bit in SKIPPED.values()], axis=0)
-    mode = (header.findtext("{*}encoding/{*}parallelImaging/{*}calibrationMode") or "embedded").strip()
-    if mode != "embedded":
-        keep &= ~(has(CALIBRATION) & ~has(CALIBRATION_AND_IMAGING))
-    used = np.flatnonzero(keep & (heads["encoding_space_ref"] == 0))
-    if len(used) == 0:
-        raise ValueError(f"{path}: readouts: expected image data, found none among {len(heads)} readouts")
-    for name in SINGLE:
-        found = np.unique(heads["idx"][name][used])
-        if len(found) > 1:
-            raise ValueError(f"{path}: '{name}': expected one value, found {len(found)}: {found[:5].tolist()}")
-    coils = np.unique(heads["active_channels"][used])
-    if len(coils) != 1:
-        raise ValueError(f"{path}: 'active_channels': expected the same for every readout, found {coils.tolist()}")
-    return used
-
-
-def _columns(heads: np.ndarray, used: np.ndarray, header: ET.Element, width: int, path: str) -> dict[int, int]:
-    centre = header.findtext("{*}encoding/{*}encodingLimits/{*}kspace_encoding_step_1/{*}center")
-    steps = heads["idx"]["kspace_encode_step_1"][used].astype(int) + width // 2 - int(centre or width // 2)
-    if steps.min() < 0 or steps.max() >= width:
-        raise ValueError(
-            f"{path}: 'kspace_encode_step_1': expected columns 0 to {width - 1}, found {steps.min()} to {steps.max()}"
+def _series(heads: np.ndarray, used: np.ndarray) -> dict[str, tuple[tuple[int, ...], ...]]:
+    """Suffix of each series -> numbers of the readouts of each slice, slices ordered by position."""
+    counters = np.stack([heads["idx"][name][used] for name in SERIES], axis=1).astype(int)
+    varying = [len(np.unique(column)) > 1 for column in counters.T]
+    groups: dict[tuple[int, ...], dict[int, list[int]]] = defaultdict(lambda: defaultdict(list))
+    for number, key in zip(used.tolist(), map(tuple, counters.tolist()), strict=True):
+        groups[key][int(heads["idx"]["slice"][number])].append(number)
+    return {
+        series_suffix(key, varying): tuple(
+            tuple(slices[index]) for index in order_slices({i: heads[numbers[0]] for i, numbers in slices.items()})
         )
-    return dict(zip(used.tolist(), steps.tolist(), strict=True))
+        for key, slices in sorted(groups.items())
+    }
 
 
-def _slices(heads: np.ndarray, used: np.ndarray) -> list[tuple[int, ...]]:
-    """Numbers of the readouts of each slice, ordered along the slice direction where the positions differ."""
-    slices: dict[int, list[int]] = defaultdict(list)
-    for number in used.tolist():
-        slices[int(heads["idx"]["slice"][number])].append(number)
+def series_suffix(key: tuple[int, ...], varying: list[bool]) -> str:
+    """What a series adds to the name of its scan.
 
-    def along(index: int) -> tuple[float, int]:
-        head = heads[slices[index][0]]
-        return round(float(np.dot(head["position"], head["slice_dir"])), 3), index
-
-    return [tuple(slices[index]) for index in sorted(slices, key=along)]
-
-
-def _geometry(heads: np.ndarray, slices: list, header: ET.Element, matrix, crop) -> Geometry:
-    spacing, thickness = pixel_spacing(header, matrix), slice_thickness(header)
-    first = [heads[readouts[0]] for readouts in slices]
-    read, phase, normal = (np.asarray(first[0][name], float) for name in ("read_dir", "phase_dir", "slice_dir"))
-    unit = all(abs(np.linalg.norm(v) - 1) < 1e-2 for v in (read, phase, normal))
-    centres = np.array([head["position"] for head in first], float)
-    distinct = len({tuple(np.round(centre, 3)) for centre in centres}) == len(centres)
-    if spacing is None or not (unit and distinct and abs(read @ phase) < 1e-2):
-        return Geometry(spacing, thickness)
-    read, phase, normal = (vector / np.linalg.norm(vector) for vector in (read, phase, normal))
-    row, column = crop_offset(matrix, crop)
-    corner = centres - row * spacing[0] * read - column * spacing[1] * phase
-    return Geometry(spacing, thickness, corner, phase, read, normal)
+    >>> series_suffix((0, 0, 3, 0), [False, False, True, False])
+    '_repetition-3'
+    """
+    named = zip(SERIES, key, varying, strict=True)
+    return "".join(f"_{name}-{value}" for name, value, varies in named if varies)

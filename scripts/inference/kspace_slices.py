@@ -1,7 +1,9 @@
-"""The slices of one raw data file at a time, as a PyTorch data set that a MONAI evaluator reads."""
+"""The slices of one series of raw data at a time, as a PyTorch data set that a MONAI evaluator reads."""
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -12,42 +14,58 @@ from scripts.data.slices import Undersample, columns_between
 from scripts.inference.open_raw import open_raw
 from scripts.inference.raw_volume import RawVolume
 
+logger = logging.getLogger(__name__)
+
 
 class KspaceSlices(Dataset):
     """Items ``masked_kspace`` (C, H, W, 2) float32, ``mask`` (1, 1, W, 1) bool, ``slice`` () int64.
 
-    It is empty until a file is opened. The measured columns are those the file states, or else those that are not
-    all zero.
+    It is empty until it was turned to a series. The measured columns are those the file states, or else those that are
+    not all zero.
 
     Args:
         mask: undersamples fully sampled files retrospectively, with the pattern that the evaluation draws for
             this file; None: files are taken as they are.
         seed: of that pattern.
+        remove_oversampling: of ISMRMRD data (see :func:`scripts.inference.open_raw`).
         network: asked by its ``check_image_size(height, width)``, where it has one, whether a file is large enough.
     """
 
-    def __init__(self, mask: ColumnMask | None = None, seed: int = 0, network: torch.nn.Module | None = None) -> None:
+    def __init__(
+        self,
+        mask: ColumnMask | None = None,
+        seed: int = 0,
+        network: torch.nn.Module | None = None,
+        remove_oversampling: bool = True,
+    ) -> None:
         self.undersample = None if mask is None else Undersample(mask, seed)
         self.check_image_size = getattr(network, "check_image_size", None)
+        self.remove_oversampling = remove_oversampling
         self.raw: RawVolume | None = None
 
-    def open(self, path: str | Path) -> RawVolume:
-        """Turn to another file.
+    def open(self, path: str | Path) -> Sequence[RawVolume]:
+        """The series of a file; the first is turned to.
 
         Raises:
             FileNotFoundError, ValueError: the file cannot be read, or is too small for network or mask; named.
         """
         self.raw = None
-        raw = open_raw(path)
+        series = open_raw(path, self.remove_oversampling)
         try:
             if self.check_image_size is not None:
-                self.check_image_size(*raw.shape[-2:])
+                self.check_image_size(*series[0].shape[-2:])
             if self.undersample is not None:
-                self.undersample.mask.check_width(raw.shape[-1])
+                self.undersample.mask.check_width(series[0].shape[-1])
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from error
+        if series[0].notes:
+            logger.info("%s: %s", path, "; ".join(series[0].notes))
+        self.raw = series[0]
+        return series
+
+    def turn_to(self, raw: RawVolume) -> None:
+        """Serve the slices of a series that :meth:`open` returned."""
         self.raw = raw
-        return raw
 
     def __len__(self) -> int:
         return 0 if self.raw is None else self.raw.num_slices

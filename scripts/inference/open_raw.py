@@ -13,21 +13,31 @@ from scripts.inference.raw_volume import RawVolume
 SUFFIXES = (".h5", ".hdf5", ".mrd", ".ismrmrd")
 
 
-def open_raw(path: str | Path) -> RawVolume:
+def open_raw(path: str | Path, remove_oversampling: bool = True) -> Sequence[RawVolume]:
     """Open fastMRI HDF5 (data set ``kspace``) or ISMRMRD raw data (a group with ``xml`` and ``data``).
+
+    Args:
+        path: the file.
+        remove_oversampling: of ISMRMRD data, reduce the readout to the reconstructed field of view. fastMRI's k-space
+            is taken as it is stored.
+
+    Returns:
+        Its series: of ISMRMRD one for each contrast, phase, repetition and set, else one.
 
     Raises:
         FileNotFoundError, ValueError: naming file, field, what was found and what was expected.
     """
     with open_volume(path) as file:
         names = sorted(file)
-        kind = FastMRIRaw if "kspace" in file else IsmrmrdRaw if find_group(file) is not None else None
-    if kind is None:
-        raise ValueError(
-            f"{path}: expected fastMRI's data set 'kspace' or an ISMRMRD group with 'xml' and 'data', "
-            f"found {', '.join(names) or 'nothing'}"
-        )
-    return kind.open(str(path))
+        fastmri, ismrmrd = "kspace" in file, find_group(file) is not None
+    if fastmri:
+        return [FastMRIRaw.open(str(path))]
+    if ismrmrd:
+        return IsmrmrdRaw.open(str(path), remove_oversampling)
+    raise ValueError(
+        f"{path}: expected fastMRI's data set 'kspace' or an ISMRMRD group with 'xml' and 'data', "
+        f"found {', '.join(names) or 'nothing'}"
+    )
 
 
 def find_inputs(source: str | Path | Sequence[str | Path]) -> dict[str, Path]:

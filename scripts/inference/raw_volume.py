@@ -22,6 +22,8 @@ class RawVolume:
         fields: texts of the header by name, e.g. ``systemVendor``, ``studyInstanceUID``.
         mask: (W,) bool, the measured columns where the file states them; None: to be inferred.
         acquired: first column that can have been measured and the one after the last; None: all.
+        suffix: what a series of several in one file adds to the file's name.
+        notes: how the k-space was made, in words: prewhitening, partial Fourier, asymmetric echo.
     """
 
     path: str
@@ -31,6 +33,8 @@ class RawVolume:
     fields: Mapping[str, str] = field(default_factory=dict)
     mask: np.ndarray | None = None
     acquired: tuple[int, int] | None = None
+    suffix: str = ""
+    notes: tuple[str, ...] = ()
 
     @property
     def num_slices(self) -> int:

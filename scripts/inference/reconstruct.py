@@ -20,11 +20,11 @@ logger = logging.getLogger(__name__)
 def reconstruct(
     evaluator: Evaluator, dataset: KspaceSlices, writer: VolumeWriter, inputs: str | Path | Sequence[str | Path]
 ) -> list[Path]:
-    """Run the evaluator over each file in turn; a file that fails is reported and leaves nothing behind.
+    """Run the evaluator over each series of each file; one that fails is reported and leaves nothing behind.
 
     Args:
         evaluator: reads a loader over ``dataset`` and has ``writer`` among its handlers.
-        dataset: the slices of the file that is open.
+        dataset: the slices of the series in turn.
         writer: writes a volume when its slices are complete.
         inputs: see :func:`scripts.inference.find_inputs`.
 
@@ -38,15 +38,25 @@ def reconstruct(
     files = find_inputs(inputs)
     written, failures = [], []
     for number, (name, path) in enumerate(files.items(), start=1):
+        errors = []
         try:
-            writer.begin(dataset.open(path))
-            _run(evaluator, len(dataset), f"[{number}/{len(files)}] {name}")
-            written += writer.finish(name)
+            series = dataset.open(path)
         except Exception as error:  # any reason: the next file has its own chance
+            series, errors = [], [error]
+        for raw in series:
+            try:
+                dataset.turn_to(raw)
+                writer.begin(raw)
+                _run(evaluator, len(dataset), f"[{number}/{len(files)}] {name}{raw.suffix}")
+                written += writer.finish(f"{name}{raw.suffix}")
+            except Exception as error:  # and so has the next series
+                errors.append(error)
+            finally:
+                writer.discard()
+        for error in errors:
             logger.error("%s: failed: %s", path, error)
-            failures.append(f"{path}: {_without_path(error, path)}")
-        finally:
-            writer.discard()
+        if errors:
+            failures.append(f"{path}: " + "; ".join(_without_path(error, path) for error in errors))
     done = len(files) - len(failures)
     logger.info("reconstructed %d of %d files: %s", done, len(files), ", ".join(map(str, written)))
     if failures:

@@ -66,11 +66,12 @@ class KspaceReader(Operator):
         dataset = KspaceSlices()
         for name, path in files.items():
             try:
-                raw = dataset.open(path)
-                for index in range(len(dataset)):
-                    image = dataset[index]["masked_kspace"]
-                    self.progress.under_way.append((name, raw, index))
-                    yield image
+                for raw in dataset.open(path):
+                    dataset.turn_to(raw)
+                    for index in range(len(dataset)):
+                        image = dataset[index]["masked_kspace"]
+                        self.progress.under_way.append((f"{name}{raw.suffix}", raw, index))
+                        yield image
             except Exception as error:  # the next file has its own chance
                 self.progress.fail(name, error)
 

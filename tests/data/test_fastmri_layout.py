@@ -46,7 +46,7 @@ def padded(tmp_path):
 
 
 def test_zero_filled_columns_are_sampled_nowhere(padded):
-    volume, raw = inspect_volume(padded), open_raw(padded)
+    volume, raw = inspect_volume(padded), open_raw(padded)[0]
     assert volume.acquired == raw.acquired == (3, 27)
     outside = np.ones(30, bool)
     outside[ACQUIRED] = False

@@ -38,7 +38,17 @@ def make_kspace(slices: int = 3, coils: int = 2, height: int = 64, width: int = 
     return kspace_of(1e-3 * np.array(images)).astype(np.complex64)
 
 
-def write_ismrmrd(path: Path, kspace: np.ndarray, *, columns=None, skip=0, change=None, trajectory="cartesian") -> None:
+def write_ismrmrd(
+    path: Path,
+    kspace: np.ndarray,
+    *,
+    columns=None,
+    skip=0,
+    change=None,
+    trajectory="cartesian",
+    noise=None,
+    noise_after=(),
+) -> None:
     """Write slices interleaved, each readout's position 6 mm apart along z; noise first.
 
     Args:
@@ -48,6 +58,8 @@ def write_ismrmrd(path: Path, kspace: np.ndarray, *, columns=None, skip=0, chang
         skip: leading samples that were not acquired (asymmetric echo).
         change: called with each acquisition before it is written.
         trajectory: of the header.
+        noise: readouts (C, samples); default a constant one, which whitens nothing.
+        noise_after: such readouts behind those of the image.
     """
     import ismrmrd
 
@@ -61,9 +73,7 @@ def write_ismrmrd(path: Path, kspace: np.ndarray, *, columns=None, skip=0, chang
         trajectory=trajectory, **sizes,
     )  # fmt: skip
     dataset.write_xml_header(text.encode())
-    noise = ismrmrd.Acquisition.from_array(np.ones((coils, 16), np.complex64))
-    noise.setFlag(ismrmrd.ACQ_IS_NOISE_MEASUREMENT)
-    dataset.append_acquisition(noise)
+    append_noise(dataset, [np.ones((coils, 16))] if noise is None else noise)
     for column in range(width) if columns is None else columns:
         for index in (*range(1, slices, 2), *range(0, slices, 2)):
             readout = ismrmrd.Acquisition.from_array(np.ascontiguousarray(kspace[index, :, skip:, column]))
@@ -74,4 +84,15 @@ def write_ismrmrd(path: Path, kspace: np.ndarray, *, columns=None, skip=0, chang
             if change is not None:
                 change(readout)
             dataset.append_acquisition(readout)
+    append_noise(dataset, noise_after)
     dataset.close()
+
+
+def append_noise(dataset, readouts) -> None:
+    """Append noise readouts (C, samples)."""
+    import ismrmrd
+
+    for samples in readouts:
+        noise = ismrmrd.Acquisition.from_array(np.ascontiguousarray(samples, np.complex64))
+        noise.setFlag(ismrmrd.ACQ_IS_NOISE_MEASUREMENT)
+        dataset.append_acquisition(noise)

@@ -34,7 +34,7 @@ def edit(path, **datasets):
 
 
 def test_fastmri_equals_the_training_reader(fastmri):
-    raw, volume = open_raw(fastmri), inspect_volume(fastmri)
+    raw, volume = open_raw(fastmri)[0], inspect_volume(fastmri)
     assert isinstance(raw, FastMRIRaw)
     assert (raw.shape, raw.crop) == (volume.kspace_shape, volume.target_size)
     np.testing.assert_array_equal(raw.read(1), read_slice(volume, 1)[0])
@@ -45,7 +45,7 @@ def test_fastmri_equals_the_training_reader(fastmri):
 
 def test_fastmri_without_reference_and_header(fastmri):
     edit(fastmri, reconstruction_rss=None, ismrmrd_header=None)
-    raw = open_raw(fastmri)
+    raw = open_raw(fastmri)[0]
     assert raw.crop == MATRIX
     assert raw.geometry.spacing is None
 
@@ -87,7 +87,7 @@ def test_undersampled_files_are_not_masked_again(fastmri):
 def test_ismrmrd_is_sorted_into_slices(tmp_path):
     kspace = make_kspace()
     write_ismrmrd(tmp_path / "scan.h5", kspace)
-    raw = open_raw(tmp_path / "scan.h5")
+    raw = open_raw(tmp_path / "scan.h5", remove_oversampling=False)[0]
     assert isinstance(raw, IsmrmrdRaw)
     assert raw.shape == kspace.shape
     assert raw.crop == (32, 32)
@@ -99,7 +99,7 @@ def test_ismrmrd_is_sorted_into_slices(tmp_path):
 
 def test_ismrmrd_geometry(tmp_path):
     write_ismrmrd(tmp_path / "scan.h5", make_kspace())
-    geometry = open_raw(tmp_path / "scan.h5").geometry
+    geometry = open_raw(tmp_path / "scan.h5")[0].geometry
     assert (geometry.spacing, geometry.slice_thickness) == ((0.5, 1.0), 5.0)
     # the acquisition's centre is pixel (16, 16) of the cropped image
     np.testing.assert_allclose(geometry.positions, [[10 - 16, 20 - 8, z] for z in (0, 6, 12)])
@@ -112,11 +112,12 @@ def test_ismrmrd_undersampled_averaged_asymmetric(tmp_path):
     kspace = make_kspace()
     path = tmp_path / "scan.h5"
     write_ismrmrd(path, kspace, columns=COLUMNS + COLUMNS[:3], skip=10)
-    raw = open_raw(path)
+    raw = open_raw(path, remove_oversampling=False)[0]
     expected = np.zeros_like(kspace[2])
     expected[:, 10:, COLUMNS] = kspace[2][:, 10:, COLUMNS]
     np.testing.assert_allclose(raw.read(2), expected, rtol=1e-6)
     assert raw.undersampled(raw.read(2))
+    assert "asymmetric echo: 10 samples before and 0 after the measured ones are zero" in raw.notes
 
 
 def test_ismrmrd_slices_follow_their_positions(tmp_path):
@@ -127,7 +128,7 @@ def test_ismrmrd_slices_follow_their_positions(tmp_path):
         readout.position[2] = positions[readout.idx.slice]
 
     write_ismrmrd(tmp_path / "scan.h5", kspace, change=change)
-    raw = open_raw(tmp_path / "scan.h5")
+    raw = open_raw(tmp_path / "scan.h5", remove_oversampling=False)[0]
     np.testing.assert_array_equal(raw.read(0), kspace[1])
     np.testing.assert_array_equal(raw.read(2), kspace[0])
 
@@ -137,7 +138,7 @@ def test_ismrmrd_without_directions_has_no_position(tmp_path):
         readout.read_dir[:] = 0, 0, 0
 
     write_ismrmrd(tmp_path / "scan.h5", make_kspace(), change=change)
-    geometry = open_raw(tmp_path / "scan.h5").geometry
+    geometry = open_raw(tmp_path / "scan.h5")[0].geometry
     assert geometry.positions is None
     assert geometry.spacing == (0.5, 1.0)
 
@@ -145,7 +146,7 @@ def test_ismrmrd_without_directions_has_no_position(tmp_path):
 def test_reading_holds_one_slice(tmp_path):
     kspace = make_kspace(slices=12, width=24)
     write_ismrmrd(tmp_path / "scan.h5", kspace)
-    raw = open_raw(tmp_path / "scan.h5")
+    raw = open_raw(tmp_path / "scan.h5")[0]
     raw.read(0)
     tracemalloc.start()
     for index in range(raw.num_slices):
@@ -155,12 +156,12 @@ def test_reading_holds_one_slice(tmp_path):
     assert peak < 8 * kspace[0].nbytes
 
 
-def contrasts(readout):
-    readout.idx.contrast = readout.idx.slice % 2
-
-
 def far_centre(readout):
     readout.center_sample = 60
+
+
+def second_encoding(readout):
+    readout.idx.kspace_encode_step_2 = readout.idx.slice % 2
 
 
 def far_line(readout):
@@ -171,7 +172,8 @@ def far_line(readout):
     ("settings", "message"),
     [
         ({"trajectory": "radial"}, "scan.h5: 'trajectory': expected cartesian, found radial"),
-        ({"change": contrasts}, r"scan.h5: 'contrast': expected one value, found 2: \[0, 1\]"),
+        ({"trajectory": "spiral"}, "scan.h5: 'trajectory': expected cartesian, found spiral"),
+        ({"change": second_encoding}, r"scan.h5: 'kspace_encode_step_2': expected 0 \(2-D slices\), found 1"),
         ({"change": far_line}, "scan.h5: 'kspace_encode_step_1': expected columns 0 to 31, found 5 to 36"),
         ({"change": far_centre}, "scan.h5: readout 2: 'center_sample': 64 samples centred at 60 do not fit"),
         ({"columns": []}, "scan.h5: readouts: expected image data, found none among 1 readouts"),
@@ -180,7 +182,7 @@ def far_line(readout):
 def test_ismrmrd_that_cannot_be_read(tmp_path, settings, message):
     write_ismrmrd(tmp_path / "scan.h5", make_kspace(), **settings)
     with pytest.raises(ValueError, match=message):
-        open_raw(tmp_path / "scan.h5").read(0)
+        open_raw(tmp_path / "scan.h5")[0].read(0)
 
 
 @pytest.mark.parametrize(
@@ -197,7 +199,7 @@ def test_ismrmrd_that_cannot_be_read(tmp_path, settings, message):
 def test_fastmri_that_cannot_be_read(fastmri, datasets, message):
     edit(fastmri, **datasets)
     with pytest.raises(ValueError, match=message):
-        open_raw(fastmri).read(0)
+        open_raw(fastmri)[0].read(0)
 
 
 def test_too_small_for_the_network(fastmri):

@@ -91,7 +91,7 @@ def test_writer_wants_every_slice(tmp_path):
 
     write_tiny_volume(tmp_path / "a.h5", 0)
     writer = VolumeWriter(tmp_path / "out")
-    writer.begin(open_raw(tmp_path / "a.h5"))
+    writer.begin(open_raw(tmp_path / "a.h5")[0])
     writer.add(0, torch.zeros(1, 32, 30))
     with pytest.raises(RuntimeError, match=r"slices \[1\] are missing"):
         writer.finish("a")
