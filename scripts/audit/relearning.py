@@ -13,6 +13,7 @@ from monai.engines import SupervisedEvaluator, SupervisedTrainer
 from scripts.audit.not_measured import not_measured
 from scripts.data.slices import prepare_batch
 from scripts.evaluation.volume_metrics import MeanOverVolumes, VolumeMetrics
+from scripts.networks import loss_scaling
 from scripts.training import ClipGradient, FiniteLoss
 
 logger = logging.getLogger(__name__)
@@ -115,6 +116,7 @@ class Relearning:
             loss_function=self.loss_function,
             prepare_batch=prepare_batch,
             train_handlers=[ClipGradient(0.5), FiniteLoss()],
+            **loss_scaling(network),
         )
 
         @trainer.on(Events.EPOCH_COMPLETED)

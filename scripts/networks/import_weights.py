@@ -6,6 +6,7 @@ From a shell: `python -m scripts.networks.import_weights SOURCE TARGET`.
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -14,7 +15,7 @@ from scripts.networks.varnet import VarNet
 from scripts.networks.weights import load_weights, read_state, save_weights
 
 
-def infer_network(state: Mapping[str, Tensor]) -> tuple[VarNet | ReconUnet, dict[str, int]]:
+def infer_network(state: Mapping[str, Tensor]) -> tuple[VarNet | ReconUnet, dict[str, Any]]:
     """Network that fits a fastMRI state dict, and its arguments, from the names and shapes of its tensors.
 
     Raises:
@@ -35,7 +36,7 @@ def infer_network(state: Mapping[str, Tensor]) -> tuple[VarNet | ReconUnet, dict
     if any("cascades." in key for key in state):
         chans, pools = find("cascades.0.model.unet.")
         sens_chans, sens_pools = find("sens_net.norm_unet.unet.")
-        arguments = {"num_cascades": count(r"(?:^|\.)cascades\.(\d+)\."), "sens_chans": sens_chans}
+        arguments: dict[str, Any] = {"num_cascades": count(r"(?:^|\.)cascades\.(\d+)\."), "sens_chans": sens_chans}
         arguments |= {"sens_pools": sens_pools, "chans": chans, "pools": pools}
         return VarNet(**arguments), arguments
     chans, pools = find("")

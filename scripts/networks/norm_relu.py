@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from scripts.networks.precision import is_half
+
 
 class NormLeakyRelu(nn.Module):
     """Instance normalisation (eps 1e-5, no weights), then leaky ReLU (slope 0.2).
@@ -31,7 +33,15 @@ class NormLeakyRelu(nn.Module):
             if x.numel() > self.small and x.requires_grad and torch.is_grad_enabled():
                 # single precision under autocast, as CUDA's group_norm
                 return _FromOutput.apply(x.float() if torch.is_autocast_enabled(x.device.type) else x)
-        return F.leaky_relu_(F.group_norm(x, x.shape[1], eps=self.eps), self.slope)
+        unit = single_precision_weights(x)
+        return F.leaky_relu_(F.group_norm(x, x.shape[1], unit[0], unit[1], self.eps), self.slope)
+
+
+def single_precision_weights(x: Tensor) -> tuple[Tensor | None, Tensor | None]:
+    """Weights 1 and 0 for half precision: with them PyTorch keeps mean and deviation in single precision."""
+    if is_half(x):
+        return torch.ones(x.shape[1], device=x.device), torch.zeros(x.shape[1], device=x.device)
+    return None, None
 
 
 class _FromOutput(torch.autograd.Function):
@@ -43,7 +53,7 @@ class _FromOutput(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor) -> Tensor:
         samples, chans, height, width = x.shape
         y, _, inverse_std = torch.native_group_norm(
-            x.contiguous(), None, None, samples, chans, height * width, chans, NormLeakyRelu.eps
+            x.contiguous(), *single_precision_weights(x), samples, chans, height * width, chans, NormLeakyRelu.eps
         )
         y = F.leaky_relu_(y, NormLeakyRelu.slope)
         ctx.save_for_backward(y, inverse_std)
@@ -59,6 +69,6 @@ class _FromOutput(torch.autograd.Function):
         mean, std = torch.zeros_like(inverse_std), torch.ones_like(inverse_std)
         shape = (samples, chans, height * width, chans)
         gradients = torch.ops.aten.native_group_norm_backward(
-            grad, normalised, mean, std, None, *shape, [True, False, False]
+            grad, normalised, mean, std, single_precision_weights(grad)[0], *shape, [True, False, False]
         )
         return gradients[0].mul_(inverse_std[..., None, None])

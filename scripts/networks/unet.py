@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from scripts.fourier import ifft2c, rss
 from scripts.networks.norm_relu import NormLeakyRelu
+from scripts.networks.precision import Conv2d, ConvTranspose2d, lowered
 
 PAD_MULTIPLE = 16  # NormUnet pads to multiples of this, whatever its number of pooling layers
 
@@ -70,11 +71,11 @@ class ConvBlock(nn.Module):
     def __init__(self, in_chans: int, out_chans: int, drop_prob: float) -> None:
         super().__init__()
         self.layers = nn.Sequential(
-            nn.Conv2d(in_chans, out_chans, kernel_size=3, padding=1, bias=False),
+            Conv2d(in_chans, out_chans, kernel_size=3, padding=1, bias=False),
             NormLeakyRelu(),
             nn.Dropout2d(drop_prob),
             nn.Identity(),  # the second convolution keeps fastMRI's place, and so its name
-            nn.Conv2d(out_chans, out_chans, kernel_size=3, padding=1, bias=False),
+            Conv2d(out_chans, out_chans, kernel_size=3, padding=1, bias=False),
             NormLeakyRelu(),
             nn.Dropout2d(drop_prob),
         )
@@ -90,7 +91,7 @@ class TransposeConvBlock(nn.Module):
     def __init__(self, in_chans: int, out_chans: int) -> None:
         super().__init__()
         self.layers = nn.Sequential(
-            nn.ConvTranspose2d(in_chans, out_chans, kernel_size=2, stride=2, bias=False),
+            ConvTranspose2d(in_chans, out_chans),
             NormLeakyRelu(),
         )
 
@@ -110,6 +111,9 @@ class Unet(nn.Module):
         drop_prob: dropout probability of whole channels.
         odd_sizes: accept any size; False saves a copy where sizes are multiples of 2**pools.
 
+    Attributes:
+        precision: `fp32`, `bf16` or `fp16`, in which it computes; see `scripts.networks.at_precision`.
+
     Source: Zbontar et al., fastMRI (arXiv 1811.08839); Ronneberger et al., MICCAI 2015.
 
     Example:
@@ -128,6 +132,7 @@ class Unet(nn.Module):
     ) -> None:
         super().__init__()
         self.odd_sizes = odd_sizes
+        self.precision = "fp32"
         widths = [chans * 2**level for level in range(pools + 1)]
         self.down_sample_layers = nn.ModuleList(
             ConvBlock(before, after, drop_prob)
@@ -136,10 +141,12 @@ class Unet(nn.Module):
         self.conv = ConvBlock(widths[-2], widths[-1], drop_prob)
         self.up_conv = nn.ModuleList(ConvBlock(2 * width, width, drop_prob) for width in reversed(widths[:-1]))
         self.up_transpose_conv = nn.ModuleList(TransposeConvBlock(2 * width, width) for width in reversed(widths[:-1]))
-        self.up_conv[-1] = nn.Sequential(self.up_conv[-1], nn.Conv2d(chans, out_chans, kernel_size=1))
+        self.up_conv[-1] = nn.Sequential(self.up_conv[-1], Conv2d(chans, out_chans, kernel_size=1))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map (N, in_chans, H, W) to (N, out_chans, H, W)."""
+        """Map (N, in_chans, H, W) to (N, out_chans, H, W), dtype of the input."""
+        given = x.dtype
+        x = lowered(x, self.precision)
         skips: list[Tensor] = []
         for layer in self.down_sample_layers:
             x = layer(x)
@@ -153,7 +160,7 @@ class Unet(nn.Module):
                 rows, columns = skip.shape[-2] - x.shape[-2], skip.shape[-1] - x.shape[-1]
                 x = F.pad(x, [0, columns, 0, rows], mode="reflect")
             x = layer(torch.cat([x, skip], dim=1))
-        return x
+        return x.to(given)
 
 
 class NormUnet(nn.Module):

@@ -4,11 +4,14 @@ import pytest
 import torch
 from torch.export import Dim
 
-from scripts.networks import ReconUnet, VarNet, ZeroFilled
+from scripts.networks import ReconUnet, VarNet, ZeroFilled, at_precision
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*(torch.jit|is deprecated|guard).*")
+SMALL = {"num_cascades": 1, "sens_chans": 2, "sens_pools": 1, "chans": 2, "pools": 2}
 NETWORKS = {
-    "varnet": lambda: VarNet(num_cascades=1, sens_chans=2, sens_pools=1, chans=2, pools=2),
+    "varnet": lambda: VarNet(**SMALL),
+    "varnet in bf16": lambda: at_precision(VarNet(**SMALL), "bf16"),
+    "varnet with checkpointing": lambda: VarNet(**SMALL, checkpoint_activations=True),
     "unet": lambda: ReconUnet(chans=2, pools=1),
     "zero_filled": ZeroFilled,
 }

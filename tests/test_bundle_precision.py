@@ -1,0 +1,47 @@
+"""The verbs in half precision."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from scripts.start import own_error
+from tests.helpers import SMALL
+from tests.test_bundle import _contained, run, trained, unlearn  # noqa: F401 fixtures
+
+
+def psnr(folder: Path) -> dict[str, float]:
+    results = json.loads((folder / "metrics.json").read_text())
+    return {
+        f"{model} {cohort}": v["psnr"]["mean"] for model, cohorts in results.items() for cohort, v in cohorts.items()
+    }
+
+
+def test_train_and_unlearn_in_bf16(tiny_datalist, trained):  # noqa: F811
+    run("train", datalist=tiny_datalist, train_epochs=2, precision="bf16", **SMALL)
+    weights = torch.load("outputs/train/original.pt", weights_only=True)
+    single = torch.load(trained / "original.pt", weights_only=True)
+    assert all(value.dtype == torch.float32 for value in weights.values())
+    assert any(not torch.equal(weights[key], single[key]) for key in weights)
+    assert json.loads(Path("outputs/train/original.json").read_text())["configuration"]["precision"] == "bf16"
+    found = psnr(unlearn(tiny_datalist, trained, "half", precision="bf16"))
+    expected = psnr(unlearn(tiny_datalist, trained, "single"))
+    assert found != expected
+    assert found == pytest.approx(expected, abs=0.1)
+
+
+def test_a_teacher_is_trained_in_the_precision_of_the_run(tiny_datalist, trained):  # noqa: F811
+    settings = {"method": "blindspot", "teacher_steps": 2, "evaluate_models": False}
+    for precision in ("bf16", "fp32"):
+        unlearn(tiny_datalist, trained, precision=precision, **settings)
+    half, single = sorted(Path("out/teachers").glob("*.pt"), key=lambda path: path.stat().st_mtime)
+    assert any(not torch.equal(a, b) for a, b in zip(*(torch.load(p).values() for p in (half, single)), strict=True))
+
+
+@pytest.mark.parametrize("verb", ["train", "unlearn", "evaluate", "audit"])
+def test_fp16_is_refused_on_a_cpu(verb, tiny_datalist):
+    with pytest.raises(RuntimeError) as error:
+        run(verb, datalist=tiny_datalist, precision="fp16", device="cpu", **SMALL)
+    assert "precision: 'fp16' needs a CUDA device, found 'cpu'" in str(own_error(error.value))
+    assert not Path("outputs").exists()
