@@ -30,6 +30,12 @@ def atomic_write(path: str | Path) -> Iterator[str]:
         raise
 
 
+def write_text(path: str | Path, text: str) -> None:
+    """Write a text file in UTF-8, whole or not at all."""
+    with atomic_write(path) as temporary:
+        Path(temporary).write_text(text, encoding="utf-8")
+
+
 def file_sha256(path: str | Path) -> str:
     """SHA-256 of a file's bytes, as hexadecimal digits."""
     digest = hashlib.sha256()

@@ -7,24 +7,21 @@ import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import torch
-
 from scripts.audit import measures
-from scripts.audit.cost import cost
-from scripts.audit.distances import linear_cka, weight_distance
 from scripts.audit.gates import check_gates, control, judge, overall
-from scripts.audit.inputs import check_cohorts, check_subgroups, read_record, record_beside
-from scripts.audit.maps import null_space_maps
-from scripts.audit.measures import AUDITED, CALIBRATION, NO_ORACLE, ORACLE, ORIGINAL, QUERY, Statistics, oracles
-from scripts.audit.not_measured import not_measured
+from scripts.audit.hallucination import null_space_maps
+from scripts.audit.inputs import check_cohorts, check_subgroups, cost, read_record, record_beside
+from scripts.audit.measures import AUDITED, CALIBRATION, ORIGINAL, QUERY, oracles
 from scripts.audit.probe import SliceProbe
 from scripts.audit.provenance import SETTINGS, AuditedFiles, doubts, lineage, origin, provenance_problems, weights_entry
-from scripts.audit.relearning import Relearning, relearning_ratio
-from scripts.audit.results import Results
+from scripts.audit.relearning import Relearning
 from scripts.audit.section import audit_page
+from scripts.audit.statistics import Statistics
 from scripts.audit.tables import audit_markdown
 from scripts.evaluation import Comparison
-from scripts.files import atomic_write, file_sha256
+from scripts.evaluation.reconstruct import reconstruct
+from scripts.evaluation.results import Results, Summary, read_results
+from scripts.files import file_sha256, write_text
 from scripts.run_config import running_config
 from scripts.training.file_hashes import FileHashes
 from scripts.training.record import environment
@@ -49,7 +46,7 @@ class Audit:
         gates: declared acceptance gates, see :func:`scripts.audit.gates.judge`.
         files: weights as loaded into the comparison's models, datalist, and the unlearning run's record, without
             which cost is not measured.
-        statistics: of intervals and equivalence tests.
+        statistics: how intervals and equivalence tests are made.
         subgroups: fields of the volumes whose values make the subgroups.
         oracle_tuned: whether the method's settings were chosen by looking at the oracle; None: not stated.
 
@@ -75,9 +72,9 @@ class Audit:
         self.gates = [dict(gate) for gate in gates]
         weights, record = files.weights, files.record
         self.files = files
+        self.weights = {name: weights_entry(path) for name, path in weights.items()}
         self.record = read_record(record, weights[AUDITED])
-        self.training_path = record_beside(weights[ORIGINAL])
-        self.training = read_record(self.training_path, weights[ORIGINAL])
+        self.training = read_record(record_beside(weights[ORIGINAL]), weights[ORIGINAL])
         self.lineages = {
             name: lineage(path, record if name == AUDITED else None)
             for name, path in weights.items()
@@ -96,16 +93,23 @@ class Audit:
         """
         hashes = FileHashes(v.path for volumes in self.comparison.cohorts.values() for v in volumes)
         summary = self.comparison.run()
-        results = Results.read(self.output_dir / "metrics.csv")
-        found = self._measures(results)
+        results = Results(read_results(self.output_dir / "metrics.csv"))
         self._draw()
+        provenance = self._provenance(hashes)
+        judged = self._judged(self._measures(results), self._original(results), provenance["problems"])
+        result = {"version": VERSION, **judged, "models": summary, "provenance": provenance, **self._facts()}
+        write_text(self.output_dir / "audit.json", json.dumps(result, indent=2, allow_nan=False) + "\n")
+        write_text(self.output_dir / "audit.md", audit_markdown(result))
+        write_text(self.output_dir / "audit.html", audit_page(result) + "\n")
+        logger.info("verdict: %s\n\n%s\n", result["verdict"]["verdict"], audit_markdown(result))
+        return result
+
+    def _judged(self, found: Mapping, original: Mapping, problems: Mapping) -> dict:
+        """Verdict, gates and control, from the measures of the audited model and of the original."""
         judged = [judge(gate, found) for gate in self.gates]
-        checked = control(self.gates, self._control_measures(results))
-        weights = {name: weights_entry(path) for name, path in self.files.weights.items()}
-        provenance = self._provenance(hashes, weights)
-        result = {
-            "version": VERSION,
-            "verdict": overall(judged, checked["sees_remembering"], doubts(provenance["problems"])),
+        checked = control(self.gates, original)
+        return {
+            "verdict": overall(judged, checked["sees_remembering"], doubts(problems)),
             "statement": GUARANTEE,
             "gates": judged,
             "control": checked,
@@ -117,49 +121,24 @@ class Audit:
                 "equivalence_margins": dict(self.statistics.equivalence),
                 "oracle_tuned": self.oracle_tuned,
             },
-            "models": summary,
             "measures": found,
-            "provenance": provenance,
-            "inputs": {
-                "weights": weights,
-                "records": {
-                    name: [{"path": str(path), "sha256": file_sha256(path)} for path in records]
-                    for name, records in self.lineages.items()
-                },
-            },
+        }
+
+    def _facts(self) -> dict:
+        """What went into the audit and where it ran."""
+        records = {
+            name: [{"path": str(path), "sha256": file_sha256(path)} for path in paths]
+            for name, paths in self.lineages.items()
+        }
+        return {
+            "inputs": {"weights": self.weights, "records": records},
             "pictures": ["hallucination.png", "panels.png"],
             "device": str(self.comparison.evaluator.state.device),
             "environment": environment(),
             "configuration": running_config(),
         }
-        self._write("audit.json", json.dumps(result, indent=2, allow_nan=False))
-        self._write("audit.md", audit_markdown(result))
-        self._write("audit.html", audit_page(result))
-        logger.info("verdict: %s\n\n%s\n", result["verdict"]["verdict"], audit_markdown(result))
-        return result
 
-    def _measures(self, results: Results) -> dict:
-        names = list(self.comparison.models)
-        runs = dict(zip(names, self.probe.runs[-len(names) :], strict=True))
-        patients = {v.name: v.patient_id for volumes in self.comparison.cohorts.values() for v in volumes}
-        return {
-            "oracle_gap": measures.gaps(results, oracles(results), self.statistics),
-            "original_gap": measures.gaps(results, [ORIGINAL], self.statistics),
-            "distribution": measures.distributions(results),
-            "membership": measures.membership(results, self.statistics),
-            "have_you_forgotten": measures.have_you_forgotten(results),
-            "relearning": self._relearning(results),
-            "hallucination": measures.hallucination(
-                {name: run["null_space"] for name, run in runs.items() if name not in (QUERY, CALIBRATION)},
-                patients,
-                self.statistics,
-            ),
-            "distance": self._distance(runs),
-            "subgroups": measures.subgroups(results, self.comparison.cohorts, self.subgroups, self.statistics),
-            "cost": cost(self.record, self.training),
-        }
-
-    def _provenance(self, hashes: FileHashes, weights: Mapping[str, Mapping[str, str]]) -> dict:
+    def _provenance(self, hashes: FileHashes) -> dict:
         """Origin of the models, the audit's own data and settings, and what speaks against them."""
         configuration = running_config()
         evaluated = {c: sorted(map(str, (hashes[v.path] for v in vs))) for c, vs in self.comparison.cohorts.items()}
@@ -170,55 +149,38 @@ class Audit:
             "evaluated": evaluated,
         }
         runs = {name: origin(records) for name, records in self.lineages.items()}
-        return {"runs": runs, "audit": audit, "problems": provenance_problems(runs, audit, weights)}
+        return {"runs": runs, "audit": audit, "problems": provenance_problems(runs, audit, self.weights)}
 
-    def _control_measures(self, results: Results) -> dict:
+    def _measures(self, results: Results) -> dict:
+        names, models, cohorts = list(self.comparison.models), self.comparison.models, self.comparison.cohorts
+        seen = dict(zip(names, self.probe.runs[-len(names) :], strict=True))
+        patients = {volume.name: volume.patient_id for volumes in cohorts.values() for volume in volumes}
+        null_space = {name: run["null_space"] for name, run in seen.items() if name not in (QUERY, CALIBRATION)}
+        features = {name: run["features"] for name, run in seen.items()}
+        return {
+            "oracle_gap": measures.gaps(results, oracles(results), self.statistics),
+            "original_gap": measures.gaps(results, [ORIGINAL], self.statistics),
+            "distribution": measures.distributions(results),
+            "membership": measures.membership(results, self.statistics),
+            "have_you_forgotten": measures.have_you_forgotten(results),
+            "relearning": self.relearning.measure(models, results),
+            "hallucination": measures.hallucination(null_space, patients, self.statistics),
+            "distance": measures.distance(models, features, cohorts),
+            "subgroups": measures.subgroups(results, cohorts, self.subgroups, self.statistics),
+            "cost": cost(self.record, self.training),
+        }
+
+    def _original(self, results: Results) -> dict:
+        """The measures with the original in place of the audited model, for the control."""
         return {
             "oracle_gap": measures.gaps(results, oracles(results), self.statistics, audited=ORIGINAL),
             "membership": measures.membership(results, self.statistics, audited=ORIGINAL),
         }
 
-    def _relearning(self, results: Results) -> dict:
-        if not self.relearning.max_steps:
-            return not_measured("turned off (relearning_steps: 0)")
-        if "KTA" not in results.cohorts:
-            return not_measured("no volumes in KTA")
-        goal = float(results.values(ORIGINAL, "KTA", "psnr").mean()) * (1 - self.relearning.tolerance)
-        curves = {
-            name: self.relearning.curve(self.comparison.models[name], goal)
-            for name in (AUDITED, ORACLE)
-            if name in self.comparison.models
-        }
-        ratio = relearning_ratio(curves[AUDITED], curves.get(ORACLE, []), goal)
-        return {**ratio, "max_steps": self.relearning.max_steps, "curves": curves}
-
-    def _distance(self, runs: Mapping[str, Mapping]) -> dict:
-        models = self.comparison.models
-        table: dict = {}
-        for reference in (ORIGINAL, ORACLE):
-            if reference not in models:
-                table[reference] = NO_ORACLE
-                continue
-            states = (models[name].state_dict() for name in (AUDITED, reference))
-            table[reference] = {"weights": weight_distance(*states), "cka": {}}
-            for cohort in ("BTA", "KTA"):
-                volumes = [volume.name for volume in self.comparison.cohorts.get(cohort, [])]
-                if volumes and all(volume in runs[AUDITED]["features"] for volume in volumes):
-                    pair = (torch.cat([runs[name]["features"][v] for v in volumes]) for name in (AUDITED, reference))
-                    table[reference]["cka"][cohort] = linear_cka(*pair)
-        return table
-
     def _draw(self) -> None:
-        shown = {name: m for name, m in self.comparison.models.items() if name not in (QUERY, CALIBRATION)}
+        models = {name: m for name, m in self.comparison.models.items() if name not in (QUERY, CALIBRATION)}
         evaluator = self.comparison.evaluator
-        null_space_maps(
-            self.comparison.cohorts["BTA"][:MAPS],
-            shown,
-            evaluator.data_loader.dataset.transform,
-            self.output_dir / "hallucination.png",
-            evaluator.state.device,
-        )
-
-    def _write(self, name: str, text: str) -> None:
-        with atomic_write(self.output_dir / name) as temporary:
-            Path(temporary).write_text(text.rstrip("\n") + "\n", encoding="utf-8")
+        transform, device = evaluator.data_loader.dataset.transform, evaluator.state.device
+        volumes = self.comparison.cohorts["BTA"][:MAPS]
+        scans = [reconstruct(models, "BTA", v, [v.num_slices // 2], transform, device) for v in volumes]
+        null_space_maps(scans, self.output_dir / "hallucination.png")

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from scripts.audit.not_measured import NOT_MEASURED, is_measured, not_measured
+from scripts.audit.statistics import NOT_MEASURED, is_measured, not_measured
 
 GUARDS = {"under-forgetting": "not forgotten", "over-forgetting": "over-forgotten", "retain damage": "retain damaged"}
 MEASURES = (

@@ -1,11 +1,22 @@
-"""Null-space error: the part of an error that the measurement could not have corrected."""
+"""Null-space error: the part of an error that the measurement could not have corrected, as a number and as a map."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
 import torch
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
 from torch import Tensor
 
+from scripts.evaluation.drawing import DPI, save_figure
+from scripts.evaluation.reconstruct import Scan
 from scripts.fourier import center_crop, crop_like
+
+SIDE, BAR = 1.9, 0.9  # inches
+PERCENTILE = 99.5
 
 
 def null_space_part(error: Tensor, mask: Tensor) -> Tensor:
@@ -56,3 +67,44 @@ def null_space_error(target: Tensor, prediction: Tensor, mask: Tensor) -> dict[s
     error = crop_like(prediction, target) - target
     parts = {"null": null_space_part(error, mask), "error": error, "target": target}
     return {name: part.double().square().flatten(1).sum(1) for name, part in parts.items()}
+
+
+def null_space_maps(scans: Sequence[Scan], path: str | Path) -> None:
+    """Draw, for the first slice of each scan, the reference and each model's signed null-space error.
+
+    Every error map shares one symmetric scale, in fractions of the volume's maximum. Equal input gives equal bytes.
+
+    Args:
+        scans: one row each, with one column for each model.
+        path: the PNG to make.
+    """
+    maps = [[_map(scan, model) for model in scan.images] for scan in scans]
+    limit = float(np.percentile(np.abs(np.concatenate([m.ravel() for row in maps for m in row])), PERCENTILE)) or 1.0
+    models = list(scans[0].images)
+    columns = len(models) + 1
+    figure = Figure(figsize=(columns * SIDE + BAR, len(scans) * SIDE + 0.35), dpi=DPI, facecolor="white")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(len(scans), columns, squeeze=False)
+    drawn = None
+    for index, scan in enumerate(scans):
+        axes[index, 0].imshow(scan.target[0], cmap="gray", vmin=0.0)
+        axes[index, 0].set_ylabel(f"scan {index + 1}, slice {scan.slices[0]}", fontsize=8)
+        for axis, part in zip(axes[index, 1:], maps[index], strict=True):
+            drawn = axis.imshow(part, cmap="RdBu_r", vmin=-limit, vmax=limit, interpolation="nearest")
+    for axis in axes.flat:
+        axis.set_xticks([])
+        axis.set_yticks([])
+    for axis, name in zip(axes[0], ["target", *models], strict=True):
+        axis.set_title(name, fontsize=9)
+    figure.subplots_adjust(left=0.04, right=1 - 0.85 / (columns * SIDE + BAR), bottom=0.02, top=0.9, wspace=0.04)
+    bar = figure.colorbar(drawn, ax=list(axes.flat), fraction=0.02, pad=0.01)
+    bar.set_label("null-space error\n[fraction of volume maximum]", fontsize=8)
+    bar.ax.tick_params(labelsize=8)
+    save_figure(figure, Path(path))
+
+
+def _map(scan: Scan, model: str) -> np.ndarray:
+    """(h, w) the null-space error of a model on the first slice, in fractions of the volume's maximum."""
+    error = torch.from_numpy(scan.images[model][:1] - scan.target[:1])[None]
+    mask = torch.from_numpy(scan.masks[:1])[:, None, None, :, None]
+    return (null_space_part(error, mask)[0, 0] / scan.volume.max_value).numpy()

@@ -1,4 +1,4 @@
-"""What an audit is given, and what is wrong with it, found before work starts."""
+"""What an audit is given: weights, cohorts and run records; what is wrong with them is found before work starts."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from scripts.audit.statistics import not_measured
 from scripts.files import file_sha256
 
 IDENTIFYING = ("patient_id", "kspace")
+COUNTS = ("steps", "forward_slices", "backward_slices", "seconds")
 
 
 def audited_weights(
@@ -100,3 +102,29 @@ def check_subgroups(fields: Sequence[str]) -> None:
     found = sorted(set(fields) & set(IDENTIFYING))
     if found:
         raise ValueError(f"audit: 'subgroups': expected fields that name no patient or file, found {', '.join(found)}")
+
+
+def cost(record: Mapping | None, training: Mapping | None = None) -> dict:
+    """Passes, time and data read of the unlearning run, and their share of training's.
+
+    Args:
+        record: the run record of ``unlearn``; None: not measured.
+        training: the run record of the original's training; None: no shares.
+
+    Returns:
+        The counts of :data:`COUNTS` and the slices read of each role, and under ``share_of_training`` each count
+        over training's.
+
+    >>> run = {"cost": {"steps": 5, "forward_slices": 10, "backward_slices": 10, "seconds": 2.0},
+    ...        "data": {"retain": {"slices": 4}}}
+    >>> cost(run, {"cost": {"steps": 50, "forward_slices": 50, "backward_slices": 50, "seconds": 8.0}})["slices_read"]
+    {'retain': 4}
+    """
+    if record is None:
+        return not_measured("no run record of the unlearning")
+    counts = {name: record["cost"][name] for name in COUNTS}
+    shares: dict = not_measured("no run record of the original's training")
+    if training is not None:
+        shares = {name: counts[name] / training["cost"][name] for name in COUNTS if training["cost"][name]}
+    slices = {role: entry["slices"] for role, entry in record["data"].items()}
+    return {**counts, "slices_read": slices, "share_of_training": shares}

@@ -3,52 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 
 import numpy as np
+import torch
+from torch import Tensor
 
-from scripts.audit.bootstrap import mean_with_interval
-from scripts.audit.distribution import distribution_distance
-from scripts.audit.have_you_forgotten import forgotten_ratio
-from scripts.audit.membership import attack
-from scripts.audit.not_measured import not_measured
-from scripts.audit.oracle_gap import gap
-from scripts.audit.results import Results
+from scripts.audit.distances import linear_cka, weight_distance
+from scripts.audit.gaps import distribution_distance, forgotten_ratio, gap
+from scripts.audit.membership import attack, auc
+from scripts.audit.statistics import Statistics, not_measured
 from scripts.data.volumes import Volume
+from scripts.evaluation.bootstrap import mean_with_interval
 from scripts.evaluation.metrics import METRICS
+from scripts.evaluation.results import ZERO_FILLED, Results
 
 AUDITED, ORIGINAL, ORACLE, QUERY, CALIBRATION = "unlearned", "G", "oracle", "query", "calibration"
 NO_ORACLE = not_measured("no oracle weights")
-ZERO_FILLED = "zero-filled"
-
-
-@dataclass(frozen=True)
-class Statistics:
-    """How intervals are made and what counts as equivalent.
-
-    Attributes:
-        confidence: share of the bootstrap intervals; at 0.9 each limit of a gate is a one-sided test at 5 %.
-        samples: bootstrap samples.
-        seed: of the bootstrap.
-        equivalence: cohort -> margin in dB of the equivalence test on PSNR.
-    """
-
-    confidence: float = 0.9
-    samples: int = 2000
-    seed: int = 0
-    equivalence: Mapping[str, float] = field(default_factory=lambda: {"BTA": 0.1, "KTA": 0.5, "UA": 0.5})
-
-    def __post_init__(self) -> None:
-        if not 0 < self.confidence < 1:
-            raise ValueError(f"statistics: 'confidence': expected between 0 and 1, found {self.confidence}")
-        if self.samples < 100:
-            raise ValueError(f"statistics: 'samples': expected at least 100, found {self.samples}")
-        if any(not margin > 0 for margin in self.equivalence.values()):
-            raise ValueError(f"statistics: 'equivalence': expected margins above 0, found {dict(self.equivalence)}")
-
-    @property
-    def draw(self) -> dict:
-        return {"confidence": self.confidence, "samples": self.samples, "seed": self.seed}
 
 
 def oracles(results: Results) -> list[str]:
@@ -67,8 +37,8 @@ def gaps(results: Results, references: Sequence[str], statistics: Statistics, au
                 results.values(audited, cohort, metric),
                 {name: results.values(name, cohort, metric) for name in references},
                 results.patients(cohort),
+                statistics,
                 margin=statistics.equivalence.get(cohort) if metric == "psnr" else None,
-                **statistics.draw,
             )
             for metric in METRICS
         }
@@ -99,18 +69,18 @@ def membership(results: Results, statistics: Statistics, audited: str = AUDITED)
     if missing:
         return not_measured(f"no volumes in {', '.join(missing)}")
 
+    def score(model: str, cohort: str, gain: bool) -> np.ndarray:
+        return results.values(model, cohort, "psnr") - gain * results.values(ZERO_FILLED, cohort, "psnr")
+
     def scores(model: str, gain: bool) -> tuple[np.ndarray, np.ndarray]:
-        return tuple(
-            results.values(model, cohort, "psnr") - gain * results.values(ZERO_FILLED, cohort, "psnr")
-            for cohort in ("UA", "KTA")
-        )
+        return score(model, "UA", gain), score(model, "KTA", gain)
 
     patients = results.patients("UA"), results.patients("KTA")
     found = {}
     for name, gain in (("error", False), ("gain", True)):
         references = [scores(model, gain) for model in oracles(results)]
-        entry = attack(*scores(audited, gain), *patients, references=references, **statistics.draw)
-        entry["original_auc"] = attack(*scores(ORIGINAL, gain), *patients, **statistics.draw)["auc"]["value"]
+        entry = attack(*scores(audited, gain), patients, statistics, references)
+        entry["original_auc"] = auc(*scores(ORIGINAL, gain))
         found[name] = {key: NO_ORACLE if value is None else value for key, value in entry.items()}
     return found
 
@@ -128,13 +98,15 @@ def have_you_forgotten(results: Results) -> dict:
     return {**forgotten_ratio(*values), "calibration": calibration}
 
 
-def hallucination(sums: Mapping[str, Mapping[str, Mapping[str, float]]], patients: Mapping[str, str], statistics):
+def hallucination(
+    sums: Mapping[str, Mapping[str, Mapping[str, float]]], patients: Mapping[str, str], statistics: Statistics
+) -> dict:
     """Null-space NMSE of each model on the retain test set, and its gap to original and oracle.
 
     Args:
         sums: model -> volume -> ``{"null", "error", "target"}``, see :class:`scripts.audit.probe.SliceProbe`.
         patients: volume -> patient.
-        statistics: of the intervals.
+        statistics: the settings of the intervals.
     """
     if not sums[AUDITED]:
         return not_measured("no volumes in BTA")
@@ -174,3 +146,30 @@ def subgroups(
                 row = {"cohort": cohort, "field": name, "group": str(group), "reference": reference}
                 rows.append({**row, "psnr": float(audited.mean()), "gap": difference})
     return rows
+
+
+def distance(
+    models: Mapping[str, torch.nn.Module],
+    features: Mapping[str, Mapping[str, Tensor]],
+    cohorts: Mapping[str, Sequence[Volume]],
+) -> dict:
+    """Distance of the audited model to original and oracle, in weights and in representation.
+
+    Args:
+        models: name -> network.
+        features: model -> volume -> encoder features, see :class:`scripts.audit.probe.SliceProbe`.
+        cohorts: cohort -> volumes.
+    """
+    table: dict = {}
+    for reference in (ORIGINAL, ORACLE):
+        if reference not in models:
+            table[reference] = NO_ORACLE
+            continue
+        states = [models[name].state_dict() for name in (AUDITED, reference)]
+        table[reference] = {"weights": weight_distance(*states), "cka": {}}
+        for cohort in ("BTA", "KTA"):
+            volumes = [volume.name for volume in cohorts.get(cohort, [])]
+            if volumes and all(volume in features[AUDITED] for volume in volumes):
+                pair = [torch.cat([features[name][v] for v in volumes]) for name in (AUDITED, reference)]
+                table[reference]["cka"][cohort] = linear_cka(*pair)
+    return table

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import copy
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import torch
-from ignite.engine import Events
+from ignite.engine import Engine, Events
 from monai.engines import SupervisedEvaluator, SupervisedTrainer
 
-from scripts.audit.not_measured import not_measured
+from scripts.audit.statistics import not_measured
 from scripts.data.slices import prepare_batch
+from scripts.evaluation.results import Results
 from scripts.evaluation.volume_metrics import MeanOverVolumes, VolumeMetrics
 from scripts.networks import loss_scaling
 from scripts.training import ClipGradient, FiniteLoss
@@ -99,6 +100,17 @@ class Relearning:
         self.learning_rate = learning_rate
         self.max_steps, self.every, self.tolerance, self.seed = max_steps, every, tolerance, seed
 
+    def measure(self, models: Mapping[str, torch.nn.Module], results: Results) -> dict:
+        """Relearning of the audited model and of the oracle, if there is one: see :func:`relearning_ratio`."""
+        if not self.max_steps:
+            return not_measured("turned off (relearning_steps: 0)")
+        if "KTA" not in results.cohorts:
+            return not_measured("no volumes in KTA")
+        goal = float(results.values("G", "KTA", "psnr").mean()) * (1 - self.tolerance)
+        curves = {name: self.curve(models[name], goal) for name in ("unlearned", "oracle") if name in models}
+        ratio = relearning_ratio(curves["unlearned"], curves.get("oracle", []), goal)
+        return {**ratio, "max_steps": self.max_steps, "curves": curves}
+
     def curve(self, network: torch.nn.Module, goal: float) -> list[tuple[int, float]]:
         """(step, mean PSNR in dB on the forget test volumes) until the goal or ``max_steps``; the network stays."""
         network = copy.deepcopy(network).to(self.device)
@@ -120,7 +132,7 @@ class Relearning:
         )
 
         @trainer.on(Events.EPOCH_COMPLETED)
-        def _follow(engine) -> None:
+        def _follow(engine: Engine) -> None:
             state = torch.get_rng_state()
             points.append((engine.state.iteration, self._psnr(network)))
             torch.set_rng_state(state)

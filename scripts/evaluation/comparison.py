@@ -6,20 +6,20 @@ import copy
 import json
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import ignite.distributed as idist
-import numpy as np
 import torch
 from monai.engines import SupervisedEvaluator
 
-from scripts.data.slices import SliceDataset, prepare_batch
 from scripts.data.volumes import Volume
 from scripts.evaluation.figures import Example, unlearning_panels
-from scripts.evaluation.table import format_table, summarise, write_csv
+from scripts.evaluation.reconstruct import Models, reconstruct
+from scripts.evaluation.results import ZERO_FILLED, Summary, VolumeResult, summarise, write_results
+from scripts.evaluation.table import markdown, model_table, plain
 from scripts.evaluation.volume_metrics import VolumeMetrics
-from scripts.files import atomic_write
-from scripts.fourier import center_crop
+from scripts.files import write_text
 from scripts.networks import ZeroFilled, load_weights
 
 logger = logging.getLogger(__name__)
@@ -72,7 +72,7 @@ class Comparison:
         evaluator: SupervisedEvaluator,
         metrics: VolumeMetrics,
         cohorts: Mapping[str, Sequence[Volume]],
-        models: Mapping[str, torch.nn.Module],
+        models: Models,
         output_dir: str | Path,
         figure: bool = True,
     ) -> None:
@@ -82,61 +82,42 @@ class Comparison:
         if len(self.cohort_of) != sum(map(len, cohorts.values())):
             raise ValueError("evaluation: expected each volume in one cohort, found a volume in two")
         self.cohorts = cohorts
-        self.models = {"zero-filled": ZeroFilled(), **models}
+        self.models = {ZERO_FILLED: ZeroFilled(), **models}
         self.output_dir = Path(output_dir)
         self.figure = figure
 
-    def run(self) -> dict:
+    def run(self) -> Summary:
         """Evaluate every model, write the files and log the table; return the summary of :func:`summarise`.
 
         Several processes evaluate their slices each; the first one writes.
         """
-        records = [record for name, network in self.models.items() for record in self._evaluate(name, network)]
-        summary = summarise(records)
-        self._report(records, summary)
+        results = [result for name, network in self.models.items() for result in self._evaluate(name, network)]
+        summary = summarise(results)
+        self._report(results, summary)
         return summary
 
     @idist.one_rank_only()
-    def _report(self, records: list[dict], summary: dict) -> None:
-        self.output_dir.mkdir(parents=True, exist_ok=True)
-        write_csv(records, self.output_dir / "metrics.csv")
-        _write(self.output_dir / "metrics.json", json.dumps(summary, indent=2))
-        _write(self.output_dir / "table.md", format_table(summary, markdown=True))
+    def _report(self, results: Sequence[VolumeResult], summary: Summary) -> None:
+        table = model_table(summary)
+        write_results(results, self.output_dir / "metrics.csv")
+        write_text(self.output_dir / "metrics.json", json.dumps(summary, indent=2) + "\n")
+        write_text(self.output_dir / "table.md", f"{markdown(table)}\n\n{table.note}\n")
         if self.figure:
             unlearning_panels(self._examples(), self.output_dir / "panels.png")
-        logger.info("results in %s\n\n%s\n", self.output_dir, format_table(summary))
+        logger.info("results in %s\n\n%s\n\n%s\n", self.output_dir, plain(table), table.note)
 
-    def _evaluate(self, name: str, network: torch.nn.Module) -> list[dict]:
+    def _evaluate(self, name: str, network: torch.nn.Module) -> list[VolumeResult]:
         logger.info("evaluating %s", name)
         self.evaluator.network = network.to(self.evaluator.state.device)
         self.evaluator.run()
         return [
-            {"model": name, "cohort": self.cohort_of[volume], "volume": volume, **values}
+            VolumeResult(name, self.cohort_of[volume], volume, **asdict(values))
             for volume, values in self.metrics.compute().items()
         ]
 
     def _examples(self) -> list[Example]:
         """The middle slice of the first volume of the first two cohorts."""
-        return [self._example(cohort, volumes[0]) for cohort, volumes in list(self.cohorts.items())[:2]]
-
-    @torch.no_grad()
-    def _example(self, cohort: str, volume: Volume) -> Example:
-        dataset = self.evaluator.data_loader.dataset
-        item = SliceDataset([volume], dataset.transform)[volume.num_slices // 2]
-        batch = torch.utils.data.default_collate([item])
-        inputs, label, args, _ = prepare_batch(batch, self.evaluator.state.device)
-        images: dict[str, np.ndarray] = {}
-        for name, network in self.models.items():
-            image = center_crop(network.eval()(inputs, *args), volume.target_size)
-            images[name] = image[0, 0].float().cpu().numpy()
-        return Example(
-            title=f"{cohort}: {volume.name}, slice {volume.num_slices // 2}",
-            target=label["target"][0, 0].cpu().numpy(),
-            max_value=volume.max_value,
-            images=images,
-        )
-
-
-def _write(path: Path, text: str) -> None:
-    with atomic_write(path) as temporary:
-        Path(temporary).write_text(text + "\n", encoding="utf-8")
+        transform, device = self.evaluator.data_loader.dataset.transform, self.evaluator.state.device
+        first = [(cohort, volumes[0]) for cohort, volumes in list(self.cohorts.items())[:2]]
+        scans = [reconstruct(self.models, c, v, [v.num_slices // 2], transform, device) for c, v in first]
+        return [Example.of(scan) for scan in scans]

@@ -3,36 +3,49 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any
 
-import matplotlib
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from scripts.evaluation.drawing import DETERMINISTIC, DPI, save_figure
 from scripts.evaluation.metrics import combine, slice_sums
-from scripts.files import atomic_write
+from scripts.evaluation.reconstruct import Scan
 
 WIDTH = 9.0  # inches: 900 px at 100 dots an inch, exceeded only where the images would be too narrow
 MIN_SIDE, MAX_SIDE = 1.45, 2.0  # inches: an image is as wide as its caption at least
-DPI = 150
 MARGIN, GAP, TITLE, TEXT = 0.08, 0.06, 0.36, 0.26  # inches; TITLE two lines of text, TEXT the example's name
 ERROR_PERCENTILE = 98
-DETERMINISTIC = {
-    ".png": {"Software": None},
-    ".svg": {"Date": None},
-    ".pdf": {"CreationDate": None, "Producer": None, "Creator": None},
-}
 
 
-class Example(TypedDict):
-    """One slice: its name, target (h, w), maximum of its volume, and models' images (h, w) in display order."""
+@dataclass(frozen=True)
+class Example:
+    """One slice with its reconstructions.
+
+    Attributes:
+        title: its name in the figure.
+        target: the reference image, (h, w).
+        max_value: the maximum of its volume.
+        images: model -> reconstruction (h, w), in display order.
+    """
 
     title: str
     target: np.ndarray
     max_value: float
     images: Mapping[str, np.ndarray]
+
+    @classmethod
+    def of(cls, scan: Scan, position: int = 0, models: Sequence[str] = ()) -> Example:
+        """The slice at a position of a scan, with the images of some models, by default of all."""
+        return cls(
+            title=f"{scan.cohort}: {scan.volume.name}, slice {scan.slices[position]}",
+            target=scan.target[position],
+            max_value=scan.volume.max_value,
+            images={name: scan.images[name][position] for name in models or scan.images},
+        )
 
 
 def unlearning_panels(examples: Sequence[Example], path: str | Path) -> None:
@@ -54,7 +67,7 @@ def unlearning_panels(examples: Sequence[Example], path: str | Path) -> None:
     path = Path(path)
     if path.suffix not in DETERMINISTIC:
         raise ValueError(f"{path}: the suffix must be one of {', '.join(DETERMINISTIC)}")
-    counts = {len(example["images"]) for example in examples}
+    counts = {len(example.images) for example in examples}
     if len(counts) != 1 or 0 in counts:
         raise ValueError(f"every example needs the same number of models, at least one, got {sorted(counts)}")
     columns = 1 + counts.pop()
@@ -67,11 +80,11 @@ def unlearning_panels(examples: Sequence[Example], path: str | Path) -> None:
     for example, height in zip(examples, heights, strict=True):
         _draw_example(figure, example, top, side)
         top -= height
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def _aspect(example: Example) -> float:
-    height, width = example["target"].shape
+    height, width = example.target.shape
     return height / width
 
 
@@ -81,21 +94,21 @@ def _band_height(example: Example, side: float) -> float:
 
 def _draw_example(figure: Figure, example: Example, top: float, side: float) -> None:
     """The band of one example, its upper edge at `top` inches, images `side` inches wide."""
-    target, peak = example["target"], example["max_value"]
+    target, peak = example.target, example.max_value
     height = side * _aspect(example)
     upper = top - TEXT - TITLE - height
     lower = upper - GAP - height
-    captions = {name: _caption(example, name) for name in example["images"]}
-    errors = {name: np.abs(image - target) / peak for name, image in example["images"].items()}
+    captions = {name: _caption(example, name) for name in example.images}
+    errors = {name: np.abs(image - target) / peak for name, image in example.images.items()}
     limit = float(np.percentile(np.stack(list(errors.values())), ERROR_PERCENTILE)) or 1.0
     grey: dict[str, Any] = {"cmap": "gray", "vmin": 0.0, "vmax": float(target.max())}
 
-    _text(figure, MARGIN, top - TEXT / 2, example["title"], fontsize=10, fontweight="bold", va="center")
+    _text(figure, MARGIN, top - TEXT / 2, example.title, fontsize=10, fontweight="bold", va="center")
     _panel(figure, (MARGIN, upper, side, height), target, "target", **grey)
     drawn = None
     for column, name in enumerate(captions, start=1):
         left = MARGIN + column * (side + GAP)
-        _panel(figure, (left, upper, side, height), example["images"][name], captions[name], **grey)
+        _panel(figure, (left, upper, side, height), example.images[name], captions[name], **grey)
         box = (left, lower, side, height)
         drawn = _panel(figure, box, errors[name], "", cmap="inferno", vmin=0.0, vmax=limit)
 
@@ -112,9 +125,9 @@ def _draw_example(figure: Figure, example: Example, top: float, side: float) -> 
 
 def _caption(example: Example, name: str) -> str:
     try:
-        values = combine(slice_sums(example["target"][None], example["images"][name][None], example["max_value"]))
+        values = combine(slice_sums(example.target[None], example.images[name][None], example.max_value))
     except ValueError as error:
-        raise ValueError(f"{example['title']}, image of {name}: {error}") from error
+        raise ValueError(f"{example.title}, image of {name}: {error}") from error
     return f"{name}\n{values['psnr']:.1f} dB, SSIM {values['ssim']:.3f}"
 
 
@@ -134,8 +147,3 @@ def _fractions(figure: Figure, box: tuple[float, float, float, float]) -> tuple[
 def _text(figure: Figure, left: float, bottom: float, text: str, **style: Any) -> None:
     width, height = figure.get_size_inches()
     figure.text(left / width, bottom / height, text, **style)
-
-
-def _save(figure: Figure, path: Path) -> None:
-    with atomic_write(path) as temporary, matplotlib.rc_context({"svg.hashsalt": "unlearning"}):
-        figure.savefig(temporary, metadata=DETERMINISTIC[path.suffix])

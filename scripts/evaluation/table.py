@@ -1,111 +1,70 @@
-"""From per-volume records to the paper's table: one row a model, BTA, KTA and UA in PSNR, SSIM and NMSE.
-
-A record is a mapping with the fields of `FIELDS`: the result of one model on one volume of one cohort.
-Nothing here depends on the order of the records.
-"""
+"""One kind of table and its text forms; :mod:`scripts.evaluation.html` makes HTML of it."""
 
 from __future__ import annotations
 
-import csv
-import math
-from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from scripts.evaluation.metrics import METRICS
-from scripts.files import atomic_write
+from scripts.evaluation.results import COHORTS, Summary, cohort_order, model_order
 
-FIELDS = ("model", "cohort", "volume", "patient_id", "anatomy", "slices", *METRICS)
-COHORTS = {"BTA": "retain test", "KTA": "forget test", "UA": "forget training data"}
-REFERENCES = ("zero-filled", "G", "oracle")  # rows in front of the unlearned models
 HEADINGS = {"psnr": "PSNR [dB]", "ssim": "SSIM", "nmse": "NMSE"}
 DECIMALS = {"psnr": 2, "ssim": 3, "nmse": 4}
 ABSENT = "–"
 
-Record = Mapping[str, Any]
-Summary = dict[str, dict[str, dict[str, Any]]]
 
+@dataclass(frozen=True)
+class Table:
+    """A titled table of text; the first column heads the rows.
 
-def write_csv(records: Iterable[Record], path: str | Path) -> None:
-    """Write one line a volume, in a fixed order, under a temporary name that is renamed when complete.
-
-    Args:
-        records: results with the fields of `FIELDS`, which are the columns; PSNR in dB, full precision.
-        path: the file to make.
-
-    Raises:
-        ValueError: as `summarise` does, before anything is written.
+    Attributes:
+        title: the heading; "" for none.
+        note: what the table says; without rows, why there are none.
+        columns: headings of the columns.
+        rows: cells that are ready to be shown.
+        groups: (heading, number of columns) above the columns, from left to right; none: no such line.
     """
-    rows = _checked(records)
-    with atomic_write(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as stream:
-        writer = csv.DictWriter(stream, FIELDS, extrasaction="ignore", lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+
+    title: str
+    note: str
+    columns: Sequence[str] = ()
+    rows: Sequence[Sequence[str]] = ()
+    groups: Sequence[tuple[str, int]] = ()
+
+    def flat_columns(self) -> list[str]:
+        """The headings with that of their group in front.
+
+        >>> Table("", "", ["model", "PSNR"], groups=[("", 1), ("BTA", 1)]).flat_columns()
+        ['model', 'BTA PSNR']
+        """
+        above = [heading for heading, span in self.groups for _ in range(span)] or [""] * len(self.columns)
+        return [f"{group} {column}".strip() for group, column in zip(above, self.columns, strict=True)]
 
 
-def summarise(records: Iterable[Record]) -> Summary:
-    """Mean and sample standard deviation (ddof = 1; 0 for a single volume) over the volumes of each cohort.
+def markdown(table: Table) -> str:
+    """The rows as a Markdown table, without title and note.
 
-    Args:
-        records: results with the fields of `FIELDS`, in any order.
-
-    Returns:
-        {model: {cohort: {"n": volumes, "psnr": {"mean", "std"}, "ssim": …, "nmse": …}}}, in the order of the
-        table: references first, then the other models by name.
-
-    Raises:
-        ValueError: no record, a missing field, a value that is not finite, a volume given twice, or models
-            evaluated on different volumes of one cohort.
-
-    Example:
-        >>> scan = {"model": "G", "cohort": "BTA", "patient_id": "P1", "anatomy": "brain", "slices": 2}
-        >>> records = [{**scan, "volume": name, "psnr": psnr, "ssim": 0.9, "nmse": 0.01}
-        ...            for name, psnr in [("a", 30.0), ("b", 32.0)]]
-        >>> summarise(records)["G"]["BTA"]["psnr"]
-        {'mean': 31.0, 'std': 1.414...}
+    >>> print(markdown(Table("", "", ["model", "BTA"], [["G", "30.1"]])))
+    | model | BTA |
+    | --- | ---: |
+    | G | 30.1 |
     """
-    groups: dict[str, dict[str, list[Record]]] = defaultdict(lambda: defaultdict(list))
-    for record in _checked(records):
-        groups[record["model"]][record["cohort"]].append(record)
-    _require_same_volumes(groups)
-    return {
-        model: {
-            cohort: {"n": len(rows), **{name: _mean_and_std([r[name] for r in rows]) for name in METRICS}}
-            for cohort, rows in cohorts.items()
-        }
-        for model, cohorts in groups.items()
-    }
+    rule = ["---", *["---:"] * (len(table.columns) - 1)]
+    lines = [table.flat_columns(), rule, *([cell.replace("|", r"\|") for cell in row] for row in table.rows)]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
-def format_table(summary: Summary, markdown: bool = False) -> str:
-    """The summary as an aligned plain-text or a Markdown table, mean ± std, with a legend below.
+def plain(table: Table) -> str:
+    """The rows as aligned text, without title and note.
 
-    Args:
-        summary: from `summarise`; a cohort without results for a model shows "–".
-        markdown: a Markdown table instead of plain text.
-
-    Raises:
-        ValueError: the summary is empty.
+    >>> print(plain(Table("", "", ["model", "BTA"], [["G", "30.1"]])))
+    model   BTA
+    -----------
+    G      30.1
     """
-    if not summary:
-        raise ValueError("there are no results to put into a table")
-    counts = {cohort: entry["n"] for cohorts in summary.values() for cohort, entry in cohorts.items()}
-    cohorts = sorted(counts, key=_cohort_order)
-    rows = [
-        [model, *(_cell(summary[model].get(cohort), name) for cohort in cohorts for name in METRICS)]
-        for model in sorted(summary, key=_model_order)
-    ]
-    groups = [f"{cohort} (n = {counts[cohort]})" for cohort in cohorts]
-    table = _markdown(groups, rows) if markdown else _plain(groups, rows)
-    meanings = "; ".join(f"{cohort} = {COHORTS[cohort]}" for cohort in cohorts if cohort in COHORTS)
-    legend = "mean ± sample standard deviation over n volumes"
-    return "\n".join([*table, "", f"{meanings}; {legend}" if meanings else legend])
-
-
-def _plain(groups: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    rows = [["model", *[HEADINGS[name] for name in METRICS] * len(groups)], *rows]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    rows = [table.columns, *table.rows]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(table.columns))]
     lines = [
         "  ".join(
             text.ljust(width) if column == 0 else text.rjust(width)
@@ -113,64 +72,76 @@ def _plain(groups: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
         )
         for row in rows
     ]
-    spans = [sum(widths[i : i + len(METRICS)]) + 4 for i in range(1, len(widths), len(METRICS))]
-    heading = "  ".join([" " * widths[0], *(f" {g} ".center(span, "-") for g, span in zip(groups, spans, strict=True))])
-    return [heading.rstrip(), lines[0], "-" * len(lines[0]), *lines[1:]]
+    above = [_spanning(table.groups, widths)] if table.groups else []
+    return "\n".join([*above, lines[0], "-" * len(lines[0]), *lines[1:]])
 
 
-def _markdown(groups: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    header = ["model", *(f"{group} {HEADINGS[name]}" for group in groups for name in METRICS)]
-    rule = ["---", *["---:"] * (len(header) - 1)]
-    rows = [[text.replace("|", r"\|") for text in row] for row in rows]
-    return ["| " + " | ".join(row) + " |" for row in [header, rule, *rows]]
+def markdown_document(title: str, lead: Sequence[str], tables: Sequence[Table]) -> str:
+    """A Markdown document: title, paragraphs, then every table under its heading with its note."""
+    parts = [f"# {title}", *lead]
+    for table in tables:
+        parts += [f"## {table.title}", table.note, *([markdown(table)] if table.rows else [])]
+    return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def _cell(entry: Mapping[str, Any] | None, name: str) -> str:
+def model_table(summary: Summary, title: str = "Models") -> Table:
+    """One row a model, mean ± standard deviation of PSNR, SSIM and NMSE in each cohort.
+
+    Args:
+        summary: see :func:`scripts.evaluation.results.summarise`; a cohort without results for a model shows "–".
+        title: the table's heading.
+
+    Raises:
+        ValueError: the summary is empty.
+    """
+    if not summary:
+        raise ValueError("there are no results to put into a table")
+    counts = {cohort: entry["n"] for cohorts in summary.values() for cohort, entry in cohorts.items()}
+    cohorts = sorted(counts, key=cohort_order)
+    rows = [
+        [model, *(_mean_std(summary[model].get(cohort), name) for cohort in cohorts for name in METRICS)]
+        for model in sorted(summary, key=model_order)
+    ]
+    meanings = "; ".join(f"{cohort} = {COHORTS[cohort]}" for cohort in cohorts if cohort in COHORTS)
+    legend = "mean ± sample standard deviation over n volumes"
+    return Table(
+        title,
+        f"{meanings}; {legend}" if meanings else legend,
+        ["model", *[HEADINGS[name] for name in METRICS] * len(cohorts)],
+        rows,
+        [("", 1), *((f"{cohort} (n = {counts[cohort]})", len(METRICS)) for cohort in cohorts)],
+    )
+
+
+def number(value: float | None, digits: int = 2, sign: bool = False) -> str:
+    """A number with its decimals, a true minus sign, and "–" for one that is missing.
+
+    >>> number(30.126), number(None), number(0.5, sign=True), number(-0.0012, 3)
+    ('30.13', '–', '+0.50', '−0.001')
+    """
+    return ABSENT if value is None else f"{value:{'+' if sign else ''}.{digits}f}".replace("-", "−")
+
+
+def percent(share: float | None) -> str:
+    """A share as per cent.
+
+    >>> percent(0.0312), percent(None)
+    ('3.1 %', '–')
+    """
+    return ABSENT if share is None else f"{100 * share:.1f} %"
+
+
+def _mean_std(entry: Mapping[str, Any] | None, name: str) -> str:
     if entry is None:
         return ABSENT
     return f"{entry[name]['mean']:.{DECIMALS[name]}f} ± {entry[name]['std']:.{DECIMALS[name]}f}"
 
 
-def _mean_and_std(values: Sequence[float]) -> dict[str, float]:
-    mean = math.fsum(values) / len(values)
-    squares = math.fsum((value - mean) ** 2 for value in values)
-    return {"mean": mean, "std": math.sqrt(squares / (len(values) - 1)) if len(values) > 1 else 0.0}
-
-
-def _model_order(model: str) -> tuple[int, str]:
-    return (REFERENCES.index(model) if model in REFERENCES else len(REFERENCES), model)
-
-
-def _cohort_order(cohort: str) -> tuple[int, str]:
-    return (list(COHORTS).index(cohort) if cohort in COHORTS else len(COHORTS), cohort)
-
-
-def _checked(records: Iterable[Record]) -> list[Record]:
-    """The records in the table's order, complete, finite and without repetition."""
-    rows = list(records)
-    if not rows:
-        raise ValueError("there are no results: no record was given")
-    seen = set()
-    for row in rows:
-        missing = [field for field in FIELDS if field not in row]
-        if missing:
-            raise ValueError(f"a result lacks {', '.join(missing)}: {dict(row)}")
-        key = (row["model"], row["cohort"], row["volume"])
-        for name in METRICS:
-            if not math.isfinite(row[name]):
-                raise ValueError(f"{name} of {' / '.join(key)} is {row[name]}, expected a finite number")
-        if key in seen:
-            raise ValueError(f"{' / '.join(key)} was given twice")
-        seen.add(key)
-    return sorted(rows, key=lambda r: (_model_order(r["model"]), _cohort_order(r["cohort"]), r["volume"]))
-
-
-def _require_same_volumes(groups: Mapping[str, Mapping[str, Sequence[Record]]]) -> None:
-    first: dict[str, tuple[str, set[str]]] = {}
-    for model, cohorts in groups.items():
-        for cohort, rows in cohorts.items():
-            volumes = {row["volume"] for row in rows}
-            reference, expected = first.setdefault(cohort, (model, volumes))
-            if volumes != expected:
-                differing = ", ".join(sorted(volumes ^ expected))
-                raise ValueError(f"{model} and {reference} were evaluated on different {cohort} volumes: {differing}")
+def _spanning(groups: Sequence[tuple[str, int]], widths: Sequence[int]) -> str:
+    """The line of group headings, each centred in a rule over its columns."""
+    parts, first = [], 0
+    for heading, span in groups:
+        width = sum(widths[first : first + span]) + 2 * (span - 1)
+        parts.append(f" {heading} ".center(width, "-") if heading else " " * width)
+        first += span
+    return "  ".join(parts).rstrip()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import ignite.distributed as idist
@@ -21,6 +22,18 @@ Identity = tuple[str, str]  # patient_id, anatomy
 Slices = dict[int, tuple[Identity, SliceSums]]
 
 
+@dataclass(frozen=True)
+class VolumeValues:
+    """PSNR (dB), SSIM and NMSE of one volume, how many slices were seen, and whose volume it is."""
+
+    psnr: float
+    ssim: float
+    nmse: float
+    slices: int
+    patient_id: str
+    anatomy: str
+
+
 def prediction_and_label(output: Mapping[str, Any]) -> tuple[Tensor, Mapping[str, Any]]:
     """The (prediction, label) pair of MONAI's supervised engines run with `decollate=False`."""
     return output["pred"], output["label"]
@@ -35,8 +48,8 @@ class VolumeMetrics(Metric):
     `update` takes that pair: the prediction (B, 1, H, W), any floating dtype, centre-cropped to the target; the
     label, a mapping with `target` (B, 1, h, w), `max_value` (B,), `volume` (B names), `slice` (B,) and,
     optionally, `patient_id` and `anatomy` (B strings each).
-    `compute` returns {volume: {"psnr" (dB), "ssim", "nmse", "slices" (count), "patient_id", "anatomy"}}, sorted
-    by volume, the same on every process. In `engine.state.metrics` it is one entry.
+    `compute` returns {volume: `VolumeValues`}, sorted by volume, the same on every process. In
+    `engine.state.metrics` it is one entry.
 
     Raises:
         ValueError: NaN or Inf in a prediction or target, a slice seen twice, a target above the maximum of
@@ -50,7 +63,7 @@ class VolumeMetrics(Metric):
         >>> target = torch.linspace(0, 1, 64).reshape(1, 1, 8, 8)
         >>> label = {"target": target, "max_value": [1.0], "volume": ["brain_001"], "slice": [0]}
         >>> metric.update((target + 0.1, label))
-        >>> round(metric.compute()["brain_001"]["psnr"], 3)
+        >>> round(metric.compute()["brain_001"].psnr, 3)
         20.0
     """
 
@@ -90,7 +103,7 @@ class VolumeMetrics(Metric):
             raise ValueError(f"volume {volume}, slice {index}: {error}") from error
         slices[index] = (identity, sums)
 
-    def compute(self) -> dict[str, dict[str, Any]]:
+    def compute(self) -> dict[str, VolumeValues]:
         volumes = _merge(idist.all_gather(self._volumes)) if idist.get_world_size() > 1 else self._volumes
         if not volumes:
             raise NotComputableError("VolumeMetrics needs at least one slice before its result can be computed")
@@ -129,11 +142,12 @@ class MeanOverVolumes(MetricsLambda):
         self.name = name
         super().__init__(self._mean, volumes)
 
-    def _mean(self, volumes: Mapping[str, Mapping[str, Any]]) -> float:
-        for volume, values in volumes.items():
-            if not math.isfinite(values[self.name]):
-                raise ValueError(f"volume {volume}: {self.name} is {values[self.name]}")
-        return math.fsum(values[self.name] for values in volumes.values()) / len(volumes)
+    def _mean(self, volumes: Mapping[str, VolumeValues]) -> float:
+        values = {volume: float(getattr(entry, self.name)) for volume, entry in volumes.items()}
+        for volume, value in values.items():
+            if not math.isfinite(value):
+                raise ValueError(f"volume {volume}: {self.name} is {value}")
+        return math.fsum(values.values()) / len(values)
 
 
 def _merge(ranks: Sequence[Mapping[str, Slices]]) -> dict[str, Slices]:
@@ -151,7 +165,7 @@ def _merge(ranks: Sequence[Mapping[str, Slices]]) -> dict[str, Slices]:
     return merged
 
 
-def _summary(volume: str, slices: Slices) -> dict[str, Any]:
+def _summary(volume: str, slices: Slices) -> VolumeValues:
     identities = {identity for identity, _ in slices.values()}
     if len(identities) > 1:
         raise ValueError(f"volume {volume}: its slices name different (patient, anatomy): {sorted(identities)}")
@@ -160,4 +174,4 @@ def _summary(volume: str, slices: Slices) -> dict[str, Any]:
     except ValueError as error:
         raise ValueError(f"volume {volume}: {error}") from error
     patient_id, anatomy = identities.pop()
-    return {**metrics, "slices": len(slices), "patient_id": patient_id, "anatomy": anatomy}
+    return VolumeValues(**metrics, slices=len(slices), patient_id=patient_id, anatomy=anatomy)

@@ -29,25 +29,42 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Surroundings:
+class Context:
     """What all cells of a study share.
 
     Attributes:
-        root: the study's ``cells`` folder.
+        output_dir: the study's folder.
         configs: folder of the verbs' configs.
         datalist: path of the datalist.
-        request: the forget request, a mapping or a file.
+        forget_request: the forget request, a mapping or a file.
         threads: PyTorch threads within a cell, fixed so that a cell gives the same bits wherever it runs.
     """
 
-    root: Path
-    configs: Path
+    output_dir: str
+    configs: str
     datalist: str
-    request: Any
+    forget_request: Any
     threads: int = 1
 
+    def __post_init__(self) -> None:
+        expect_count("threads", self.threads)
+        if not self.forget_request:
+            raise ValueError("protocol: 'forget_request': expected a file or a mapping, found none")
+
+    @property
+    def root(self) -> Path:
+        """The folder of the cells."""
+        return Path(self.output_dir) / "cells"
+
     def folder(self, cell: Cell) -> Path:
+        """The folder of a cell."""
         return self.root / cell.name
+
+
+def expect_count(name: str, count: Any) -> None:
+    """Refuse a count that is no whole number from 1."""
+    if type(count) is not int or count < 1:
+        raise ValueError(f"protocol: '{name}': expected a whole number from 1, found {count!r}")
 
 
 def read_record(folder: Path) -> dict | None:
@@ -56,7 +73,7 @@ def read_record(folder: Path) -> dict | None:
     return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
 
 
-def run_cell(cell: Cell, around: Surroundings, device: str, original: str | None = None) -> dict:
+def run_cell(cell: Cell, context: Context, device: str, original: str | None = None) -> dict:
     """Run a cell unless it is finished, and return its record. An error becomes a record too, it is not raised.
 
     A lock on the cell keeps two processes apart, e.g. a worker that outlives a killed study and the resumed one; the
@@ -64,11 +81,11 @@ def run_cell(cell: Cell, around: Surroundings, device: str, original: str | None
 
     Args:
         cell: what to run.
-        around: what all cells share.
+        context: what all cells share.
         device: PyTorch device.
         original: the weights of G, for unlearning.
     """
-    folder = around.folder(cell)
+    folder = context.folder(cell)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(folder.with_name(f".{folder.name}.lock")):
         record = read_record(folder)
@@ -79,8 +96,8 @@ def run_cell(cell: Cell, around: Surroundings, device: str, original: str | None
         facts = {"cell": {k: v for k, v in asdict(cell).items() if k != "settings"}, "settings": cell.settings}
         clock = time.perf_counter()
         try:
-            with _contained(around.threads):
-                result = _work(cell, folder, around, device, original)
+            with _contained(context.threads):
+                result = _work(cell, folder, context, device, original)
             record = {"status": FINISHED, **facts, **result}
         except Exception as error:
             (folder / "error.txt").write_text(traceback.format_exc(), encoding="utf-8")
@@ -91,18 +108,23 @@ def run_cell(cell: Cell, around: Surroundings, device: str, original: str | None
     return record
 
 
-def _work(cell: Cell, folder: Path, around: Surroundings, device: str, original: str | None) -> dict:
-    common = {"datalist": around.datalist, "forget_request": around.request, "device": device, "check_values": False}
+def _work(cell: Cell, folder: Path, context: Context, device: str, original: str | None) -> dict:
+    common = {
+        "datalist": context.datalist,
+        "forget_request": context.forget_request,
+        "device": device,
+        "check_values": False,
+    }
     run_record: Path | None
     if cell.given:
         weights, run_record = Path(cell.given), Path(cell.given).with_suffix(".json")
         run_record = run_record if run_record.is_file() else None
     else:
-        weights = _make_weights(cell, folder, around, common, original)
+        weights = _make_weights(cell, folder, context, common, original)
         run_record = weights.with_suffix(".json")
     epochs = {f"epoch {i}": str(path) for i, path in enumerate(_epoch_files(folder), start=1)}
     _run(
-        around.configs,
+        Path(context.configs),
         "evaluate",
         {
             **common,
@@ -125,17 +147,17 @@ def _work(cell: Cell, folder: Path, around: Surroundings, device: str, original:
     }
 
 
-def _make_weights(cell: Cell, folder: Path, around: Surroundings, common: Mapping, original: str | None) -> Path:
+def _make_weights(cell: Cell, folder: Path, context: Context, common: Mapping, original: str | None) -> Path:
     settings = {**common, "output_dir": str(folder), "seed": cell.seed}
     if cell.role != UNLEARNED:
         kind = {"oracle": cell.role == ORACLE, "forget_only": cell.role == FORGET_ONLY}
-        _run(around.configs, "train", {**settings, **cell.settings["train"], **kind})
+        _run(Path(context.configs), "train", {**settings, **cell.settings["train"], **kind})
         return folder / f"{cell.role}.pt"
     if cell.fraction:
         settings["retain_fraction"] = cell.fraction
     settings |= {"weights": original, "evaluate_models": False, "epoch_weights": cell.epochs}
     overlay = None if cell.method == DEFAULT else f"methods/{cell.method}.yaml"
-    _run(around.configs, "unlearn", {**settings, **cell.settings["unlearn"]}, overlay)
+    _run(Path(context.configs), "unlearn", {**settings, **cell.settings["unlearn"]}, overlay)
     return folder / "unlearned.pt"
 
 

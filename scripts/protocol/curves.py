@@ -2,56 +2,58 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from matplotlib.axes import Axes
 
-from scripts.protocol.drawing import FAINT, new_figure, save, styles, tidy
-from scripts.protocol.results import Row
-from scripts.protocol.statistics import Fit
-from scripts.protocol.tables import COHORTS
+from scripts.evaluation.drawing import FAINT, new_figure, save_figure, styles, tidy
+from scripts.evaluation.results import COHORTS
+from scripts.protocol.effort import EpochQuality, Fit, FractionQuality
+from scripts.protocol.quality import Band
 
 TITLES = {"BTA": "BTA: retain test", "KTA": "KTA: forget test", "UA": "UA: forget training data"}
 TICKS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 
 
 def fraction_curves(
-    rows: Sequence[Row], fits: Mapping[str, Mapping[str, Fit]], stem: Path, order: Sequence[str] = ()
+    rows: Sequence[FractionQuality], fits: Sequence[Fit], stem: Path, order: Sequence[str] = ()
 ) -> bool:
     """BTA and run time over the retain fraction, with the second-degree fit and its optimum (star).
 
     ``order`` names the models of the other figures, so that colours agree. Returns whether there was something to
     draw: at least two fractions of one method.
     """
-    models = list(dict.fromkeys(row["model"] for row in rows))
-    if not any(sum(row["model"] == model for row in rows) > 1 for model in models):
+    models = list(dict.fromkeys(row.model for row in rows))
+    if not any(sum(row.model == model for row in rows) > 1 for model in models):
         return False
     figure = new_figure(9.0, 4.2)
     looks = styles(dict.fromkeys([*order, *models]))
+    chosen = {(fit.model, fit.quantity): fit for fit in fits}
     for axes, quantity, label in zip(
         figure.subplots(1, 2), ("BTA_psnr", "seconds"), ("BTA, PSNR [dB]", "time of unlearning [s]"), strict=True
     ):
         for model in models:
-            own = [row for row in rows if row["model"] == model and row[quantity] is not None]
+            own = [row for row in rows if row.model == model and getattr(row, quantity) is not None]
             if own:
-                _curve(axes, model, own, quantity, fits.get(model, {}).get(quantity), looks[model])
+                _curve(axes, own, quantity, chosen.get((model, quantity)), looks[model])
         axes.set_xscale("log")
-        shown = [t for t in TICKS if min(r["retain_fraction"] for r in rows) <= t]
+        shown = [t for t in TICKS if min(r.retain_fraction for r in rows) <= t]
         axes.set_xticks(shown, labels=[f"{100 * t:g}" for t in shown])
         axes.minorticks_off()
         tidy(axes, "retain fraction [%]", label)
     handles, labels = figure.axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, fontsize=8, frameon=False, loc="outside lower center", ncols=2)
-    save(figure, stem)
+    save_figure(figure, stem, (".svg", ".png"))
     return True
 
 
-def _curve(axes, model: str, rows: Sequence[Row], quantity: str, fit: Fit | None, look: tuple[str, str]) -> None:
-    colour, marker = look
-    fractions = [row["retain_fraction"] for row in rows]
-    spread = [row.get(f"{quantity}_std_seeds", 0.0) for row in rows]
-    values = [row[quantity] for row in rows]
+def _curve(axes: Axes, rows: Sequence[FractionQuality], quantity: str, fit: Fit | None, look: tuple[str, str]) -> None:
+    (colour, marker), model = look, rows[0].model
+    fractions = [row.retain_fraction for row in rows]
+    spread = [getattr(row, f"{quantity}_std_seeds", 0.0) for row in rows]
+    values = [getattr(row, quantity) for row in rows]
     axes.errorbar(fractions, values, yerr=spread, color=colour, marker=marker, linestyle="", markersize=6, label=model)
     if fit is not None:
         dense = np.geomspace(min(fractions), max(fractions), 200)
@@ -62,27 +64,25 @@ def _curve(axes, model: str, rows: Sequence[Row], quantity: str, fit: Fit | None
                       markeredgecolor="white", label=name)  # fmt: skip
 
 
-def dynamics_curves(rows: Sequence[Row], band: Sequence[Row], stem: Path) -> bool:
+def dynamics_curves(rows: Sequence[EpochQuality], band: Sequence[Band], stem: Path) -> bool:
     """PSNR of each cohort after each epoch of unlearning, epoch 0 being G; the oracle's mean and seeds beside it.
 
     Returns whether there was something to draw.
     """
     if not rows:
         return False
-    models = list(dict.fromkeys(row["model"] for row in rows))
-    cohorts = [cohort for cohort in COHORTS if any(row["cohort"] == cohort for row in rows)]
+    models = list(dict.fromkeys(row.model for row in rows))
+    cohorts = [cohort for cohort in COHORTS if any(row.cohort == cohort for row in rows)]
     looks = styles(models)
-    limits = {row["cohort"]: row for row in band if row["metric"] == "psnr"}
+    limits = {row.cohort: row for row in band if row.metric == "psnr"}
     figure = new_figure(9.0, 3.9)
     for axes, cohort in zip(figure.subplots(1, len(cohorts), squeeze=False)[0], cohorts, strict=True):
         if cohort in limits:
             oracle = limits[cohort]
-            axes.axhspan(oracle["low"], oracle["high"], color=FAINT, linewidth=0)
-            axes.axhline(
-                oracle["mean"], color="black", linestyle="--", linewidth=1.2, label="oracle (its seeds shaded)"
-            )
+            axes.axhspan(oracle.low, oracle.high, color=FAINT, linewidth=0)
+            axes.axhline(oracle.mean, color="black", linestyle="--", linewidth=1.2, label="oracle (its seeds shaded)")
         for model in models:
-            own = sorted((r["epoch"], r["psnr"]) for r in rows if (r["model"], r["cohort"]) == (model, cohort))
+            own = sorted((r.epoch, r.psnr) for r in rows if (r.model, r.cohort) == (model, cohort))
             colour, marker = looks[model]
             axes.plot(*zip(*own, strict=True), color=colour, marker=marker, markersize=5, linewidth=1.5, label=model)
         axes.set_title(TITLES[cohort], fontsize=10)
@@ -90,5 +90,5 @@ def dynamics_curves(rows: Sequence[Row], band: Sequence[Row], stem: Path) -> boo
         tidy(axes, "epoch of unlearning", "PSNR [dB]" if cohort == cohorts[0] else "")
     handles, labels = figure.axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, fontsize=8, frameon=False, loc="outside lower center", ncols=4)
-    save(figure, stem)
+    save_figure(figure, stem, (".svg", ".png"))
     return True

@@ -43,7 +43,7 @@ class Cell:
     Attributes:
         name: its folder under ``cells``.
         role: ``original`` (G), ``oracle``, ``forget_only`` or ``unlearned``.
-        seed: of the run, and of the draw of the retain subset.
+        seed: the seed of the run and of the draw of the retain subset.
         method: overlay name, or ``default``; empty for trained models.
         fraction: share of the retain set that may be read; 0 for methods that read none; None for trained models.
         given: weights to take instead of training.
@@ -61,59 +61,104 @@ class Cell:
     settings: Mapping[str, Any] = field(default_factory=dict)
 
 
-def plan_training(
-    seed: int, oracle_seeds: Sequence[int], weights: str | None, oracle_weights: Sequence[str]
-) -> list[Cell]:
-    """The cells of G, of the oracles and of the model that knows the forget set alone.
+@dataclass(frozen=True)
+class Plan:
+    """What a study compares, as the configuration states it.
 
-    Given weights stand in for training; with given oracles, ``oracle_seeds`` is not used.
-    """
-    oracles = [(f"given-{i}", i, path) for i, path in enumerate(oracle_weights)]
-    oracles = oracles or [(f"seed-{s}", s, None) for s in oracle_seeds]
-    return [
-        Cell(f"original/{'given-0' if weights else f'seed-{seed}'}", ORIGINAL, seed, given=weights),
-        *(Cell(f"oracle/{name}", ORACLE, s, given=path) for name, s, path in oracles),
-        Cell(f"forget_only/seed-{seed}", FORGET_ONLY, seed),
-    ]
-
-
-def plan_unlearning(
-    methods: Sequence[str],
-    fraction_methods: Sequence[str],
-    retain_fraction: float,
-    retain_fractions: Sequence[float],
-    seeds: Sequence[int],
-    configs: Path,
-    dynamics: bool,
-) -> list[Cell]:
-    """Every method at ``retain_fraction``, some also at ``retain_fractions``, each with every seed.
-
-    The epochs of the first seed at ``retain_fraction`` are evaluated where ``dynamics`` asks for it.
+    Attributes:
+        configs: folder of the verbs' configs.
+        methods: names of overlays in ``methods``, or ``default`` for the method of ``unlearn.yaml``.
+        seeds: seeds of unlearning and of the draw of the retain subset.
+        oracle_seeds: seeds of the oracles' trainings; two or more give the oracle's band.
+        retain_fraction: share of the retain set that unlearning may read.
+        fraction_methods: those methods that are also run at each of ``retain_fractions``.
+        retain_fractions: shares for ``fraction_methods``.
+        seed: the seed of the original, of the forget-only model and of the bootstrap.
+        weights: weights of G; None: train it.
+        oracle_weights: weights of one oracle, or a list of several; None: train them.
+        dynamics: whether to evaluate each epoch of unlearning, for the first seed.
 
     Raises:
+        FileNotFoundError: given weights that are missing.
         ValueError: naming the field, what was found and what was expected.
     """
-    known = [DEFAULT, *sorted(path.stem for path in (configs / "methods").glob("*.yaml"))]
-    _expect_known("methods", methods, known)
-    _expect_known("fraction_methods", fraction_methods, methods)
-    _expect_fractions("retain_fraction", [retain_fraction])
-    _expect_fractions("retain_fractions", retain_fractions)
-    expect_seeds("seeds", seeds)
-    cells = {}
-    for method in methods:
-        fixed = fixed_fraction(method, configs)
-        if fixed is not None and method in fraction_methods:
-            raise ValueError(
-                f"protocol: 'fraction_methods': expected methods with a free retain fraction, found {method!r}, "
-                f"which fixes it at {fixed:g}"
-            )
-        main = retain_fraction if fixed is None else fixed
-        for fraction in dict.fromkeys([main, *(retain_fractions if method in fraction_methods else [])]):
-            for seed in seeds:
-                name = f"{method}/fraction-{fraction:g}/seed-{seed}"
-                epochs = dynamics and fraction == main and seed == seeds[0]
-                cells[name] = Cell(name, UNLEARNED, seed, method, fraction, epochs=epochs)
-    return list(cells.values())
+
+    configs: str
+    methods: Sequence[str]
+    seeds: Sequence[int]
+    oracle_seeds: Sequence[int]
+    retain_fraction: float
+    fraction_methods: Sequence[str] = ()
+    retain_fractions: Sequence[float] = ()
+    seed: int = 0
+    weights: str | None = None
+    oracle_weights: str | Sequence[str] | None = None
+    dynamics: bool = True
+
+    def __post_init__(self) -> None:
+        known = [DEFAULT, *sorted(path.stem for path in (Path(self.configs) / "methods").glob("*.yaml"))]
+        _expect_known("methods", self.methods, known)
+        _expect_known("fraction_methods", self.fraction_methods, self.methods)
+        _expect_fractions("retain_fraction", [self.retain_fraction])
+        _expect_fractions("retain_fractions", self.retain_fractions)
+        _expect_seeds("seeds", self.seeds)
+        if not self.oracles:
+            _expect_seeds("oracle_seeds", self.oracle_seeds)
+        for path in self.given:
+            if not Path(path).is_file():
+                raise FileNotFoundError(f"{path}: no such weights file")
+        for method in self.fraction_methods:
+            fixed = fixed_fraction(method, Path(self.configs))
+            if fixed is not None:
+                raise ValueError(
+                    "protocol: 'fraction_methods': expected methods with a free retain fraction, found "
+                    f"{method!r}, which fixes it at {fixed:g}"
+                )
+
+    @property
+    def oracles(self) -> list[str]:
+        """The given oracles' weights."""
+        given = self.oracle_weights
+        return [str(given)] if isinstance(given, (str, Path)) else [str(path) for path in given or []]
+
+    @property
+    def given(self) -> list[str]:
+        """All given weights."""
+        return [*([self.weights] if self.weights else []), *self.oracles]
+
+    @property
+    def main_fractions(self) -> dict[str, float]:
+        """Method -> the retain fraction at which it is compared with the others."""
+        fixed = {method: fixed_fraction(method, Path(self.configs)) for method in self.methods}
+        return {method: self.retain_fraction if share is None else share for method, share in fixed.items()}
+
+    def training(self) -> list[Cell]:
+        """The cells of G, of the oracles and of the model that knows the forget set alone.
+
+        Given weights stand in for training; with given oracles, ``oracle_seeds`` is not used.
+        """
+        given = [Cell(f"oracle/given-{i}", ORACLE, i, given=path) for i, path in enumerate(self.oracles)]
+        name = "given-0" if self.weights else f"seed-{self.seed}"
+        return [
+            Cell(f"original/{name}", ORIGINAL, self.seed, given=self.weights),
+            *(given or [Cell(f"oracle/seed-{seed}", ORACLE, seed) for seed in self.oracle_seeds]),
+            Cell(f"forget_only/seed-{self.seed}", FORGET_ONLY, self.seed),
+        ]
+
+    def unlearning(self) -> list[Cell]:
+        """Every method at its main retain fraction, some also at ``retain_fractions``, each with every seed.
+
+        The epochs of the first seed at the main retain fraction are evaluated where ``dynamics`` asks for it.
+        """
+        cells = []
+        for method, main in self.main_fractions.items():
+            more = self.retain_fractions if method in self.fraction_methods else []
+            for fraction in dict.fromkeys([main, *more]):
+                for seed in self.seeds:
+                    epochs = self.dynamics and fraction == main and seed == self.seeds[0]
+                    name = f"{method}/fraction-{fraction:g}/seed-{seed}"
+                    cells.append(Cell(name, UNLEARNED, seed, method, fraction, epochs=epochs))
+        return cells
 
 
 def fixed_fraction(method: str, configs: Path) -> float | None:
@@ -145,7 +190,15 @@ def verb_settings(study: Mapping[str, Any], verb: str, files: Sequence[str]) -> 
 
 
 def cell_settings(cell: Cell, study: Mapping[str, Any], datalist: str, request: Any, configs: Path) -> dict[str, Any]:
-    """What the result of a cell depends on, as plain JSON values."""
+    """What the result of a cell depends on, as plain JSON values.
+
+    Args:
+        cell: the cell.
+        study: the configuration of the study, overrides applied, references unresolved.
+        datalist: path of the datalist.
+        request: the forget request, a mapping or a file.
+        configs: folder of the verbs' configs.
+    """
     verbs = ["unlearn", "evaluate"] if cell.role == UNLEARNED else ["evaluate"] if cell.given else ["train", "evaluate"]
     files = {verb: [str(configs / f"{verb}.yaml")] for verb in verbs}
     if cell.role == UNLEARNED and cell.method != DEFAULT:
@@ -165,7 +218,7 @@ def cell_settings(cell: Cell, study: Mapping[str, Any], datalist: str, request: 
     return json.loads(json.dumps(settings, default=str))
 
 
-def expect_seeds(name: str, seeds: Sequence[int]) -> None:
+def _expect_seeds(name: str, seeds: Sequence[int]) -> None:
     """Refuse seeds that are none, repeated or no whole numbers from 0."""
     whole = isinstance(seeds, Sequence) and all(type(seed) is int and seed >= 0 for seed in seeds)
     if not whole or not seeds or len(set(seeds)) < len(seeds):

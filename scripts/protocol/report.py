@@ -1,34 +1,40 @@
-"""The report: one HTML file with everything in it, for readers who have nothing but a browser."""
+"""What a study leaves for its readers: tables, figures, and one HTML file with everything in it."""
 
 from __future__ import annotations
 
 import base64
 import json
+import logging
 import re
-from collections import Counter
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+import torch
 from markupsafe import Markup
 
-from scripts.data.volumes import Volume
-from scripts.protocol.writing import write_text
+from scripts.data import Undersample, Volume
+from scripts.data.masks import ColumnMask
+from scripts.evaluation.comparison import load_models
+from scripts.evaluation.figures import Example, unlearning_panels
+from scripts.evaluation.html import template
+from scripts.evaluation.reconstruct import Models, reconstruct
+from scripts.evaluation.results import ZERO_FILLED
+from scripts.files import write_text
+from scripts.networks import ZeroFilled
+from scripts.protocol import display, effort, quality
+from scripts.protocol.curves import dynamics_curves, fraction_curves
+from scripts.protocol.display import Shown
+from scripts.protocol.results import Result, main_results, weights_path
+from scripts.protocol.sources import cohort_rows, source_notes
+from scripts.protocol.study import Outcome
+from scripts.protocol.summary_figures import pareto, radar
+from scripts.protocol.verdict import Verdict, verdict_rows, verdict_sentences
+from scripts.protocol.viewer import choose, viewer_data
 from scripts.requests import Cohorts
 
-if TYPE_CHECKING:
-    from scripts.protocol.study import Study
-
 TEMPLATES = Path(__file__).parent / "templates"
-
-SOURCES = {
-    "phantom": "Synthetic phantoms: drawn anatomy, simulated coils and noise. They show that the methods work as "
-    "described; they say nothing about patients.",
-    "semi-synthetic": "Semi-synthetic data: real magnitude images with simulated coils, phase and noise. Contrast and "
-    "anatomy are real, the raw data are not.",
-    "": "Data without a stated source, taken as measured raw data.",
-}
 FIGURES = {
     "panels": (
         "Reconstructions and their errors",
@@ -54,125 +60,172 @@ FIGURES = {
         "Mean PSNR after each epoch, first seed. Epoch 0 is the original. Dashed: the oracle; shaded: its seeds.",
     ),
 }
+logger = logging.getLogger(__name__)
 
 
-def write_report(
-    study: Study,
-    tables: Mapping[str, Any],
-    figures: Sequence[str],
-    viewer: Mapping[str, Any] | None,
-    sentences: Sequence[str],
-    failed: int,
-) -> None:
-    """Write ``report.html``: no file and no network address is needed to read it.
+class Report:
+    """Writes ``tables/``, ``figures/`` and ``report.html`` into a study's folder.
 
     Args:
-        study: its folder, data and settings.
-        tables: name -> table with ``title``, ``readable``, ``legend`` and ``rows``.
-        figures: names of the files under ``figures``.
-        viewer: see :func:`scripts.protocol.viewer.viewer_data`; None without finished models.
-        sentences: the verdict.
-        failed: number of cells that did not finish.
+        output_dir: the study's folder.
+        data: the volumes that the study used.
+        network: the architecture of all models; its weights are not used.
+        mask: the undersampling pattern.
+        seed: the seed of the bootstrap.
+        device: where to reconstruct the images that are shown.
+        viewer_megabytes: upper bound of the images in the slice viewer.
+        audit_section: HTML of an audit to show; None: none.
     """
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
-        lstrip_blocks=True,
-    )  # fmt: skip
-    folder = study.output_dir / "figures"
-    text = environment.get_template("report.html.j2").render(
-        request=study.data.request,
-        cohorts=cohort_rows(study.data),
-        source_notes=source_notes(study.data),
-        facts=_facts(study),
-        tables=tables,
-        records={name: _files(table.rows) for name, table in tables.items()},
-        figures=[(name, *FIGURES[name], _inline_svg(folder / f"{name}.svg")) for name in figures],
-        viewer=None if viewer is None else _json(viewer),
-        left_out=viewer["left_out"] if viewer else 0,
-        sentences=sentences,
-        failed=failed,
-        audit=None if study.audit_section is None else Markup(study.audit_section),
-        css=_inline("report.css"),
-        script=_inline("viewer.js"),
-    )
-    write_text(study.output_dir / "report.html", text)
 
+    def __init__(
+        self,
+        output_dir: str | Path,
+        data: Cohorts,
+        network: torch.nn.Module,
+        mask: ColumnMask,
+        seed: int = 0,
+        device: str = "cpu",
+        viewer_megabytes: float = 8.0,
+        audit_section: str | None = None,
+    ) -> None:
+        self.output_dir, self.data = Path(output_dir), data
+        self.network, self.mask, self.device = network, mask, device
+        self.seed, self.viewer_megabytes, self.audit_section = seed, viewer_megabytes, audit_section
 
-def cohort_rows(data: Cohorts) -> list[dict[str, Any]]:
-    """Volumes, slices and patients of each part of the data."""
-    parts = {"retain set D_r": data.retain, "forget set D_f (also UA)": data.forget}
-    parts["retain test set (BTA)"] = [volume for volume in data.test if not volume.forget]
-    parts["forget test set (KTA)"] = [volume for volume in data.test if volume.forget]
-    return [
-        {
-            "part": part,
-            "volumes": len(volumes),
-            "slices": sum(volume.num_slices for volume in volumes),
-            "patients": len({volume.patient_id or volume.name for volume in volumes}),
-            "source": ", ".join(sorted({volume.fields.get("source", "") or "not stated" for volume in volumes})),
-        }
-        for part, volumes in parts.items()
-    ]
+    def write(self, outcome: Outcome) -> None:
+        """Write everything that the finished cells allow.
 
+        Args:
+            outcome: what the study found, see :meth:`scripts.protocol.Study.run`.
+        """
+        groups = main_results(outcome.results, outcome.main_fractions)
+        found = make_tables(outcome, groups, self.seed)
+        for name, shown in found.items():
+            display.write_shown(shown, self.output_dir / "tables" / name)
+        models = self._models(groups)
+        drawn = draw_charts(found, self.output_dir / "figures")
+        if self._panels(models, found["verdict"].rows):
+            drawn = ["panels", *drawn]
+        sentences = verdict_sentences(found["verdict"].rows, found["quality"].rows, outcome.failed)
+        self._page(outcome, found, drawn, self._viewer(models, groups), sentences)
+        logger.info("report in %s", self.output_dir / "report.html")
+        for sentence in sentences:
+            logger.info(sentence)
 
-def source_notes(data: Cohorts) -> list[str]:
-    """What kind of data this is, read from the files, and whether test and training share subjects."""
-    volumes = [volume for section in data.sections.values() for volume in section]
-    counts = Counter(volume.fields.get("source", "") for volume in volumes)
-    notes = [
-        f"{SOURCES.get(source, f'Source: {source}.')} ({n} of {len(volumes)} volumes)" for source, n in counts.items()
-    ]
-    shared = {_subject(volume) for volume in data.sections["training"]} & {_subject(volume) for volume in data.test}
-    if shared := shared - {""}:
-        notes.append(
-            f"{len(shared)} {'subject is' if len(shared) == 1 else 'subjects are'} both in training and in test, "
-            f"{_apart(slices_between(data.sections['training'], data.test))}: results on the test sets are not those "
-            "on new subjects, and intervals over patients are too narrow."
+    def _models(self, groups: quality.Groups) -> Models:
+        """The first seed of every model at its main retain fraction, behind the zero-filled image."""
+        if not groups:
+            return {}
+        root = self.output_dir / "cells"
+        first = {model: results[0] for model, results in groups.items()}
+        weights = {model: weights_path(result.cell, result.record, root) for model, result in first.items()}
+        return {ZERO_FILLED: ZeroFilled(), **load_models(self.network, weights)}
+
+    def _panels(self, models: Models, verdict: Sequence[Verdict]) -> bool:
+        """Target, G, the unlearned model closest to the oracle, and the oracle, with error maps, of two slices."""
+        shown = {name: models.get(name) for name in ("G", *(row.model for row in verdict[:1]), "oracle")}
+        if any(network is None for network in shown.values()):
+            return False
+        transform = Undersample(self.mask, seed=0)
+        first = [(c, volumes[0]) for c, volumes in self.data.evaluation().items() if c in ("BTA", "KTA")]
+        scans = [reconstruct(shown, c, v, [v.num_slices // 2], transform, self.device) for c, v in first]
+        for suffix in (".svg", ".png"):
+            unlearning_panels([Example.of(scan) for scan in scans], self.output_dir / f"figures/panels{suffix}")
+        return True
+
+    def _viewer(self, models: Models, groups: quality.Groups) -> dict[str, Any] | None:
+        if not models:
+            return None
+        psnr = {model: _volume_psnr(results[0]) for model, results in groups.items()}
+        scan_of = partial(_scan, models, Undersample(self.mask, seed=0), self.device)
+        return viewer_data(choose(self.data.evaluation()), scan_of, psnr, self.viewer_megabytes)
+
+    def _page(
+        self,
+        outcome: Outcome,
+        found: Mapping[str, Shown],
+        drawn: Sequence[str],
+        viewer: Mapping[str, Any] | None,
+        sentences: Sequence[str],
+    ) -> None:
+        """Write ``report.html``: no file and no network address is needed to read it."""
+        folder = self.output_dir / "figures"
+        text = template("report.html.j2", TEMPLATES).render(
+            request=self.data.request,
+            cohorts=cohort_rows(self.data),
+            source_notes=source_notes(self.data),
+            facts=_facts(outcome, self.data.datalist),
+            tables={name: shown.table for name, shown in found.items()},
+            records={name: shown.records for name, shown in found.items()},
+            runs=found["cells"].rows,
+            figures=[(name, *FIGURES[name], _inline_svg(folder / f"{name}.svg")) for name in drawn],
+            viewer=None if viewer is None else _json(viewer),
+            left_out=viewer["left_out"] if viewer else 0,
+            sentences=sentences,
+            failed=outcome.failed,
+            audit=None if self.audit_section is None else Markup(self.audit_section),
+            css=_inline("report.css"),
+            script=_inline("viewer.js"),
         )
-    return notes
+        write_text(self.output_dir / "report.html", text)
 
 
-def slices_between(training: Sequence[Volume], test: Sequence[Volume]) -> int | None:
-    """The smallest number of slices that lie between a training and a test slice of one source image.
-
-    Read from the attribute ``source_slices`` (``first-last``) that ``simulate`` writes; -1 where a slice is in both,
-    None where a shared image does not state its slices.
-    """
-    smallest = None
-    for one in training:
-        for other in test:
-            if not _subject(one) or _subject(one) != _subject(other):
-                continue
-            runs = [volume.fields.get("source_slices", "").split("-") for volume in (one, other)]
-            if any(len(run) != 2 for run in runs):
-                return None
-            (first, last), (other_first, other_last) = ([int(end) for end in run] for run in runs)
-            between = max(first - other_last, other_first - last, 0) - 1
-            smallest = between if smallest is None else min(smallest, between)
-    return smallest
-
-
-def _apart(between: int | None) -> str:
-    if between is None:
-        return "in slices that the files do not state"
-    return f"in disjoint slices with at least {between} others between them" if between >= 0 else "IN THE SAME SLICES"
+def make_tables(outcome: Outcome, groups: quality.Groups, seed: int) -> dict[str, Shown]:
+    """All tables, by file name; ``seed`` is that of the bootstrap."""
+    qualities, gaps, costs = quality.quality_rows(groups), quality.gap_rows(groups, seed), effort.cost_rows(groups)
+    original = next(iter(groups.get("G", [])), None)
+    epochs = effort.epoch_rows(outcome.results, original) if original else []
+    fractions = effort.fraction_rows(outcome.results, outcome.fraction_methods)
+    return {
+        "verdict": display.show_verdict(verdict_rows(qualities, gaps, costs)),
+        "quality": display.show_quality(qualities),
+        "gaps": display.show_gaps(gaps),
+        "knowledge_gap": display.show_knowledge(quality.knowledge_rows(groups)),
+        "efficiency": display.show_costs(costs),
+        "oracle_band": display.show_band(quality.band_rows(groups)),
+        "retain_fraction": display.show("Retain fraction", fractions),
+        "retain_fraction_fit": display.show("Second-degree fits", effort.fits(fractions), display.FITS),
+        "dynamics": display.show("Epochs of unlearning", epochs, "Epoch 0 is the original."),
+        "cells": display.show("Runs", effort.cell_rows(outcome.cells, outcome.records)),
+    }
 
 
-def _subject(volume: Volume) -> str:
-    return volume.fields.get("source_image", "") or volume.patient_id
+def draw_charts(found: Mapping[str, Shown], folder: Path) -> list[str]:
+    """Draw what there are data for; return the names of the files."""
+    folder.mkdir(parents=True, exist_ok=True)
+    names = ("quality", "gaps", "efficiency", "oracle_band", "retain_fraction", "retain_fraction_fit", "dynamics")
+    qualities, gaps, costs, band, fractions, fits, epochs = (found[name].rows for name in names)
+    order = list(dict.fromkeys(row.model for row in gaps))
+    drawn = {
+        "radar": radar(qualities, costs, folder / "radar"),
+        "pareto": pareto(gaps, band, folder / "pareto"),
+        "retain_fraction": fraction_curves(fractions, fits, folder / "retain_fraction", order),
+        "dynamics": dynamics_curves(epochs, band, folder / "dynamics"),
+    }
+    return [name for name, done in drawn.items() if done]
 
 
-def _facts(study: Study) -> dict[str, str]:
-    settings = {**study.training[0].settings.get("train", {}), **study.unlearning[0].settings["unlearn"]}
+def _scan(models: Models, transform: Undersample, device: str, cohort: str, volume: Volume, slices: Sequence[int]):
+    return reconstruct(models, cohort, volume, slices, transform, device)
+
+
+def _volume_psnr(result: Result) -> dict[str, float]:
+    return {row.volume: round(row.psnr, 2) for row in result.rows}
+
+
+def _facts(outcome: Outcome, datalist: str) -> dict[str, str]:
+    training = [cell for cell in outcome.cells if not cell.method]
+    unlearning = [cell for cell in outcome.cells if cell.method]
+    settings = {**training[0].settings.get("train", {}), **unlearning[0].settings["unlearn"]}
     facts = {
         "network": _component(settings.get("network")),
         "undersampling": _component(settings.get("mask")),
         "epochs of training": settings.get("train_epochs"),
         "epochs of unlearning": settings.get("unlearn_epochs"),
-        "oracles": f"{sum(cell.role == 'oracle' for cell in study.training)}",
-        "seeds of unlearning": ", ".join(str(s) for s in dict.fromkeys(cell.seed for cell in study.unlearning)),
-        "datalist": str(study.around.datalist),
-        "runs": len(study.training) + len(study.unlearning),
+        "oracles": sum(cell.role == "oracle" for cell in training),
+        "seeds of unlearning": ", ".join(str(s) for s in dict.fromkeys(cell.seed for cell in unlearning)),
+        "datalist": datalist,
+        "runs": len(outcome.cells),
     }
     return {key: str(value) for key, value in facts.items() if value is not None}
 
@@ -183,10 +236,6 @@ def _component(settings: Mapping[str, Any] | None) -> str | None:
         return None
     name = str(settings.get("_target_", "")).rpartition(".")[2]
     return ", ".join([name, *(f"{key.replace('_', ' ')} {value}" for key, value in settings.items() if key[0] != "_")])
-
-
-def _files(rows: Sequence[Mapping]) -> list[str]:
-    return list(dict.fromkeys(file for row in rows for file in str(row.get("records", "")).split("; ") if file))
 
 
 def _inline(name: str) -> Markup:

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from scripts.evaluation.metrics import METRICS
+from scripts.evaluation.results import ZERO_FILLED, VolumeResult, read_results
 from scripts.protocol.cells import FINISHED, MODEL, RECORD
-from scripts.protocol.plan import DEFAULT, FORGET_ONLY, ORACLE, ORIGINAL, UNLEARNED, Cell
+from scripts.protocol.plan import FORGET_ONLY, ORACLE, ORIGINAL, UNLEARNED, Cell
 
-ZERO_FILLED = "zero-filled"
 NAMES = {ORIGINAL: "G", ORACLE: "oracle", FORGET_ONLY: "forget only"}
 METHOD_NAMES = {
     "fine_tune": "FT",
@@ -24,8 +22,6 @@ METHOD_NAMES = {
 }
 TRAINED = tuple(NAMES.values())
 
-Row = dict[str, Any]
-
 
 @dataclass(frozen=True)
 class Result:
@@ -35,8 +31,7 @@ class Result:
         cell: what was run.
         record: its record.
         path: the record's path relative to the study's folder.
-        rows: per-volume results of its weights: ``cohort``, ``volume``, ``patient_id``, ``psnr`` (dB), ``ssim``,
-            ``nmse``.
+        rows: per-volume results of its weights.
         zero_filled: the same of the zero-filled images.
         epochs: the same of the weights after each epoch but the last, by epoch.
     """
@@ -44,12 +39,13 @@ class Result:
     cell: Cell
     record: Mapping[str, Any]
     path: str
-    rows: Sequence[Row]
-    zero_filled: Sequence[Row]
-    epochs: Mapping[int, Sequence[Row]]
+    rows: Sequence[VolumeResult]
+    zero_filled: Sequence[VolumeResult]
+    epochs: Mapping[int, Sequence[VolumeResult]]
 
     @property
     def cost(self) -> Mapping[str, Any]:
+        """Counts and seconds of the run record; empty where there is none."""
         return self.record.get("cost") or {}
 
 
@@ -62,10 +58,10 @@ def model_label(cell: Cell, main: bool = True) -> str:
     """How tables call the model of a cell; away from the main retain fraction it is added."""
     if cell.role != UNLEARNED:
         return NAMES[cell.role]
-    return method_label(cell.method) if main else f"{method_label(cell.method)}, {100 * cell.fraction:g} %"
+    return method_label(cell.method) if main else f"{method_label(cell.method)}, {100 * (cell.fraction or 0):g} %"
 
 
-def read_results(cells: Iterable[Cell], records: Mapping[str, Mapping], root: Path) -> list[Result]:
+def read_cells(cells: Iterable[Cell], records: Mapping[str, Mapping], root: Path) -> list[Result]:
     """Results of the finished cells, in the order of ``cells``; ``root`` is the study's ``cells`` folder."""
     return [
         _read(cell, records[cell.name], root) for cell in cells if records.get(cell.name, {}).get("status") == FINISHED
@@ -73,13 +69,17 @@ def read_results(cells: Iterable[Cell], records: Mapping[str, Mapping], root: Pa
 
 
 def _read(cell: Cell, record: Mapping, root: Path) -> Result:
-    groups: dict[str, list[Row]] = {}
-    with open(root / cell.name / record["metrics"], newline="", encoding="utf-8") as stream:
-        for row in csv.DictReader(stream):
-            groups.setdefault(row["model"], []).append({**row, **{name: float(row[name]) for name in METRICS}})
+    groups: dict[str, list[VolumeResult]] = {}
+    for row in read_results(root / cell.name / record["metrics"]):
+        groups.setdefault(row.model, []).append(row)
     epochs = {int(name.removeprefix("epoch ")): rows for name, rows in groups.items() if name.startswith("epoch ")}
     path = f"{root.name}/{cell.name}/{RECORD}"
     return Result(cell, record, path, groups[MODEL], groups[ZERO_FILLED], epochs)
+
+
+def weights_path(cell: Cell, record: Mapping[str, Any], root: Path) -> str:
+    """The weights file of a finished cell; ``root`` is the study's ``cells`` folder."""
+    return cell.given or str(root / cell.name / record["weights"]["path"])
 
 
 def main_results(results: Iterable[Result], fraction_of: Mapping[str, float]) -> dict[str, list[Result]]:
@@ -100,19 +100,6 @@ def by_fraction(results: Iterable[Result], method: str) -> dict[float, list[Resu
     """Retain fraction -> results of all seeds of a method, in ascending order."""
     grouped: dict[float, list[Result]] = {}
     for result in results:
-        if result.cell.method == method:
+        if result.cell.method == method and result.cell.fraction is not None:
             grouped.setdefault(result.cell.fraction, []).append(result)
     return dict(sorted(grouped.items()))
-
-
-__all__ = [
-    "DEFAULT",
-    "TRAINED",
-    "ZERO_FILLED",
-    "Result",
-    "by_fraction",
-    "main_results",
-    "method_label",
-    "model_label",
-    "read_results",
-]

@@ -11,7 +11,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 from joblib import Parallel, delayed, parallel_config
 
-from scripts.protocol.cells import FAILED, Surroundings, run_cell
+from scripts.protocol.cells import FAILED, Context, run_cell
 from scripts.protocol.plan import Cell
 
 logger = logging.getLogger(__name__)
@@ -19,7 +19,7 @@ logger = logging.getLogger(__name__)
 
 def run_cells(
     cells: Sequence[Cell],
-    around: Surroundings,
+    context: Context,
     devices: Sequence[str],
     n_jobs: int,
     original: str | None = None,
@@ -28,33 +28,33 @@ def run_cells(
 
     Args:
         cells: any order; they must not depend on each other.
-        around: what all cells share.
+        context: what all cells share.
         devices: PyTorch devices; each of the ``n_jobs`` workers takes one, in turn.
         n_jobs: cells at the same time; with 1 they run in this process.
         original: the weights of G, for unlearning.
     """
-    slots = [(around.root / f".device-{i}.lock", devices[i % len(devices)]) for i in range(n_jobs)]
-    around.root.mkdir(parents=True, exist_ok=True)
+    slots = [(context.root / f".device-{i}.lock", devices[i % len(devices)]) for i in range(n_jobs)]
+    context.root.mkdir(parents=True, exist_ok=True)
     if n_jobs > 1:
         os.environ["TQDM_DISABLE"] = "1"  # workers inherit it: bars of several cells would overwrite each other
     records = {}
-    with parallel_config(backend="loky", inner_max_num_threads=around.threads):
+    with parallel_config(backend="loky", inner_max_num_threads=context.threads):
         work = Parallel(n_jobs=n_jobs, return_as="generator_unordered", batch_size=1, pre_dispatch="n_jobs")
-        for name, record in work(delayed(_on_free_device)(cell, around, slots, original) for cell in cells):
+        for name, record in work(delayed(_on_free_device)(cell, context, slots, original) for cell in cells):
             records[name] = record
             _log(name, record, len(records), len(cells))
     return {cell.name: records[cell.name] for cell in cells}
 
 
 def _on_free_device(
-    cell: Cell, around: Surroundings, slots: Sequence[tuple[Path, str]], original: str | None
+    cell: Cell, context: Context, slots: Sequence[tuple[Path, str]], original: str | None
 ) -> tuple[str, dict]:
     """Run the cell on the first device whose lock is free; there are as many locks as workers."""
     while True:
         for path, device in slots:
             try:
                 with FileLock(path, blocking=False):
-                    return cell.name, run_cell(cell, around, device, original)
+                    return cell.name, run_cell(cell, context, device, original)
             except Timeout:
                 continue
         time.sleep(0.5)

@@ -7,36 +7,28 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 
-from scripts.evaluation.metrics import METRICS
-from scripts.protocol.drawing import FAINT, INK, REFERENCE_COLOURS, new_figure, save, styles, tidy
-from scripts.protocol.results import TRAINED, Row
+from scripts.evaluation.drawing import FAINT, INK, REFERENCE_COLOURS, new_figure, save_figure, styles, tidy
+from scripts.protocol.effort import Cost
+from scripts.protocol.quality import Band, Gap, Quality, mean_psnr
+from scripts.protocol.results import TRAINED
 
 AXES = ("BTA", "KTA", "UA", "RTE")
 ANGLES = np.deg2rad([90, 0, 270, 180])
 COLUMNS = 4
-PSNR = METRICS[0]
 FAR = 6.0  # a model more than this many times the typical gap away is drawn at the border, with an arrow
 
 
-def mean_psnr(quality: Sequence[Row]) -> dict[str, dict[str, float]]:
-    """Model -> cohort -> mean PSNR [dB]."""
-    found: dict[str, dict[str, float]] = {}
-    for row in quality:
-        if row["metric"] == PSNR:
-            found.setdefault(row["model"], {})[row["cohort"]] = row["mean"]
-    return found
-
-
-def radar(quality: Sequence[Row], efficiency: Sequence[Row], stem: Path) -> bool:
+def radar(quality: Sequence[Quality], costs: Sequence[Cost], stem: Path) -> bool:
     """One small chart a method: BTA, KTA and UA in dB on one common scale, and RTE, the passes saved in per cent.
 
     The oracle's outline is in each of them: the closer the three quality axes, the better; RTE is better outside.
     Returns whether there was something to draw.
     """
     psnr = mean_psnr(quality)
-    shares = {row["model"]: row["passes_share"] for row in efficiency}
+    shares = {row.model: row.passes_share for row in costs}
     methods = [model for model in psnr if model in shares and model not in TRAINED]
     if not methods or "oracle" not in psnr or any(set(AXES[:3]) - set(psnr[m]) for m in [*methods, "oracle"]):
         return False
@@ -47,7 +39,8 @@ def radar(quality: Sequence[Row], efficiency: Sequence[Row], stem: Path) -> bool
     colours = styles(methods)
     for index, method in enumerate(methods):
         axes = figure.add_subplot(lines, COLUMNS, index + 1, projection="polar")
-        saved = 0.0 if shares[method] is None else max(0.0, 1 - shares[method])
+        share = shares[method]
+        saved = 0.0 if share is None else max(0.0, 1 - share)
         radii = [(psnr[method][c] - low) / (high - low) for c in AXES[:3]] + [saved]
         oracle = [(psnr["oracle"][c] - low) / (high - low) for c in AXES[:3]] + [0.0]
         _outline(axes, oracle, INK, fill=False)
@@ -64,33 +57,33 @@ def radar(quality: Sequence[Row], efficiency: Sequence[Row], stem: Path) -> bool
     scale = f"BTA, KTA, UA: {low} dB (centre) to {high} dB (rim) · RTE: passes saved, 0 to 100 %"
     note = f"coloured: method · dashed: oracle · {scale}"
     figure.supxlabel(note, fontsize=8)
-    save(figure, stem)
+    save_figure(figure, stem, (".svg", ".png"))
     return True
 
 
-def _outline(axes, radii: Sequence[float], colour: str, fill: bool) -> None:
+def _outline(axes: Axes, radii: Sequence[float], colour: str, fill: bool) -> None:
     angles, closed = [*ANGLES, ANGLES[0]], [*radii, radii[0]]
     axes.plot(angles, closed, color=colour, linewidth=1.6, linestyle="-" if fill else "--")
     if fill:
         axes.fill(angles, closed, color=colour, alpha=0.22, linewidth=0)
 
 
-def pareto(gaps: Sequence[Row], band: Sequence[Row], stem: Path) -> bool:
+def pareto(gaps: Sequence[Gap], band: Sequence[Band], stem: Path) -> bool:
     """Retain gap (BTA) against forget gap (KTA) to the oracle in dB; the oracle's seed-to-seed band is shaded.
 
     The origin is the oracle. Right of it the model still knows the forget set; left of it it is worse there than one
     that never saw it. Models far away are drawn at the border with their values. Returns whether there was something.
     """
-    points: dict[str, dict[str, Row]] = {}
+    points: dict[str, dict[str, Gap]] = {}
     for row in gaps:
-        if row["metric"] == PSNR and row["model"] != "forget only":
-            points.setdefault(row["model"], {})[row["cohort"]] = row
+        if row.metric == "psnr" and row.model != "forget only":
+            points.setdefault(row.model, {})[row.cohort] = row
     points = {model: cohorts for model, cohorts in points.items() if {"BTA", "KTA"} <= set(cohorts)}
     if not points:
         return False
     figure = new_figure(7.2, 4.8)
     axes = figure.add_subplot()
-    limits = {row["cohort"]: row for row in band if row["metric"] == PSNR and row["seeds"] > 1}
+    limits = {row.cohort: row for row in band if row.metric == "psnr" and row.seeds > 1}
     if {"BTA", "KTA"} <= set(limits):
         (left, width), (bottom, height) = (_span(limits[cohort]) for cohort in ("KTA", "BTA"))
         axes.add_patch(
@@ -98,7 +91,7 @@ def pareto(gaps: Sequence[Row], band: Sequence[Row], stem: Path) -> bool:
         )
     axes.axhline(0, color=INK, linewidth=0.8)
     axes.axvline(0, color=INK, linewidth=0.8)
-    reach = {c: _reach([points[m][c]["difference"] for m in points]) for c in ("KTA", "BTA")}
+    reach = {c: _reach([points[m][c].difference for m in points]) for c in ("KTA", "BTA")}
     looks = styles(points)
     for model, cohorts in points.items():
         _point(axes, model, cohorts, reach, looks[model])
@@ -108,12 +101,12 @@ def pareto(gaps: Sequence[Row], band: Sequence[Row], stem: Path) -> bool:
         (axes.set_xlim if cohort == "KTA" else axes.set_ylim)(low - margin, high + margin)
     tidy(axes, "forget gap: KTA − oracle's KTA [dB]", "retain gap: BTA − oracle's BTA [dB]")
     axes.legend(fontsize=8, frameon=False, loc="center left", bbox_to_anchor=(1.01, 0.5))
-    save(figure, stem)
+    save_figure(figure, stem, (".svg", ".png"))
     return True
 
 
-def _span(row: Row) -> tuple[float, float]:
-    return row["low"] - row["mean"], row["high"] - row["low"]
+def _span(row: Band) -> tuple[float, float]:
+    return row.low - row.mean, row.high - row.low
 
 
 def _reach(values: Sequence[float]) -> tuple[float, float]:
@@ -125,8 +118,8 @@ def _reach(values: Sequence[float]) -> tuple[float, float]:
     return low - pad, high + pad
 
 
-def _point(axes, model: str, cohorts: Mapping[str, Row], reach: Mapping, look: tuple[str, str]) -> None:
-    (x, y), (colour, marker) = (cohorts[c]["difference"] for c in ("KTA", "BTA")), look
+def _point(axes: Axes, model: str, cohorts: Mapping[str, Gap], reach: Mapping, look: tuple[str, str]) -> None:
+    (x, y), (colour, marker) = (cohorts[c].difference for c in ("KTA", "BTA")), look
     (x_low, x_high), (y_low, y_high) = reach["KTA"], reach["BTA"]
     at = min(max(x, x_low), x_high), min(max(y, y_low), y_high)
     away = at != (x, y)
@@ -134,8 +127,8 @@ def _point(axes, model: str, cohorts: Mapping[str, Row], reach: Mapping, look: t
     if not away:
         for cohort, direction in (("KTA", "xerr"), ("BTA", "yerr")):
             row = cohorts[cohort]
-            if row["low"] is not None:
-                spread = [[max(0.0, row["difference"] - row["low"])], [max(0.0, row["high"] - row["difference"])]]
+            if row.low is not None and row.high is not None:
+                spread = [[max(0.0, row.difference - row.low)], [max(0.0, row.high - row.difference)]]
                 axes.errorbar(*at, **{direction: spread}, color=colour, linewidth=1, alpha=0.6)
     face = "white" if away else REFERENCE_COLOURS.get(model, colour)
     style = {"marker": marker, "markersize": 8, "color": colour, "markerfacecolor": face, "linestyle": ""}

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from scripts.data import Volume
-from scripts.protocol.images import Reconstructor, Scan
+from scripts.evaluation.reconstruct import Scan
 
 ERROR_PERCENTILE = 99
 TARGET = "target"
 VOLUMES_PER_COHORT = 3
+SLICES = 8  # of a volume, at most
 
 
 def choose(cohorts: Mapping[str, Sequence[Volume]]) -> list[tuple[str, Volume]]:
@@ -26,7 +27,7 @@ def choose(cohorts: Mapping[str, Sequence[Volume]]) -> list[tuple[str, Volume]]:
 
 def viewer_data(
     chosen: Iterable[tuple[str, Volume]],
-    reconstruct: Reconstructor,
+    scan_of: Callable[[str, Volume, Sequence[int]], Scan],
     psnr: Mapping[str, Mapping[str, float]],
     megabytes: float,
 ) -> dict[str, Any]:
@@ -39,33 +40,47 @@ def viewer_data(
 
     Args:
         chosen: cohort and volume.
-        reconstruct: runs the models.
+        scan_of: reconstructs some slices of a volume of a cohort with every model.
         psnr: model -> volume -> PSNR of the evaluation [dB], shown beside the images.
         megabytes: bound of the data URIs.
     """
-    left, volumes, left_out = int(megabytes * 1e6), [], 0
+    left, volumes, left_out, models = int(megabytes * 1e6), [], 0, [TARGET]
     for cohort, volume in chosen:
-        encoded, used = [], 0
-        order = sorted(range(volume.num_slices), key=lambda i: abs(i - volume.num_slices // 2))
-        scan = reconstruct(cohort, volume, sorted(order[:8])) if left > 0 else None
-        limit = 0.0 if scan is None else error_limit(scan)
-        for position in _middle_first(0 if scan is None else len(scan.slices)):
-            entry = _encode(scan, position, limit)
-            size = sum(len(uri) for pair in entry["images"].values() for uri in pair if uri)
-            if used + size > left:
-                break
-            encoded.append(entry)
-            used += size
-        left = left - used if len(encoded) == volume.num_slices else left - used if encoded else 0
+        scan = scan_of(cohort, volume, sorted(_middle_first(volume.num_slices)[:SLICES])) if left > 0 else None
+        encoded, used = ([], 0) if scan is None else _encoded(scan, left)
+        left -= used
         left_out += volume.num_slices - len(encoded)
-        if encoded:
-            values = {model: rows[volume.name] for model, rows in psnr.items() if volume.name in rows}
-            encoded.sort(key=lambda item: item["number"])
-            fraction = limit / volume.max_value
-            size = list(scan.target.shape[1:])
-            head = {"name": volume.name, "cohort": cohort, "total": volume.num_slices, "size": size, "error": fraction}
-            volumes.append({**head, "psnr": values, "slices": encoded})
-    return {"volumes": volumes, "models": [TARGET, *reconstruct.models], "left_out": left_out}
+        if scan is not None:
+            models = [TARGET, *scan.images]
+        if scan is not None and encoded:
+            volumes.append(
+                {
+                    "name": volume.name,
+                    "cohort": cohort,
+                    "total": volume.num_slices,
+                    "size": list(scan.target.shape[1:]),
+                    "error": error_limit(scan) / volume.max_value,
+                    "psnr": {model: rows[volume.name] for model, rows in psnr.items() if volume.name in rows},
+                    "slices": encoded,
+                }
+            )
+        else:
+            left = 0
+    return {"volumes": volumes, "models": models, "left_out": left_out}
+
+
+def _encoded(scan: Scan, left: int) -> tuple[list[dict[str, Any]], int]:
+    """As many slices as fit into the bytes that are left, from the middle outwards, and how many bytes they take."""
+    encoded: list[dict[str, Any]] = []
+    used, limit = 0, error_limit(scan)
+    for position in _middle_first(len(scan.slices)):
+        entry = _encode(scan, position, limit)
+        size = sum(len(uri) for pair in entry["images"].values() for uri in pair if uri)
+        if used + size > left:
+            break
+        encoded.append(entry)
+        used += size
+    return sorted(encoded, key=lambda entry: entry["number"]), used
 
 
 def error_limit(scan: Scan) -> float:
@@ -85,7 +100,7 @@ def data_uri(image: np.ndarray, top: float) -> str:
 def _encode(scan: Scan, position: int, limit: float) -> dict[str, Any]:
     top = float(scan.target.max())
     target = scan.target[position]
-    images = {TARGET: [data_uri(target, top), None]}
+    images: dict[str, list[str | None]] = {TARGET: [data_uri(target, top), None]}
     for model, stack in scan.images.items():
         images[model] = [data_uri(stack[position], top), data_uri(np.abs(stack[position] - target), limit)]
     return {"number": scan.slices[position], "images": images}

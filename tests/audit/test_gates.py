@@ -1,7 +1,7 @@
 import pytest
 
 from scripts.audit.gates import CONTROL, check_gates, control, judge, overall
-from scripts.audit.not_measured import not_measured
+from scripts.audit.statistics import not_measured
 
 UNDER = {"name": "under", "guards": "under-forgetting", "measure": "oracle_gap/KTA/psnr/above", "at_most": 1.0}
 OVER = {"name": "over", "guards": "over-forgetting", "measure": "oracle_gap/KTA/psnr/below", "at_least": -1.0}

@@ -7,12 +7,12 @@ import torch
 from monai.engines import SupervisedEvaluator
 
 from scripts.audit.distances import linear_cka, weight_distance
-from scripts.audit.hallucination import null_space_error, null_space_part
-from scripts.audit.maps import null_space_maps
-from scripts.audit.not_measured import is_measured
+from scripts.audit.hallucination import null_space_error, null_space_maps, null_space_part
 from scripts.audit.probe import SliceProbe, bottleneck
 from scripts.audit.relearning import Relearning, relearning_ratio
+from scripts.audit.statistics import is_measured
 from scripts.data import EquispacedFractionMask, SliceDataset, Undersample, prepare_batch
+from scripts.evaluation.reconstruct import reconstruct
 from scripts.fourier import fft2c
 from scripts.networks import VarNet, ZeroFilled
 from scripts.requests import Cohorts
@@ -109,10 +109,11 @@ def test_probe_follows_an_evaluator(tiny_datalist):
 
 
 def test_maps_are_drawn_alike_each_time(tiny_datalist, tmp_path):
-    volumes = Cohorts(tiny_datalist).test[:1]
+    (volume,) = Cohorts(tiny_datalist).test[:1]
     transform = Undersample(EquispacedFractionMask(4, 0.12), seed=0)
     for name in ("a.png", "b.png"):
-        null_space_maps(volumes, {"zero-filled": ZeroFilled()}, transform, tmp_path / name)
+        scan = reconstruct({"zero-filled": ZeroFilled()}, "BTA", volume, [1], transform)
+        null_space_maps([scan], tmp_path / name)
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
 
 

@@ -7,48 +7,34 @@ import numpy as np
 import pytest
 
 from scripts.audit import measures
-from scripts.audit.cost import cost
 from scripts.audit.gates import control, judge, overall
-from scripts.audit.inputs import audited_weights, check_subgroups, read_record
-from scripts.audit.not_measured import is_measured, not_measured
-from scripts.audit.results import Results
+from scripts.audit.inputs import audited_weights, check_subgroups, cost, read_record
 from scripts.audit.section import audit_page, audit_section
+from scripts.audit.statistics import Statistics, is_measured, not_measured
 from scripts.audit.tables import audit_markdown
-from scripts.evaluation.table import summarise, write_csv
+from scripts.evaluation.results import Results, VolumeResult, summarise
 from tests.audit.test_gates import GATES
 
 LEVELS = {"zero-filled": 20, "G": 30, "oracle": 25, "oracle 2": 25.4, "oracle 3": 24.8, "unlearned": 26, "query": 33}
-STATISTICS = measures.Statistics(samples=200)
+STATISTICS = Statistics(samples=200)
 
 
 def records(models=tuple(LEVELS)):
     rng = np.random.default_rng(0)
     difficulty = {(cohort, i): rng.normal() for cohort in ("BTA", "KTA", "UA") for i in range(6)}
     return [
-        {
-            "model": model, "cohort": cohort, "volume": f"{cohort}_{i}.h5", "patient_id": f"{cohort}{i // 2}",
-            "anatomy": "brain", "slices": 2, "psnr": LEVELS[model] + hard + 3 * (model == "query" and cohort == "UA"),
-            "ssim": 0.9, "nmse": 0.01,
-        }
+        VolumeResult(
+            model, cohort, f"{cohort}_{i}.h5", f"{cohort}{i // 2}", "brain", 2,
+            psnr=LEVELS[model] + hard + 3 * (model == "query" and cohort == "UA"), ssim=0.9, nmse=0.01,
+        )
         for model in models
         for (cohort, i), hard in difficulty.items()
     ]  # fmt: skip
 
 
 @pytest.fixture
-def results(tmp_path):
-    write_csv(records(), tmp_path / "metrics.csv")
-    return Results.read(tmp_path / "metrics.csv")
-
-
-def test_results_are_read_back(results, tmp_path):
-    assert results.cohorts == ["BTA", "KTA", "UA"]
-    expected = [r["psnr"] for r in records() if (r["model"], r["cohort"]) == ("G", "UA")]
-    assert results.values("G", "UA", "psnr").tolist() == expected
-    assert measures.oracles(results) == ["oracle", "oracle 2", "oracle 3"]
-    (tmp_path / "other.csv").write_text("model,cohort\nG,BTA\n")
-    with pytest.raises(ValueError, match=r"other.csv: expected the columns .*; missing \['volume'"):
-        Results.read(tmp_path / "other.csv")
+def results():
+    return Results(records())
 
 
 def test_measures_of_known_levels(results):
@@ -191,4 +177,4 @@ def test_inputs_are_refused_by_name(tmp_path):
 @pytest.mark.parametrize("settings", [{"confidence": 1.0}, {"samples": 10}, {"equivalence": {"BTA": 0.0}}])
 def test_impossible_statistics_are_refused(settings):
     with pytest.raises(ValueError, match="statistics: '"):
-        measures.Statistics(**settings)
+        Statistics(**settings)

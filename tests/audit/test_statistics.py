@@ -4,12 +4,10 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from scripts.audit.bootstrap import mean_with_interval, patient_counts
-from scripts.audit.distribution import distribution_distance
-from scripts.audit.have_you_forgotten import forgotten_ratio
+from scripts.audit.gaps import distribution_distance, equivalence, forgotten_ratio, gap
 from scripts.audit.membership import attack, auc, tpr_at_fpr
-from scripts.audit.not_measured import is_measured
-from scripts.audit.oracle_gap import equivalence, gap
+from scripts.audit.statistics import Statistics, is_measured
+from scripts.evaluation.bootstrap import mean_with_interval, patient_counts
 
 DRAW = {"confidence": 0.9, "samples": 4000, "seed": 0}
 rng = np.random.default_rng(0)
@@ -60,12 +58,12 @@ def test_equivalence_is_two_one_sided_t_tests():
 def test_gap_is_paired_and_knows_the_band():
     oracle = NORMAL[:10] * 5  # scans differ far more than models do
     references = {"oracle": oracle, "oracle 2": oracle + 0.3, "oracle 3": oracle - 0.2}
-    found = gap(oracle + 0.5, references, OWN[:10], margin=0.5)
+    found = gap(oracle + 0.5, references, OWN[:10], Statistics(), margin=0.5)
     assert [round(found[part]["value"], 9) for part in ("gap", "above", "below")] == [0.5, 0.2, 0.7]
     assert found["gap"]["interval"] == pytest.approx([0.5, 0.5])
     assert found["band"]["references"] == 3
     assert found["band"]["high"] - found["band"]["low"] == pytest.approx(0.5)
-    assert gap(oracle, {"oracle": oracle}, OWN[:10])["band"] is None
+    assert gap(oracle, {"oracle": oracle}, OWN[:10], Statistics())["band"] is None
 
 
 def test_distribution_distance_of_known_samples():
@@ -94,14 +92,14 @@ def test_attack_beside_the_oracles():
     knows_nothing = (np.arange(10.0), np.arange(10.0))
     other_seed = (np.arange(10.0) + 2, np.arange(10.0))
     references = [knows_nothing, other_seed]
-    found = attack(*remembers, OWN[:10], OWN[10:20], references=references)
+    found = attack(*remembers, (OWN[:10], OWN[10:20]), Statistics(), references)
     assert (found["auc"]["value"], found["tpr"], found["reference_auc"]) == (1.0, 1.0, 0.5)
     assert found["above"]["value"] == pytest.approx(1 - auc(*other_seed))
     assert found["below"]["value"] == 0.5
     assert found["below"]["interval"][0] > 0
-    itself = attack(*knows_nothing, OWN[:10], OWN[10:20], references=[knows_nothing])
+    itself = attack(*knows_nothing, (OWN[:10], OWN[10:20]), Statistics(), [knows_nothing])
     assert itself["above"] == {"value": 0.0, "interval": [0.0, 0.0]}
-    alone = attack(*remembers, ["a"] * 10, ["b"] * 10)
+    alone = attack(*remembers, (["a"] * 10, ["b"] * 10), Statistics())
     assert alone["auc"]["interval"] is None
     assert alone["above"] is None
 

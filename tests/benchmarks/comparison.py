@@ -22,10 +22,10 @@ import yaml
 from monai.bundle import ConfigParser
 from scipy.stats import ks_2samp
 
+from scripts.evaluation.results import COHORTS, mean_std
 from scripts.protocol.plan import DEFAULT, ORACLE, ORIGINAL, UNLEARNED, Cell
-from scripts.protocol.results import Result, model_label, read_results
-from scripts.protocol.statistics import mean_over_seeds, mean_std
-from scripts.protocol.tables import COHORTS, volume_values
+from scripts.protocol.quality import mean_over_seeds, volume_values
+from scripts.protocol.results import Result, model_label, read_cells
 
 CONFIGS = Path(__file__).parents[2] / "bundle" / "configs"
 GRIDS = {
@@ -90,7 +90,7 @@ def _tune(files: Sequence[Path], output: Path, overrides: dict, results: Sequenc
         "oracle_weights": _weights(output, results, ORACLE),
         "methods": names,
         "seeds": [min(result.cell.seed for result in results if result.cell.role == UNLEARNED)],
-        "study#configs": str(configs),
+        "configs": str(configs),
     }
     for source in (output / "cells").glob("forget_only/seed-*"):  # the same model: not trained again
         shutil.copytree(source, output / "tuning" / "cells" / "forget_only" / source.name, dirs_exist_ok=True)
@@ -112,7 +112,7 @@ def _read(output: Path) -> list[Result]:
     for file in sorted(root.rglob("cell.json")):
         records[str(file.parent.relative_to(root))] = json.loads(file.read_text(encoding="utf-8"))
     cells = [Cell(**record["cell"]) for record in records.values()]
-    return read_results(cells, records, root)
+    return read_cells(cells, records, root)
 
 
 def _weights(output: Path, results: Sequence[Result], role: str) -> list[str]:

@@ -19,8 +19,9 @@ import monai.bundle
 import torch
 from joblib import Parallel, delayed
 
+from scripts.evaluation.bootstrap import mean_with_interval
+from scripts.evaluation.results import mean_std
 from scripts.phantoms import mixed_phantom_datalist
-from scripts.protocol.statistics import bootstrap_interval, mean_std
 
 CONFIGS = Path(__file__).parents[2] / "bundle" / "configs"
 REQUESTS = ("one_patient", "scanner_b", "corrupted")
@@ -161,7 +162,9 @@ def _difference(rows: Rows, model: str, other: str, seed: int) -> Difference:
     """Their mean, with its bootstrap interval over patients."""
     differences = _differences(rows, model, other)
     patients = {row["volume"]: row["patient_id"] for row in rows}
-    return mean_std(list(differences.values()))[0], *bootstrap_interval(differences, patients, seed)
+    found = mean_with_interval(list(differences.values()), [patients[v] for v in differences], 0.95, seed=seed)
+    low, high = found["interval"] or (math.nan, math.nan)
+    return found["value"], low, high
 
 
 def _measurable(gap: Difference, chance: Difference, others: Collection[float]) -> str:

@@ -1,23 +1,25 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from matplotlib.image import imread
 
 from scripts.evaluation import figures
-from scripts.evaluation.figures import unlearning_panels
+from scripts.evaluation.figures import Example, unlearning_panels
 
 
 def example(seed=0, shape=(24, 20), models=("G", "unlearned", "oracle"), peak=1.5):
     rng = np.random.default_rng(seed)
     target = rng.uniform(0, 1, shape).astype(np.float32)
     images = {m: (target + 0.1 * (i + 1) * rng.standard_normal(shape)).astype(np.float32) for i, m in enumerate(models)}
-    return {"title": f"scan {seed}", "target": target, "max_value": peak, "images": images}
+    return Example(title=f"scan {seed}", target=target, max_value=peak, images=images)
 
 
 @pytest.fixture
 def drawn(monkeypatch, tmp_path):
     """Draws a figure and hands it back instead of writing it."""
     kept = []
-    monkeypatch.setattr(figures, "_save", lambda figure, path: kept.append(figure))
+    monkeypatch.setattr(figures, "save_figure", lambda figure, path: kept.append(figure))
 
     def draw(*examples):
         unlearning_panels(examples, tmp_path / "x.png")
@@ -35,19 +37,19 @@ def test_shows_target_images_and_errors_on_common_scales(drawn):
     scan = example()
     shown = panels(drawn(scan))
     target, pairs = shown[0], list(zip(shown[1::2], shown[2::2], strict=True))
-    np.testing.assert_array_equal(target.get_array(), scan["target"])
+    np.testing.assert_array_equal(target.get_array(), scan.target)
     assert len(pairs) == 3
-    for (image, error), expected in zip(pairs, scan["images"].values(), strict=True):
+    for (image, error), expected in zip(pairs, scan.images.values(), strict=True):
         np.testing.assert_array_equal(image.get_array(), expected)
-        np.testing.assert_allclose(error.get_array(), np.abs(expected - scan["target"]) / 1.5, rtol=1e-6)
-        assert image.get_clim() == target.get_clim() == (0, scan["target"].max())
+        np.testing.assert_allclose(error.get_array(), np.abs(expected - scan.target) / 1.5, rtol=1e-6)
+        assert image.get_clim() == target.get_clim() == (0, scan.target.max())
     assert len({error.get_clim() for _, error in pairs}) == 1
     assert pairs[0][1].get_clim()[0] == 0
 
 
 def test_captions_give_the_metrics_of_the_slice(drawn):
     scan = example()
-    target, image = (v.astype(np.float64) for v in (scan["target"], scan["images"]["G"]))
+    target, image = (v.astype(np.float64) for v in (scan.target, scan.images["G"]))
     expected = 10 * np.log10(1.5**2 / np.mean((target - image) ** 2))
     titles = [axes.get_title() for axes in drawn(scan).axes]
     assert any(title.startswith(f"G\n{expected:.1f} dB, SSIM 0.") for title in titles)
@@ -90,7 +92,7 @@ def test_the_picture_is_as_wide_as_a_readme(tmp_path):
 
 def test_an_exact_image_can_be_drawn(tmp_path):
     scan = example()
-    unlearning_panels([{**scan, "images": {"exact": scan["target"]}}], tmp_path / "x.png")
+    unlearning_panels([replace(scan, images={"exact": scan.target})], tmp_path / "x.png")
 
 
 def test_bad_input_fails_before_a_file_is_made(tmp_path):
@@ -102,7 +104,7 @@ def test_bad_input_fails_before_a_file_is_made(tmp_path):
     with pytest.raises(ValueError, match=r"same number of models.*\[1, 3\]"):
         unlearning_panels([scan, example(models=["G"])], tmp_path / "x.png")
     with pytest.raises(ValueError, match="scan 0, image of G: the prediction has NaN"):
-        unlearning_panels([{**scan, "images": {"G": np.full((24, 20), np.nan)}}], tmp_path / "x.png")
+        unlearning_panels([replace(scan, images={"G": np.full((24, 20), np.nan)})], tmp_path / "x.png")
     with pytest.raises(ValueError, match="scan 0, image of G: target and prediction must both be"):
-        unlearning_panels([{**scan, "images": {"G": scan["target"][:-1]}}], tmp_path / "x.png")
+        unlearning_panels([replace(scan, images={"G": scan.target[:-1]})], tmp_path / "x.png")
     assert list(tmp_path.iterdir()) == []

@@ -2,6 +2,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -69,12 +70,12 @@ def test_slices_in_any_order_and_batch_equal_the_whole_volume(batch_size, seed):
     result = feed(VolumeMetrics(), loader(samples(made), batch_size, seed)).compute()
     assert list(result) == sorted(made)
     for name, (target, prediction) in made.items():
-        assert result[name]["psnr"] == pytest.approx(psnr(target, crop(prediction)), abs=1e-10)
-        assert result[name]["ssim"] == pytest.approx(ssim(target, crop(prediction)), abs=1e-12)
-        assert result[name]["nmse"] == pytest.approx(nmse(target, crop(prediction)), rel=1e-12)
-        assert result[name]["slices"] == len(target)
-        assert result[name]["patient_id"] == f"patient of {name}"
-        assert result[name]["anatomy"] == name.split("_")[0]
+        assert result[name].psnr == pytest.approx(psnr(target, crop(prediction)), abs=1e-10)
+        assert result[name].ssim == pytest.approx(ssim(target, crop(prediction)), abs=1e-12)
+        assert result[name].nmse == pytest.approx(nmse(target, crop(prediction)), rel=1e-12)
+        assert result[name].slices == len(target)
+        assert result[name].patient_id == f"patient of {name}"
+        assert result[name].anatomy == name.split("_")[0]
 
 
 def test_the_order_changes_no_bit():
@@ -106,7 +107,7 @@ def test_in_monais_evaluator():
         assert set(metrics) == {"psnr", "ssim", "volumes"}  # and no entry for each volume
         expected = np.mean([psnr(target, crop(prediction)) for target, prediction in made.values()])
         assert metrics["psnr"] == pytest.approx(expected, abs=1e-10)
-        assert metrics["ssim"] == pytest.approx(np.mean([v["ssim"] for v in metrics["volumes"].values()]))
+        assert metrics["ssim"] == pytest.approx(np.mean([v.ssim for v in metrics["volumes"].values()]))
         assert engine.state.best_metric == metrics["psnr"]
 
 
@@ -144,7 +145,7 @@ def test_half_precision_predictions_are_taken():
     items = [{**s, "prediction": s["prediction"].bfloat16()} for s in samples(volumes())]
     exact = feed(VolumeMetrics(), loader(samples(volumes()))).compute()
     for name, values in feed(VolumeMetrics(), loader(items)).compute().items():
-        assert values["psnr"] == pytest.approx(exact[name]["psnr"], abs=0.1)
+        assert values.psnr == pytest.approx(exact[name].psnr, abs=0.1)
 
 
 def changed(index, **fields):
@@ -188,14 +189,14 @@ def test_a_slice_on_two_processes_fails(monkeypatch):
 
 
 WORKER = """
-import json, sys, torch
+import dataclasses, json, sys, torch
 from scripts.evaluation.volume_metrics import VolumeMetrics
 rank, folder = int(sys.argv[1]), sys.argv[2]
 torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=2)
 metric = VolumeMetrics()
 for batch in torch.load(f"{folder}/batches.pt")[rank::2]:
     metric.update((batch["prediction"], batch))
-print(json.dumps(metric.compute()))
+print(json.dumps({name: dataclasses.asdict(values) for name, values in metric.compute().items()}))
 torch.distributed.destroy_process_group()
 """
 
@@ -212,4 +213,5 @@ def test_two_processes_share_volumes(tmp_path):
         for rank in range(2)
     ]
     answers = [json.loads(worker.communicate(timeout=120)[0].splitlines()[-1]) for worker in workers]
-    assert answers[0] == answers[1] == feed(VolumeMetrics(), batches).compute()
+    alone = feed(VolumeMetrics(), batches).compute()
+    assert answers[0] == answers[1] == {name: asdict(values) for name, values in alone.items()}

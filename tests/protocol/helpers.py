@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from scripts.evaluation.results import VolumeResult
 from scripts.protocol.plan import FORGET_ONLY, ORACLE, ORIGINAL, UNLEARNED, Cell
 from scripts.protocol.results import Result
 
@@ -14,10 +15,8 @@ def rows(rng, level):
     for cohort, count in COUNTS.items():
         for i in range(count):
             psnr = level - 2 * (cohort != "BTA") + rng.normal()
-            made.append(
-                {"cohort": cohort, "volume": f"{cohort}-{i}.h5", "patient_id": f"{cohort}-P{i // 2}", "psnr": psnr,
-                 "ssim": psnr / 40, "nmse": 1 / psnr}
-            )  # fmt: skip
+            names = ("model", cohort, f"{cohort}-{i}.h5", f"{cohort}-P{i // 2}", "")
+            made.append(VolumeResult(*names, slices=1, psnr=psnr, ssim=psnr / 40, nmse=1 / psnr))
     return made
 
 

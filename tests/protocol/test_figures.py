@@ -1,7 +1,7 @@
 import pytest
 from matplotlib.image import imread
 
-from scripts.protocol import tables
+from scripts.protocol import effort, quality
 from scripts.protocol.curves import dynamics_curves, fraction_curves
 from scripts.protocol.results import main_results
 from scripts.protocol.summary_figures import pareto, radar
@@ -12,15 +12,15 @@ from tests.protocol import helpers
 def rows():
     results = helpers.study()
     groups = main_results(results, helpers.MAIN)
-    fractions = tables.fraction_table(results, ["fine_tune"])
+    fractions = effort.fraction_rows(results, ["fine_tune"])
     return {
-        "quality": tables.quality_table(groups),
-        "gaps": tables.gap_table(groups, 0),
-        "band": tables.oracle_band(groups),
-        "efficiency": tables.efficiency_table(groups),
+        "quality": quality.quality_rows(groups),
+        "gaps": quality.gap_rows(groups, 0),
+        "band": quality.band_rows(groups),
+        "efficiency": effort.cost_rows(groups),
         "fractions": fractions,
-        "fits": tables.fraction_fits(fractions),
-        "dynamics": tables.dynamics_table(results, results[0]),
+        "fits": effort.fits(fractions),
+        "dynamics": effort.epoch_rows(results, results[0]),
     }
 
 

@@ -1,9 +1,9 @@
-import math
-
 import numpy as np
 import pytest
 
-from scripts.protocol.statistics import bootstrap_interval, mean_over_seeds, mean_std, quadratic_fit
+from scripts.evaluation.results import mean_std
+from scripts.protocol.effort import quadratic_fit
+from scripts.protocol.quality import mean_over_seeds
 
 
 def test_means_against_numpy():
@@ -33,15 +33,3 @@ def test_fit_without_a_vertex_in_range_ends_at_the_better_end():
     fit = quadratic_fit([0.1, 0.2, 0.5, 1.0], [10.0, 20.0, 30.0, 50.0], "max")
     assert (fit.inside, fit.optimum) == (False, 1.0)
     assert quadratic_fit([0.1, 1.0, 1.0], [1.0, 2.0, 3.0]) is None
-
-
-def test_bootstrap_draws_patients_with_all_their_volumes():
-    differences = {"a1": 1.0, "a2": 3.0, "b": -1.0, "c": 0.5}
-    patients = {"a1": "A", "a2": "A", "b": "B", "c": ""}
-    groups = [[1.0, 3.0], [-1.0], [0.5]]
-    rng = np.random.default_rng(7)
-    means = [np.mean([x for i in rng.integers(3, size=3) for x in groups[i]]) for _ in range(2000)]
-    expected = np.percentile(means, [2.5, 97.5])
-    np.testing.assert_allclose(bootstrap_interval(differences, patients, seed=7), expected, rtol=1e-12)
-    assert bootstrap_interval(differences, patients, seed=7) == bootstrap_interval(differences, patients, seed=7)
-    assert all(math.isnan(end) for end in bootstrap_interval({"x": 1.0, "y": 2.0}, {"x": "P", "y": "P"}, seed=0))

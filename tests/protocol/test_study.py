@@ -116,7 +116,7 @@ def test_a_failed_cell_is_reported_and_stops_no_other(finished, tiny_datalist, t
     broken = "method_name: broken\nmethod:\n- {_target_: scripts.unlearning.NoisyLabel, std: -1.0}\n"
     (configs / "methods/broken.yaml").write_text(broken)
     protocol(tiny_datalist, output, methods=["broken", "noisy_label"], fraction_methods=[],
-             **{"study#configs": str(configs)})  # fmt: skip
+             configs=str(configs))  # fmt: skip
     status = {row["cell"]: (row["status"], row["error"]) for row in table(output, "cells")}
     assert status["noisy_label/fraction-0/seed-0"] == ("finished", "")
     assert status["broken/fraction-0.1/seed-0"] == (

@@ -3,21 +3,22 @@ import io
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
-from scripts.data import EquispacedFractionMask, inspect_volume
-from scripts.networks import VarNet, save_weights
-from scripts.protocol.images import Reconstructor
+from scripts.data import EquispacedFractionMask, Undersample, inspect_volume
+from scripts.evaluation.reconstruct import reconstruct as run_models
+from scripts.networks import VarNet, ZeroFilled
 from scripts.protocol.viewer import TARGET, choose, viewer_data
 from tests.conftest import write_tiny_volume
 
 
 @pytest.fixture(scope="module")
-def reconstruct(tmp_path_factory):
-    network = VarNet(num_cascades=1, chans=2, pools=1, sens_chans=2, sens_pools=1)
-    path = tmp_path_factory.mktemp("weights") / "g.pt"
-    save_weights(network, path)
-    return Reconstructor(network, {"G": str(path)}, EquispacedFractionMask(4, 0.12), "cpu")
+def reconstruct():
+    torch.manual_seed(0)
+    models = {"zero-filled": ZeroFilled(), "G": VarNet(num_cascades=1, chans=2, pools=1, sens_chans=2, sens_pools=1)}
+    transform = Undersample(EquispacedFractionMask(4, 0.12), seed=0)
+    return lambda cohort, volume, slices: run_models(models, cohort, volume, slices, transform)
 
 
 @pytest.fixture(scope="module")

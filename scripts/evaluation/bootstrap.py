@@ -3,10 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TypedDict
 
 import numpy as np
 
 MIN_PATIENTS = 2
+
+
+class Estimate(TypedDict):
+    """A mean over volumes, in the form in which it stands in result files.
+
+    Keys:
+        value: the mean.
+        interval: [low, high], or None with fewer than two patients.
+        volumes: how many volumes the mean is over.
+        patients: how many patients they are of.
+    """
+
+    value: float
+    interval: list[float] | None
+    volumes: int
+    patients: int
+
+
+def owners(patients: Sequence[str]) -> list[str]:
+    """The patient of each volume, with a name of its own for every volume whose patient is not known.
+
+    >>> owners(["P1", ""])
+    ['P1', '\\x001']
+    """
+    return [patient or f"\0{index}" for index, patient in enumerate(patients)]
 
 
 def patient_counts(patients: Sequence[str], samples: int, seed: int) -> np.ndarray | None:
@@ -15,7 +41,7 @@ def patient_counts(patients: Sequence[str], samples: int, seed: int) -> np.ndarr
     Args:
         patients: the patient of each of n volumes; a volume with an empty one counts as a patient of its own.
         samples: number of bootstrap samples.
-        seed: of the draw.
+        seed: the seed of the draw.
 
     Returns:
         (samples, n) integers; None with fewer than two patients, of which nothing can be drawn.
@@ -26,8 +52,7 @@ def patient_counts(patients: Sequence[str], samples: int, seed: int) -> np.ndarr
     >>> bool((counts[:, 0] == counts[:, 1]).all()), bool((counts[:, 1:].sum(1) == 3).all())
     (True, True)
     """
-    owners = [patient or f"\0{index}" for index, patient in enumerate(patients)]
-    names, index = np.unique(owners, return_inverse=True)
+    names, index = np.unique(owners(patients), return_inverse=True)
     if len(names) < MIN_PATIENTS:
         return None
     draws = np.random.default_rng(seed).multinomial(len(names), np.full(len(names), 1 / len(names)), size=samples)
@@ -45,19 +70,20 @@ def percentile_interval(replicates: np.ndarray, confidence: float) -> list[float
 
 
 def mean_with_interval(
-    values: Sequence[float], patients: Sequence[str], confidence: float, samples: int, seed: int
-) -> dict:
+    values: Sequence[float] | np.ndarray,
+    patients: Sequence[str],
+    confidence: float = 0.9,
+    samples: int = 2000,
+    seed: int = 0,
+) -> Estimate:
     """Mean over volumes and its patient-level bootstrap interval.
 
     Args:
         values: (n,), one number a volume.
         patients: (n,), see :func:`patient_counts`.
-        confidence: share of the interval, e.g. 0.9.
+        confidence: the share of replicates that the interval holds, for example 0.9.
         samples: number of bootstrap samples.
-        seed: of the draw.
-
-    Returns:
-        ``{"value", "interval": [low, high] or None, "volumes", "patients"}``.
+        seed: the seed of the draw.
 
     >>> mean_with_interval([1.0, 1.0, 1.0], ["a", "b", "c"], confidence=0.9, samples=50, seed=0)
     {'value': 1.0, 'interval': [1.0, 1.0], 'volumes': 3, 'patients': 3}
@@ -65,10 +91,9 @@ def mean_with_interval(
     values = np.asarray(values, dtype=np.float64)
     counts = patient_counts(patients, samples, seed)
     interval = None if counts is None else percentile_interval(counts @ values / counts.sum(axis=1), confidence)
-    named = {patient for patient in patients if patient}
-    return {
-        "value": float(values.mean()),
-        "interval": interval,
-        "volumes": len(values),
-        "patients": len(named) + sum(not patient for patient in patients),
-    }
+    return Estimate(
+        value=float(values.mean()),
+        interval=interval,
+        volumes=len(values),
+        patients=len(set(owners(patients))),
+    )

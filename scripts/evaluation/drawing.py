@@ -1,8 +1,8 @@
-"""What all figures of the study share: colours, sizes, and files that are equal for equal input."""
+"""What all figures share: colours, sizes, and files that are equal for equal input."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import matplotlib
@@ -10,7 +10,6 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from scripts.evaluation.figures import DETERMINISTIC
 from scripts.files import atomic_write
 
 # Okabe & Ito 2008: told apart with any colour vision; further models repeat them with another marker
@@ -18,11 +17,17 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7
 MARKERS = "osD^vPX*"
 REFERENCE_COLOURS = {"G": "#444444", "oracle": "#000000", "forget only": "#888888"}
 INK, FAINT = "#1a1a1a", "#d9d9d9"
+DPI = 150
+DETERMINISTIC = {  # metadata without dates and versions
+    ".png": {"Software": None},
+    ".svg": {"Date": None},
+    ".pdf": {"CreationDate": None, "Producer": None, "Creator": None},
+}
 
 
 def new_figure(width: float, height: float) -> Figure:
     """A figure of that many inches, laid out without overlap, drawn without global state."""
-    figure = Figure(figsize=(width, height), dpi=150, facecolor="white", layout="constrained")
+    figure = Figure(figsize=(width, height), dpi=DPI, facecolor="white", layout="constrained")
     FigureCanvasAgg(figure)
     return figure
 
@@ -46,9 +51,15 @@ def tidy(axes: Axes, xlabel: str, ylabel: str) -> None:
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def save(figure: Figure, stem: Path) -> None:
-    """Write ``stem``.svg and ``stem``.png; equal figures give equal bytes."""
-    for suffix in (".svg", ".png"):
+def save_figure(figure: Figure, path: Path, suffixes: Sequence[str] = ()) -> None:
+    """Write a figure, whole or not at all; equal figures give equal bytes.
+
+    Args:
+        figure: the figure.
+        path: the file to make, .png, .svg or .pdf.
+        suffixes: the formats to make in place of that of ``path``.
+    """
+    for suffix in suffixes or (path.suffix,):
         settings = {"svg.hashsalt": "unlearning", "svg.fonttype": "none"}
-        with atomic_write(stem.with_suffix(suffix)) as temporary, matplotlib.rc_context(settings):
+        with atomic_write(path.with_suffix(suffix)) as temporary, matplotlib.rc_context(settings):
             figure.savefig(temporary, metadata=DETERMINISTIC[suffix])

@@ -1,0 +1,68 @@
+"""How the audit states what it found: the settings of its intervals, and what was not measured and why."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypedDict
+
+NOT_MEASURED = "not measured"
+
+
+class Draw(TypedDict):
+    """The settings of a bootstrap: see :func:`scripts.evaluation.bootstrap.mean_with_interval`."""
+
+    confidence: float
+    samples: int
+    seed: int
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """How intervals are made and what counts as equivalent.
+
+    Attributes:
+        confidence: share of the bootstrap intervals; at 0.9 each limit of a gate is a one-sided test at 5 %.
+        samples: number of bootstrap samples.
+        seed: the seed of the bootstrap.
+        equivalence: cohort -> margin in dB of the equivalence test on PSNR.
+
+    Raises:
+        ValueError: a setting out of range, which is named.
+    """
+
+    confidence: float = 0.9
+    samples: int = 2000
+    seed: int = 0
+    equivalence: Mapping[str, float] = field(default_factory=lambda: {"BTA": 0.1, "KTA": 0.5, "UA": 0.5})
+
+    def __post_init__(self) -> None:
+        if not 0 < self.confidence < 1:
+            raise ValueError(f"statistics: 'confidence': expected between 0 and 1, found {self.confidence}")
+        if self.samples < 100:
+            raise ValueError(f"statistics: 'samples': expected at least 100, found {self.samples}")
+        if any(not margin > 0 for margin in self.equivalence.values()):
+            raise ValueError(f"statistics: 'equivalence': expected margins above 0, found {dict(self.equivalence)}")
+
+    @property
+    def draw(self) -> Draw:
+        """The settings of one bootstrap, to be passed on as keyword arguments."""
+        return {"confidence": self.confidence, "samples": self.samples, "seed": self.seed}
+
+
+def not_measured(why: str) -> dict[str, str]:
+    """The entry that stands for a result that could not be had.
+
+    >>> not_measured("no oracle weights")
+    {'not measured': 'no oracle weights'}
+    """
+    return {NOT_MEASURED: why}
+
+
+def is_measured(entry: Any) -> bool:
+    """Whether an entry holds a result.
+
+    >>> is_measured({"value": 1.0}), is_measured(not_measured("no oracle"))
+    (True, False)
+    """
+    return not (isinstance(entry, Mapping) and NOT_MEASURED in entry)

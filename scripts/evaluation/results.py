@@ -1,0 +1,223 @@
+"""The result of each model on each volume: written to ``metrics.csv``, read back, looked up and summarised.
+
+Nothing here depends on the order of the results.
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+import statistics
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from scripts.evaluation.metrics import METRICS
+from scripts.files import atomic_write
+
+COHORTS = {"BTA": "retain test", "KTA": "forget test", "UA": "forget training data"}
+ZERO_FILLED = "zero-filled"
+REFERENCES = (ZERO_FILLED, "G", "oracle")  # rows in front of the unlearned models
+
+Summary = dict[str, dict[str, dict[str, Any]]]
+
+
+@dataclass(frozen=True)
+class VolumeResult:
+    """One model on one volume.
+
+    Attributes:
+        model: how tables call the model.
+        cohort: BTA, KTA, UA, or another part of the data.
+        volume: the name of the volume.
+        patient_id: its patient, "" where unknown.
+        anatomy: its anatomy, "" where unknown.
+        slices: how many slices it has.
+        psnr: peak signal-to-noise ratio in dB.
+        ssim: structural similarity.
+        nmse: normalised mean squared error, a fraction.
+    """
+
+    model: str
+    cohort: str
+    volume: str
+    patient_id: str
+    anatomy: str
+    slices: int
+    psnr: float
+    ssim: float
+    nmse: float
+
+    def value(self, metric: str) -> float:
+        """The metric of that name, one of :data:`scripts.evaluation.metrics.METRICS`."""
+        return float(getattr(self, metric))
+
+
+FIELDS = tuple(field.name for field in fields(VolumeResult))
+
+
+class Results:
+    """Metrics of several models on the same volumes, looked up by model and cohort.
+
+    Args:
+        results: one result a model and volume, in any order.
+
+    Raises:
+        ValueError: no result, a value that is not finite, or a volume given twice.
+    """
+
+    def __init__(self, results: Iterable[VolumeResult]) -> None:
+        self._rows: dict[tuple[str, str], list[VolumeResult]] = defaultdict(list)
+        for result in ordered(results):
+            self._rows[result.model, result.cohort].append(result)
+
+    @property
+    def models(self) -> list[str]:
+        """The models, references first."""
+        return list(dict.fromkeys(model for model, _ in self._rows))
+
+    @property
+    def cohorts(self) -> list[str]:
+        """BTA, KTA and UA in the paper's order, as far as there are volumes, then other cohorts."""
+        return sorted({cohort for _, cohort in self._rows}, key=cohort_order)
+
+    def values(self, model: str, cohort: str, metric: str) -> np.ndarray:
+        """(n,) float64, the metric of each volume, in the order of their names."""
+        return np.array([row.value(metric) for row in self._rows.get((model, cohort), [])], dtype=np.float64)
+
+    def patients(self, cohort: str) -> list[str]:
+        """(n,) the patient of each volume, "" where unknown."""
+        return [row.patient_id for row in self._any(cohort)]
+
+    def volumes(self, cohort: str) -> list[str]:
+        """(n,) the names of the volumes."""
+        return [row.volume for row in self._any(cohort)]
+
+    def _any(self, cohort: str) -> list[VolumeResult]:
+        return next((rows for (_, name), rows in self._rows.items() if name == cohort), [])
+
+
+def write_results(results: Iterable[VolumeResult], path: str | Path) -> None:
+    """Write one line a model and volume, in a fixed order and full precision, whole or not at all.
+
+    Raises:
+        ValueError: as :func:`summarise` does, before anything is written.
+    """
+    rows = ordered(results)
+    with atomic_write(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as stream:
+        writer = csv.DictWriter(stream, FIELDS, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(asdict(row) for row in rows)
+
+
+def read_results(path: str | Path) -> list[VolumeResult]:
+    """Read what :func:`write_results` wrote.
+
+    Raises:
+        ValueError: naming the file: a column is missing, a value is no number, or there is no row.
+    """
+    with open(path, newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    missing = [field for field in FIELDS if rows and field not in rows[0]]
+    if missing or not rows:
+        raise ValueError(f"{path}: expected the columns {', '.join(FIELDS)}; missing {missing or 'every row'}")
+    try:
+        return [_typed(row) for row in rows]
+    except ValueError as error:
+        raise ValueError(f"{path}: expected numbers for slices, {', '.join(METRICS)}: {error}") from error
+
+
+def summarise(results: Iterable[VolumeResult]) -> Summary:
+    """Mean and sample standard deviation (ddof = 1; 0 for a single volume) over the volumes of each cohort.
+
+    Returns:
+        {model: {cohort: {"n": volumes, "psnr": {"mean", "std"}, "ssim": …, "nmse": …}}}, in the order of the
+        table: references first, then the other models by name.
+
+    Raises:
+        ValueError: no result, a value that is not finite, a volume given twice, or models evaluated on
+            different volumes of one cohort.
+
+    Example:
+        >>> scan = {"model": "G", "cohort": "BTA", "patient_id": "P1", "anatomy": "brain", "slices": 2}
+        >>> results = [VolumeResult(**scan, volume=name, psnr=psnr, ssim=0.9, nmse=0.01)
+        ...            for name, psnr in [("a", 30.0), ("b", 32.0)]]
+        >>> summarise(results)["G"]["BTA"]["psnr"]
+        {'mean': 31.0, 'std': 1.414...}
+    """
+    groups: dict[str, dict[str, list[VolumeResult]]] = defaultdict(lambda: defaultdict(list))
+    for result in ordered(results):
+        groups[result.model][result.cohort].append(result)
+    _require_same_volumes(groups)
+    return {
+        model: {
+            cohort: {"n": len(rows), **{name: _mean_and_std([row.value(name) for row in rows]) for name in METRICS}}
+            for cohort, rows in cohorts.items()
+        }
+        for model, cohorts in groups.items()
+    }
+
+
+def mean_std(values: Sequence[float]) -> tuple[float, float]:
+    """Mean and sample standard deviation (0 for a single value).
+
+    >>> mean_std([1.0, 3.0])
+    (2.0, 1.414...)
+    """
+    return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else 0.0
+
+
+def model_order(model: str) -> tuple[int, str]:
+    """The place of a model in tables: references first."""
+    return (REFERENCES.index(model) if model in REFERENCES else len(REFERENCES), model)
+
+
+def cohort_order(cohort: str) -> tuple[int, str]:
+    """The place of a cohort in tables: the paper's order, then others by name."""
+    return (list(COHORTS).index(cohort) if cohort in COHORTS else len(COHORTS), cohort)
+
+
+def ordered(results: Iterable[VolumeResult]) -> list[VolumeResult]:
+    """The results in the order of the table.
+
+    Raises:
+        ValueError: no result, a value that is not finite, or a volume given twice.
+    """
+    rows = list(results)
+    if not rows:
+        raise ValueError("there are no results: no record was given")
+    seen = set()
+    for row in rows:
+        key = (row.model, row.cohort, row.volume)
+        for name in METRICS:
+            if not math.isfinite(row.value(name)):
+                raise ValueError(f"{name} of {' / '.join(key)} is {row.value(name)}, expected a finite number")
+        if key in seen:
+            raise ValueError(f"{' / '.join(key)} was given twice")
+        seen.add(key)
+    return sorted(rows, key=lambda row: (model_order(row.model), cohort_order(row.cohort), row.volume))
+
+
+def _typed(row: Mapping[str, str]) -> VolumeResult:
+    text = {name: row[name] for name in FIELDS if name not in ("slices", *METRICS)}
+    return VolumeResult(**text, slices=int(row["slices"]), **{name: float(row[name]) for name in METRICS})
+
+
+def _mean_and_std(values: Sequence[float]) -> dict[str, float]:
+    mean, std = mean_std(values)
+    return {"mean": mean, "std": std}
+
+
+def _require_same_volumes(groups: Mapping[str, Mapping[str, Sequence[VolumeResult]]]) -> None:
+    first: dict[str, tuple[str, set[str]]] = {}
+    for model, cohorts in groups.items():
+        for cohort, rows in cohorts.items():
+            volumes = {row.volume for row in rows}
+            reference, expected = first.setdefault(cohort, (model, volumes))
+            if volumes != expected:
+                differing = ", ".join(sorted(volumes ^ expected))
+                raise ValueError(f"{model} and {reference} were evaluated on different {cohort} volumes: {differing}")
