@@ -20,7 +20,7 @@ from scripts.audit.statistics import Statistics
 from scripts.audit.tables import audit_markdown
 from scripts.evaluation import Comparison
 from scripts.evaluation.reconstruct import reconstruct
-from scripts.evaluation.results import Results, Summary, read_results
+from scripts.evaluation.results import Results, read_results
 from scripts.files import file_sha256, write_text
 from scripts.run_config import running_config
 from scripts.training.file_hashes import FileHashes
@@ -133,7 +133,7 @@ class Audit:
         return {
             "inputs": {"weights": self.weights, "records": records},
             "pictures": ["hallucination.png", "panels.png"],
-            "device": str(self.comparison.evaluator.state.device),
+            "device": str(self.comparison.device),
             "environment": environment(),
             "configuration": running_config(),
         }
@@ -179,8 +179,7 @@ class Audit:
 
     def _draw(self) -> None:
         models = {name: m for name, m in self.comparison.models.items() if name not in (QUERY, CALIBRATION)}
-        evaluator = self.comparison.evaluator
-        transform, device = evaluator.data_loader.dataset.transform, evaluator.state.device
+        transform, device = self.comparison.transform, self.comparison.device
         volumes = self.comparison.cohorts["BTA"][:MAPS]
         scans = [reconstruct(models, "BTA", v, [v.num_slices // 2], transform, device) for v in volumes]
         null_space_maps(scans, self.output_dir / "hallucination.png")

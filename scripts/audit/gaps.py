@@ -10,8 +10,10 @@ from scipy import stats
 from scripts.audit.statistics import Statistics, not_measured
 from scripts.evaluation.bootstrap import mean_with_interval, owners
 
+Values = Sequence[float] | np.ndarray
 
-def equivalence(differences: Sequence[float], patients: Sequence[str], margin: float) -> dict:
+
+def equivalence(differences: Values, patients: Sequence[str], margin: float) -> dict:
     """Two one-sided t-tests (TOST) that the mean difference lies within ±margin, on the means of patients.
 
     Args:
@@ -31,8 +33,8 @@ def equivalence(differences: Sequence[float], patients: Sequence[str], margin: f
     if not margin > 0:
         raise ValueError(f"equivalence: 'margin': expected above 0, found {margin}")
     own = np.array(owners(patients))
-    differences = np.asarray(differences, dtype=np.float64)
-    means = np.array([differences[own == owner].mean() for owner in np.unique(own)])
+    values = np.asarray(differences, dtype=np.float64)
+    means = np.array([values[own == owner].mean() for owner in np.unique(own)])
     if len(means) < 2:
         return {"margin": margin, "p": None, "equivalent": None}
     error = means.std(ddof=1) / np.sqrt(len(means))
@@ -47,8 +49,8 @@ def equivalence(differences: Sequence[float], patients: Sequence[str], margin: f
 
 
 def gap(
-    model: Sequence[float],
-    references: Mapping[str, Sequence[float]],
+    model: Values,
+    references: Mapping[str, Values],
     patients: Sequence[str],
     statistics: Statistics,
     margin: float | None = None,
@@ -73,8 +75,8 @@ def gap(
     >>> [result[name]["value"] for name in ("gap", "above", "below")]
     [2.0, 1.0, 2.0]
     """
-    model = np.asarray(model, dtype=np.float64)
-    differences = {name: model - np.asarray(values, dtype=np.float64) for name, values in references.items()}
+    own = np.asarray(model, dtype=np.float64)
+    differences = {name: own - np.asarray(values, dtype=np.float64) for name, values in references.items()}
     means = {name: float(np.mean(values)) for name, values in references.items()}
     chosen = {
         "gap": next(iter(references)),
@@ -90,7 +92,7 @@ def gap(
     return result
 
 
-def distribution_distance(first: Sequence[float], second: Sequence[float]) -> dict[str, float]:
+def distribution_distance(first: Values, second: Values) -> dict[str, float]:
     """Kolmogorov-Smirnov statistic with its p-value, and Wasserstein-1 distance, of two samples.
 
     Args:
@@ -113,7 +115,7 @@ def distribution_distance(first: Sequence[float], second: Sequence[float]) -> di
     }
 
 
-def forgotten_ratio(model: Sequence[float], query: Sequence[float], calibration: Sequence[float]) -> dict:
+def forgotten_ratio(model: Values, query: Values, calibration: Values) -> dict:
     """ρ = KS(model, query model) / KS(calibration model, query model), all on the forget training volumes.
 
     The query model was trained on the forget data alone: it looks like a model that remembers. The calibration

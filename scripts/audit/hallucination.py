@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,7 +14,7 @@ from torch import Tensor
 
 from scripts.evaluation.drawing import DPI, save_figure
 from scripts.evaluation.reconstruct import Scan
-from scripts.fourier import center_crop, crop_like
+from scripts.fourier import crop_like
 
 SIDE, BAR = 1.9, 0.9  # inches
 PERCENTILE = 99.5
@@ -41,7 +42,7 @@ def null_space_part(error: Tensor, mask: Tensor) -> Tensor:
     >>> float(null_space_part(error, centre).abs().max())
     0.0
     """
-    height, width = error.shape[-2:]
+    width = error.shape[-1]
     full = mask.shape[-2]
     if width > full:
         raise ValueError(f"null space: expected an image of at most {full} columns, found {width}")
@@ -49,7 +50,7 @@ def null_space_part(error: Tensor, mask: Tensor) -> Tensor:
     padded = torch.nn.functional.pad(error.float(), (left, full - width - left))
     measured = torch.fft.ifftshift(mask[..., 0], dim=[-1])  # rows of the image need no shift: it only turns phases
     part = torch.fft.ifft(torch.fft.fft(padded) * ~measured).real
-    return center_crop(part, (height, width))
+    return crop_like(part, error)
 
 
 def null_space_error(target: Tensor, prediction: Tensor, mask: Tensor) -> dict[str, Tensor]:
@@ -85,7 +86,7 @@ def null_space_maps(scans: Sequence[Scan], path: str | Path) -> None:
     figure = Figure(figsize=(columns * SIDE + BAR, len(scans) * SIDE + 0.35), dpi=DPI, facecolor="white")
     FigureCanvasAgg(figure)
     axes = figure.subplots(len(scans), columns, squeeze=False)
-    drawn = None
+    drawn: Any = None
     for index, scan in enumerate(scans):
         axes[index, 0].imshow(scan.target[0], cmap="gray", vmin=0.0)
         axes[index, 0].set_ylabel(f"scan {index + 1}, slice {scan.slices[0]}", fontsize=8)

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable
+from typing import Any, cast
 
 import torch
 from ignite.engine import Engine, Events
+from monai.engines import SupervisedEvaluator
 from monai.utils import CommonKeys as Keys
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from scripts.audit.hallucination import null_space_error
 from scripts.data.volumes import Volume
@@ -40,7 +43,7 @@ class SliceProbe:
         self.features = {volume.name for volume in features}
         self.grid = grid
         self.runs: list[dict] = []
-        self._hook = None
+        self._hook: RemovableHandle | None = None
 
     def attach(self, engine: Engine) -> None:
         """Attach to the evaluator."""
@@ -53,14 +56,14 @@ class SliceProbe:
         self._parts: dict[str, list[Tensor]] = defaultdict(list)
         self._seen: Tensor | None = None
         self._remove()
-        layer = bottleneck(engine.network)
+        layer = bottleneck(cast(SupervisedEvaluator, engine).network)
         self._hook = None if layer is None else layer.register_forward_hook(self._keep)
 
     def _keep(self, layer: nn.Module, inputs: tuple, output: Tensor) -> None:
         self._seen = torch.nn.functional.adaptive_avg_pool2d(output.detach().float(), self.grid)
 
     def __call__(self, engine: Engine) -> None:
-        output = engine.state.output
+        output: Any = engine.state.output
         label = output[Keys.LABEL]
         mask = sampled_columns(output[Keys.IMAGE])
         sums = null_space_error(label["target"], output[Keys.PRED].detach(), mask)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from scripts.audit.statistics import NOT_MEASURED, is_measured
@@ -26,7 +26,7 @@ def audit_tables(result: Mapping[str, Any]) -> list[Table]:
         result: the content of ``audit.json``.
     """
     found, share = result["measures"], f"{result['declared']['confidence']:.0%}"
-    shown = {
+    shown: dict[str, tuple[str, Callable[[str, Any, str], Table]]] = {
         "oracle_gap": ("Gap to the oracle", _gaps),
         "original_gap": ("Gap to the original", _gaps),
         "distribution": ("Distribution distance to the oracle", _distribution),

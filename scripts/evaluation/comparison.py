@@ -5,9 +5,10 @@ from __future__ import annotations
 import copy
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import ignite.distributed as idist
 import torch
@@ -86,6 +87,17 @@ class Comparison:
         self.output_dir = Path(output_dir)
         self.figure = figure
 
+    @property
+    def transform(self) -> Callable[[dict], dict]:
+        """How the evaluator's data set undersamples a slice."""
+        loader: Any = self.evaluator.data_loader
+        return loader.dataset.transform
+
+    @property
+    def device(self) -> torch.device:
+        """Where the evaluator runs the networks."""
+        return torch.device(self.evaluator.state.device or "cpu")
+
     def run(self) -> Summary:
         """Evaluate every model, write the files and log the table; return the summary of :func:`summarise`.
 
@@ -108,7 +120,7 @@ class Comparison:
 
     def _evaluate(self, name: str, network: torch.nn.Module) -> list[VolumeResult]:
         logger.info("evaluating %s", name)
-        self.evaluator.network = network.to(self.evaluator.state.device)
+        self.evaluator.network = network.to(self.device)
         self.evaluator.run()
         return [
             VolumeResult(name, self.cohort_of[volume], volume, **asdict(values))
@@ -117,7 +129,6 @@ class Comparison:
 
     def _examples(self) -> list[Example]:
         """The middle slice of the first volume of the first two cohorts."""
-        transform, device = self.evaluator.data_loader.dataset.transform, self.evaluator.state.device
         first = [(cohort, volumes[0]) for cohort, volumes in list(self.cohorts.items())[:2]]
-        scans = [reconstruct(self.models, c, v, [v.num_slices // 2], transform, device) for c, v in first]
+        scans = [reconstruct(self.models, c, v, [v.num_slices // 2], self.transform, self.device) for c, v in first]
         return [Example.of(scan) for scan in scans]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 from matplotlib.axes import Axes
@@ -60,6 +61,6 @@ def save_figure(figure: Figure, path: Path, suffixes: Sequence[str] = ()) -> Non
         suffixes: the formats to make in place of that of ``path``.
     """
     for suffix in suffixes or (path.suffix,):
-        settings = {"svg.hashsalt": "unlearning", "svg.fonttype": "none"}
+        settings: Any = {"svg.hashsalt": "unlearning", "svg.fonttype": "none"}
         with atomic_write(path.with_suffix(suffix)) as temporary, matplotlib.rc_context(settings):
             figure.savefig(temporary, metadata=DETERMINISTIC[suffix])

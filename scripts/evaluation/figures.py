@@ -105,7 +105,7 @@ def _draw_example(figure: Figure, example: Example, top: float, side: float) -> 
 
     _text(figure, MARGIN, top - TEXT / 2, example.title, fontsize=10, fontweight="bold", va="center")
     _panel(figure, (MARGIN, upper, side, height), target, "target", **grey)
-    drawn = None
+    drawn: Any = None
     for column, name in enumerate(captions, start=1):
         left = MARGIN + column * (side + GAP)
         _panel(figure, (left, upper, side, height), example.images[name], captions[name], **grey)

@@ -203,8 +203,9 @@ def ordered(results: Iterable[VolumeResult]) -> list[VolumeResult]:
 
 
 def _typed(row: Mapping[str, str]) -> VolumeResult:
-    text = {name: row[name] for name in FIELDS if name not in ("slices", *METRICS)}
-    return VolumeResult(**text, slices=int(row["slices"]), **{name: float(row[name]) for name in METRICS})
+    model, cohort, volume, patient_id, anatomy = (row[name] for name in FIELDS[:5])
+    psnr, ssim, nmse = (float(row[name]) for name in METRICS)
+    return VolumeResult(model, cohort, volume, patient_id, anatomy, int(row["slices"]), psnr, ssim, nmse)
 
 
 def _mean_and_std(values: Sequence[float]) -> dict[str, float]:

@@ -150,7 +150,7 @@ class MeanOverVolumes(MetricsLambda):
         return math.fsum(values.values()) / len(values)
 
 
-def _merge(ranks: Sequence[Mapping[str, Slices]]) -> dict[str, Slices]:
+def _merge(ranks: Any) -> dict[str, Slices]:
     """The slices of all processes by volume; a slice on two of them is an error."""
     merged: dict[str, Slices] = defaultdict(dict)
     for rank in ranks:

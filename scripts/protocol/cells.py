@@ -171,7 +171,7 @@ def _run(configs: Path, verb: str, overrides: Mapping[str, Any], overlay: str | 
     files = [str(configs / name) for name in (f"{verb}.yaml", overlay) if name]
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "parsing config_file", UserWarning)  # the study's own configs
-        monai.bundle.run(verb, config_file=files, logging_file=False, **overrides)
+        monai.bundle.run(verb, config_file=files, **{"logging_file": False, **overrides})
 
 
 @contextlib.contextmanager

@@ -120,8 +120,19 @@ def cost_rows(groups: Groups) -> list[Cost]:
             continue
         passes = _passes(cost) / _passes(reference) if reference else None
         seconds = cost["seconds"] / reference["seconds"] if reference and reference["seconds"] else None
-        counts = (cost[name] for name in COUNTS)
-        rows.append(Cost(model, len(results), *counts, passes, seconds, record_files(results)))
+        rows.append(
+            Cost(
+                model,
+                seeds=len(results),
+                epochs=cost["epochs"],
+                forward_slices=cost["forward_slices"],
+                backward_slices=cost["backward_slices"],
+                seconds=cost["seconds"],
+                passes_share=passes,
+                seconds_share=seconds,
+                records=record_files(results),
+            )
+        )
     return rows
 
 
@@ -147,9 +158,9 @@ def epoch_rows(results: Sequence[Result], original: Result) -> list[EpochQuality
             for cohort in COHORTS:
                 found = [list(volume_values(values, cohort, metric).values()) for metric in METRICS]
                 if found[0]:
-                    means = (mean_std(value)[0] for value in found)
-                    head = (method_label(result.cell.method), result.cell.seed, epoch, cohort)
-                    rows.append(EpochQuality(*head, *means, record_files([original, result])))
+                    psnr, ssim, nmse = (mean_std(value)[0] for value in found)
+                    label, seed, files = method_label(result.cell.method), result.cell.seed, [original, result]
+                    rows.append(EpochQuality(label, seed, epoch, cohort, psnr, ssim, nmse, record_files(files)))
     return rows
 
 
@@ -159,11 +170,24 @@ def fraction_rows(results: Sequence[Result], methods: Sequence[str]) -> list[Fra
     for method in methods:
         for fraction, seeds in by_fraction(results, method).items():
             means = [cohort_means(seeds, cohort, "psnr") for cohort in ("BTA", "KTA", "UA")]
-            quality = [value for found in means for value in (mean_std(found) if found else (None, None))]
+            bta, kta, ua = (mean_std(found) if found else (None, None) for found in means)
             cost = _mean_cost(seeds)
-            effort = (None, None) if cost is None else (_passes(cost), cost["seconds"])
-            head = (method_label(method), fraction, len(seeds))
-            rows.append(FractionQuality(*head, *quality, *effort, record_files(seeds)))
+            rows.append(
+                FractionQuality(
+                    method_label(method),
+                    fraction,
+                    len(seeds),
+                    BTA_psnr=bta[0],
+                    BTA_psnr_std_seeds=bta[1],
+                    KTA_psnr=kta[0],
+                    KTA_psnr_std_seeds=kta[1],
+                    UA_psnr=ua[0],
+                    UA_psnr_std_seeds=ua[1],
+                    passes=None if cost is None else _passes(cost),
+                    seconds=None if cost is None else cost["seconds"],
+                    records=record_files(seeds),
+                )
+            )
     return rows
 
 

@@ -183,6 +183,6 @@ def knowledge_rows(groups: Groups) -> list[Knowledge]:
             means = [cohort_means(groups.get(model, []), cohort, metric) for model in TRAINED]
             original, oracle, alone = (mean_std(values)[0] if values else None for values in means)
             if original is not None:
-                gaps = (None if other is None else original - other for other in (oracle, alone))
-                rows.append(Knowledge(cohort, metric, original, oracle, alone, *gaps, records))
+                first, second = (None if other is None else original - other for other in (oracle, alone))
+                rows.append(Knowledge(cohort, metric, original, oracle, alone, first, second, records))
     return rows

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from markupsafe import Markup
 
-from scripts.data import Undersample, Volume
+from scripts.data import Undersample
 from scripts.data.masks import ColumnMask
 from scripts.evaluation.comparison import load_models
 from scripts.evaluation.figures import Example, unlearning_panels
@@ -123,9 +123,10 @@ class Report:
 
     def _panels(self, models: Models, verdict: Sequence[Verdict]) -> bool:
         """Target, G, the unlearned model closest to the oracle, and the oracle, with error maps, of two slices."""
-        shown = {name: models.get(name) for name in ("G", *(row.model for row in verdict[:1]), "oracle")}
-        if any(network is None for network in shown.values()):
+        names = ["G", *(row.model for row in verdict[:1]), "oracle"]
+        if any(name not in models for name in names):
             return False
+        shown = {name: models[name] for name in names}
         transform = Undersample(self.mask, seed=0)
         first = [(c, volumes[0]) for c, volumes in self.data.evaluation().items() if c in ("BTA", "KTA")]
         scans = [reconstruct(shown, c, v, [v.num_slices // 2], transform, self.device) for c, v in first]
@@ -137,7 +138,7 @@ class Report:
         if not models:
             return None
         psnr = {model: _volume_psnr(results[0]) for model, results in groups.items()}
-        scan_of = partial(_scan, models, Undersample(self.mask, seed=0), self.device)
+        scan_of = partial(reconstruct, models, transform=Undersample(self.mask, seed=0), device=self.device)
         return viewer_data(choose(self.data.evaluation()), scan_of, psnr, self.viewer_megabytes)
 
     def _page(
@@ -203,10 +204,6 @@ def draw_charts(found: Mapping[str, Shown], folder: Path) -> list[str]:
         "dynamics": dynamics_curves(epochs, band, folder / "dynamics"),
     }
     return [name for name, done in drawn.items() if done]
-
-
-def _scan(models: Models, transform: Undersample, device: str, cohort: str, volume: Volume, slices: Sequence[int]):
-    return reconstruct(models, cohort, volume, slices, transform, device)
 
 
 def _volume_psnr(result: Result) -> dict[str, float]:

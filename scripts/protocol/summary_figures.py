@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -118,6 +119,13 @@ def _reach(values: Sequence[float]) -> tuple[float, float]:
     return low - pad, high + pad
 
 
+def _spread(row: Gap) -> list[list[float]] | None:
+    """The lengths of an error bar below and above the difference, or None without an interval."""
+    if row.low is None or row.high is None:
+        return None
+    return [[max(0.0, row.difference - row.low)], [max(0.0, row.high - row.difference)]]
+
+
 def _point(axes: Axes, model: str, cohorts: Mapping[str, Gap], reach: Mapping, look: tuple[str, str]) -> None:
     (x, y), (colour, marker) = (cohorts[c].difference for c in ("KTA", "BTA")), look
     (x_low, x_high), (y_low, y_high) = reach["KTA"], reach["BTA"]
@@ -125,11 +133,8 @@ def _point(axes: Axes, model: str, cohorts: Mapping[str, Gap], reach: Mapping, l
     away = at != (x, y)
     label = f"{model} (at {x:+.1f}, {y:+.1f})" if away else model
     if not away:
-        for cohort, direction in (("KTA", "xerr"), ("BTA", "yerr")):
-            row = cohorts[cohort]
-            if row.low is not None and row.high is not None:
-                spread = [[max(0.0, row.difference - row.low)], [max(0.0, row.high - row.difference)]]
-                axes.errorbar(*at, **{direction: spread}, color=colour, linewidth=1, alpha=0.6)
+        bars = _spread(cohorts["KTA"]), _spread(cohorts["BTA"])
+        axes.errorbar(*at, xerr=bars[0], yerr=bars[1], color=colour, linewidth=1, alpha=0.6)
     face = "white" if away else REFERENCE_COLOURS.get(model, colour)
-    style = {"marker": marker, "markersize": 8, "color": colour, "markerfacecolor": face, "linestyle": ""}
+    style: Any = {"marker": marker, "markersize": 8, "color": colour, "markerfacecolor": face, "linestyle": ""}
     axes.plot(*at, label=label, clip_on=False, **style)
