@@ -10,6 +10,7 @@ import torch
 
 from scripts.data.header import make_header
 from scripts.data.volumes import write_volume
+from tests.verbs import process_as_before
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # of processes that tests start
 torch.set_num_threads(1)  # tiny networks; the tests themselves run side by side
@@ -54,6 +55,14 @@ def write_tiny_volume(path: Path, seed: int, *, slices: int = 2, coils: int = 2,
         attributes={"acquisition": "TEST", **attributes},
         header=header,
     )
+
+
+@pytest.fixture
+def contained(tmp_path, monkeypatch):
+    """Run a test in an empty directory and take back what it leaves in the process."""
+    monkeypatch.chdir(tmp_path)
+    with process_as_before():
+        yield
 
 
 @pytest.fixture(scope="session")

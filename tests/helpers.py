@@ -3,15 +3,6 @@
 import torch
 from monai.engines import SupervisedTrainer
 
-SMALL = {
-    "network#num_cascades": 1,
-    "network#chans": 4,
-    "network#pools": 2,
-    "network#sens_pools": 2,
-    "mask#center_fraction": 0.12,
-}
-"""Overrides of a verb for the tiny data: a small network, and a mask with a centre on few columns."""
-
 
 class Scale(torch.nn.Module):
     """Multiplies by one weight: prediction = w · x."""

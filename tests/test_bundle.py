@@ -2,45 +2,23 @@
 
 import csv
 import json
-import logging
 import math
 import re
-import sys
-import warnings
 from pathlib import Path
 
-import monai.bundle
 import pytest
 import torch
 from monai.bundle import ConfigParser
 
 from scripts.files import file_sha256
 from scripts.start import own_error
-from tests.helpers import SMALL
+from tests.verbs import CONFIGS, SMALL, run
 
-CONFIGS = Path(__file__).parent.parent / "bundle" / "configs"
 METHODS = sorted(path.stem for path in (CONFIGS / "methods").glob("*.yaml"))
 VERBS = ("train", "unlearn", "evaluate", "simulate", "audit", "preview")
 
 
-@pytest.fixture(autouse=True)
-def _contained(tmp_path, monkeypatch):
-    """Run in an empty directory and take back what a run leaves in the process."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
-    handlers = list(logging.getLogger().handlers)
-    yield
-    for handler in set(logging.getLogger().handlers) - set(handlers):
-        logging.getLogger().removeHandler(handler)
-        handler.close()
-    monai.utils.set_determinism(None)
-
-
-def run(verb: str, overlay: str | None = None, **overrides) -> None:
-    files = [str(CONFIGS / f"{verb}.yaml"), *([str(CONFIGS / overlay)] if overlay else [])]
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "parsing config_file", UserWarning)
-        monai.bundle.run(verb, config_file=files, **overrides)
+pytestmark = pytest.mark.usefixtures("contained")
 
 
 @pytest.fixture(scope="session")

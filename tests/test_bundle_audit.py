@@ -1,22 +1,18 @@
 """The verb audit and the certificate, run through monai.bundle on tiny data."""
 
 import json
-import logging
 import re
 import shutil
-import sys
-import warnings
 from pathlib import Path
 
-import monai.bundle
 import pytest
 
 from scripts.certificate.certificate import certificate_section
 from scripts.certificate.verify import FAILS, UNCHECKED, main, verify_certificate
 from scripts.files import file_sha256
-from tests.helpers import SMALL
+from tests import verbs
+from tests.verbs import SMALL, process_as_before
 
-CONFIGS = Path(__file__).parent.parent / "bundle" / "configs"
 QUICK = {"relearning_steps": 4, "relearning#every": 2, "statistics#samples": 200, "check_values": False}
 KEY = "the key of these tests"
 OUTPUTS = {
@@ -26,30 +22,12 @@ OUTPUTS = {
 
 
 @pytest.fixture(autouse=True)
-def _contained(tmp_path, monkeypatch):
-    """Run in an empty directory and take back what a run leaves in the process."""
-    monkeypatch.chdir(tmp_path)
+def _key(contained, monkeypatch):
     monkeypatch.setenv("MRI_UNLEARNING_KEY", KEY)
-    with _process_as_before():
-        yield
-
-
-class _process_as_before:
-    def __enter__(self):
-        self.handlers, self.hook = list(logging.getLogger().handlers), sys.excepthook
-
-    def __exit__(self, *_):
-        for handler in set(logging.getLogger().handlers) - set(self.handlers):
-            logging.getLogger().removeHandler(handler)
-            handler.close()
-        sys.excepthook = self.hook
-        monai.utils.set_determinism(None)
 
 
 def run(verb: str, **overrides) -> None:
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "parsing config_file", UserWarning)
-        monai.bundle.run(verb, config_file=str(CONFIGS / f"{verb}.yaml"), **{**SMALL, **overrides})
+    verbs.run(verb, **{**SMALL, **overrides})
 
 
 def audit(tiny_datalist, made, output_dir="audit", **overrides) -> dict:
@@ -63,7 +41,7 @@ def made(tiny_datalist, tmp_path_factory) -> Path:
     """A folder with original, oracle and unlearned weights and their records."""
     folder = tmp_path_factory.mktemp("made")
     settings = {"datalist": tiny_datalist, "output_dir": str(folder), "check_values": False}
-    with _process_as_before():
+    with process_as_before():
         for oracle in (False, True):
             run("train", oracle=oracle, train_epochs=1, **settings)
         weights = str(folder / "original.pt")
@@ -79,7 +57,7 @@ def audited(tiny_datalist, made, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("audited")
     for name in ("original.pt", "original.json", "oracle.pt", "oracle.json", "unlearned.pt", "unlearned.json"):
         shutil.copyfile(made / name, folder / name)
-    with pytest.MonkeyPatch.context() as patch, _process_as_before():
+    with pytest.MonkeyPatch.context() as patch, process_as_before():
         patch.setenv("MRI_UNLEARNING_KEY", KEY)
         audit(tiny_datalist, folder, str(folder / "audit"), query_weights=str(folder / "original.pt"))
     return folder

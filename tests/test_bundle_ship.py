@@ -19,7 +19,9 @@ from scripts.data.volumes import inspect_volume, read_slice
 from scripts.fourier import center_crop
 from scripts.networks import VarNet, load_weights
 from tests.conftest import write_tiny_volume
-from tests.test_bundle import SMALL, _contained, run  # noqa: F401 an autouse fixture
+from tests.verbs import SMALL, run
+
+pytestmark = pytest.mark.usefixtures("contained")
 
 SHIPPED = "tiny"
 NETWORK = {"num_cascades": 1, "chans": 4, "pools": 2, "sens_chans": 4, "sens_pools": 2}

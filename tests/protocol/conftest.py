@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.test_bundle import SMALL, run
+from tests.verbs import SMALL, run
 
 STUDY = {
     "methods": ["fine_tune", "noisy_label"],

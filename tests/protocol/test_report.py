@@ -4,8 +4,7 @@ import shutil
 
 import pytest
 
-from tests.test_bundle import _contained  # noqa: F401 the fixture applies to every test
-
+pytestmark = pytest.mark.usefixtures("contained")
 selenium = pytest.importorskip("selenium.webdriver", reason="the browser test needs the package selenium")
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 

@@ -15,7 +15,9 @@ import pytest
 
 from scripts.protocol.plan import verb_settings
 from tests.protocol.conftest import STUDY, protocol
-from tests.test_bundle import CONFIGS, _contained, run  # noqa: F401 the fixture applies to every test
+from tests.verbs import CONFIGS, run
+
+pytestmark = pytest.mark.usefixtures("contained")
 
 CELLS = 4 + 3 + 1
 TIMES = re.compile(r"second|time")

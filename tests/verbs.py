@@ -1,0 +1,42 @@
+"""The verbs as tests run them, and what a run must not leave behind in the process."""
+
+import contextlib
+import logging
+import sys
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+import monai.bundle
+
+CONFIGS = Path(__file__).parent.parent / "bundle" / "configs"
+SMALL = {
+    "network#num_cascades": 1,
+    "network#chans": 4,
+    "network#pools": 2,
+    "network#sens_pools": 2,
+    "mask#center_fraction": 0.12,
+}
+"""Overrides of a verb for the tiny data: a small network, and a mask with a centre on few columns."""
+
+
+def run(verb: str, overlay: str | None = None, **overrides) -> None:
+    """Run a verb of the bundle, with an overlay of ``bundle/configs`` if one is named."""
+    files = [str(CONFIGS / f"{verb}.yaml"), *([str(CONFIGS / overlay)] if overlay else [])]
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "parsing config_file", UserWarning)
+        monai.bundle.run(verb, config_file=files, **overrides)
+
+
+@contextlib.contextmanager
+def process_as_before() -> Iterator[None]:
+    """Take back what runs leave in the process: log files, the hook for errors, determinism."""
+    handlers, hook = list(logging.getLogger().handlers), sys.excepthook
+    try:
+        yield
+    finally:
+        for handler in set(logging.getLogger().handlers) - set(handlers):
+            logging.getLogger().removeHandler(handler)
+            handler.close()
+        sys.excepthook = hook
+        monai.utils.set_determinism(None)
