@@ -12,7 +12,8 @@ def weight_distance(first: Mapping[str, Tensor], second: Mapping[str, Tensor]) -
     """‖θ₁ − θ₂‖₂ / ‖θ₂‖₂ over all weights, a fraction.
 
     Args:
-        first, second: state dicts with the same keys and shapes.
+        first: The state dict of a network.
+        second: That of the reference network, with the same keys and shapes.
 
     Raises:
         ValueError: differing keys, or a second network of zeros.

@@ -31,7 +31,7 @@ def describe_request(data: Cohorts, methods: Mapping[str, str]) -> str:
         f"# Request {data.request.request_id!r}: {data.request.reason or 'no reason stated'}",
         f"From {data.request.source}, for {data.datalist}.",
         "",
-        *_selectors(data),
+        *_selectors(data, data.request),
         "",
         f"To be forgotten: {_count(data.forget)}.",
         "",
@@ -44,9 +44,9 @@ def describe_request(data: Cohorts, methods: Mapping[str, str]) -> str:
     return "\n".join(lines)
 
 
-def _selectors(data: Cohorts) -> list[str]:
+def _selectors(data: Cohorts, request: ForgetRequest) -> list[str]:
     """Each value with what it means, where that is not the value itself."""
-    selection = data.request.selection(data.sections)
+    selection = request.selection(data.sections)
     lines = []
     for number, (selector, meant) in enumerate(zip(selection.selectors, selection.meant, strict=True), start=1):
         for key, stated in selector.items():
