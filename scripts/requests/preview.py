@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from scripts.data.volumes import Volume
 from scripts.requests.cohorts import Cohorts, kind_of
+from scripts.requests.forget_request import ForgetRequest
 from scripts.requests.selectors import values
 
 LISTED = 50
