@@ -1,18 +1,22 @@
-"""What MONAI does not hand to the components of a bundle: the configuration that is being run."""
+"""What MONAI does not hand to the components of a bundle: the workflow and the configuration that is being run."""
 
 from __future__ import annotations
 
 import copy
 import difflib
-import inspect
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 from monai.bundle import ConfigParser, ConfigWorkflow
+from monai.bundle.utils import DEFAULT_EXP_MGMT_SETTINGS
+from monai.utils import ensure_tuple
 
-RUN_ARGUMENTS = frozenset(inspect.signature(ConfigWorkflow.__init__).parameters) - {"self", "override"}
+MLFLOW: Mapping[str, Any] = DEFAULT_EXP_MGMT_SETTINGS["mlflow"]
+# what MONAI adds to the configuration for --tracking mlflow
+TRACKING = frozenset(MLFLOW["configs"]) - {"output_dir", "trainer", "validator", "evaluator"}
 
 
 def bundle_root() -> str:
@@ -21,59 +25,114 @@ def bundle_root() -> str:
     return str(home if (home / "configs").is_dir() else home / "bundle")
 
 
-def running_config() -> dict:
-    """The configuration being run, overrides applied, references unresolved.
+def running_workflow() -> tuple[ConfigWorkflow, list[str] | None]:
+    """The workflow being run, and the config files that it was made of; None where the call stack does not show them.
 
-    MONAI gives components no access to their parser, so the calling workflow is looked up on the stack.
+    MONAI gives components no access to either, so they are looked up on the call stack, here and nowhere else. The
+    workflow is found by its type, whatever the variable is called; the files are the argument ``config_file`` of
+    ``monai.bundle.run`` and ``create_workflow``. Callers must refuse what they cannot check without the files.
 
     Raises:
         RuntimeError: not called from a running bundle.
     """
+    workflow = None
     for frame in _callers():
-        workflow = frame.f_locals.get("self")
-        if isinstance(workflow, ConfigWorkflow):
-            return copy.deepcopy(workflow.parser.get())
-    raise RuntimeError("no bundle is being run")
+        if workflow is None:
+            workflow = next((v for v in frame.f_locals.values() if isinstance(v, ConfigWorkflow)), None)
+        elif frame.f_globals.get("__name__") == "monai.bundle.scripts" and frame.f_locals.get("config_file"):
+            return workflow, [str(file) for file in ensure_tuple(frame.f_locals["config_file"])]
+    if workflow is None:
+        raise RuntimeError("no bundle is being run")
+    return workflow, None
 
 
-def check_overrides() -> None:
-    """Refuse override keys that the config files do not declare; MONAI would add them silently.
+def running_config() -> dict[str, Any]:
+    """The configuration being run, overrides applied, references unresolved.
 
-    A key is known where its parent is: ``network#num_cascades`` needs ``network``, and what a component
-    does not know it refuses itself.
+    Raises:
+        RuntimeError: not called from a running bundle.
+    """
+    return copy.deepcopy(running_workflow()[0].parser.get())
+
+
+def declared_config(verb: str) -> dict[str, Any]:
+    """What the config files of the running bundle declare, before overrides.
+
+    Where the call stack does not show the files, as in a ``ConfigWorkflow`` that was made by hand, the verb's own file
+    is taken: keys that only an overlay declares are then unknown, and refused.
+
+    Args:
+        verb: name of the verb's file in ``configs``, without its suffix.
+
+    Raises:
+        ValueError: an overlay listed before the file of the verb, which would replace it.
+        RuntimeError: there is no file to compare with.
+    """
+    workflow, files = running_workflow()
+    if files is None:
+        files = [str(path) for path in sorted(Path(workflow.config_root_path).glob(f"{verb}.*"))]
+        if len(files) != 1:
+            raise RuntimeError(
+                f"{workflow.config_root_path}: expected one config file of the verb {verb!r}, found {len(files)}; the "
+                "override keys cannot be checked"
+            )
+    for file in files[1:]:
+        if "verb" in ConfigParser.load_config_file(file):
+            raise ValueError(
+                f"config_file: expected the overlays after the file of the verb, found {files[0]} before {file}, "
+                "which replaces what the overlay says"
+            )
+    return ConfigParser.load_config_files(files)
+
+
+def refuse_unknown_keys(declared: Mapping[str, Any], config: Mapping[str, Any]) -> None:
+    """Refuse keys that no config file declares; MONAI adds them silently, and they have no effect.
+
+    The arguments of a component are its own affair: it refuses what it does not know. The keys that MONAI adds for
+    ``--tracking mlflow`` are known.
+
+    Args:
+        declared: content of the config files.
+        config: the configuration being run, overrides applied.
 
     Raises:
         ValueError: naming each unknown key and the nearest known one.
-    """
-    for frame in _callers():
-        if frame.f_code.co_name == "create_workflow" and "_args" in frame.f_locals:
-            files, overrides = frame.f_locals["config_file"], set(frame.f_locals["_args"]) - RUN_ARGUMENTS
-            unknown_override_keys(ConfigParser.load_config_files(files), overrides)
-            return
 
-
-def unknown_override_keys(declared: dict, overrides: set[str]) -> None:
-    """Raise ValueError where ``overrides`` holds a key whose place is missing in ``declared``.
-
-    >>> unknown_override_keys({"retain_fraction": 0.1}, {"retain_fracton"})
+    >>> refuse_unknown_keys({"retain_fraction": 0.1}, {"retain_fraction": 0.2, "retain_fracton": 0.1})
     Traceback (most recent call last):
     ...
     ValueError: override key 'retain_fracton': not in the configuration; did you mean 'retain_fraction'?
     """
-    parser = ConfigParser({**declared, "_meta_": {}})
+    unknown = [key for key in _unknown(declared, config, "") if key != "_meta_"]
+    if set(config) >= TRACKING:
+        unknown = [key for key in unknown if key not in TRACKING]
     problems = []
-    for key in sorted(overrides):
-        parent, _, _ = key.replace("::", "#").rpartition("#")
-        if (parent or key) not in parser:
-            near = difflib.get_close_matches((parent or key).partition("#")[0], map(str, declared), n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"expected one of {', '.join(map(str, declared))}"
-            problems.append(f"override key {key!r}: not in the configuration; {hint}")
+    for key in sorted(unknown):
+        near = difflib.get_close_matches(key.partition("#")[0], map(str, declared), n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"expected one of {', '.join(map(str, declared))}"
+        problems.append(f"override key {key!r}: not in the configuration; {hint}")
     if problems:
         raise ValueError("; ".join(problems))
 
 
+def _unknown(declared: Mapping[str, Any], config: Mapping[str, Any], prefix: str) -> Iterator[str]:
+    """Keys, joined by ``#``, that ``config`` holds beyond ``declared``, also within blocks of components."""
+    for key, value in config.items():
+        if key not in declared:
+            yield f"{prefix}{key}"
+        elif isinstance(value, Mapping) and _is_block(declared[key]):
+            yield from _unknown(declared[key], value, f"{prefix}{key}#")
+
+
+def _is_block(value: Any) -> bool:
+    """Whether a declared value groups components, as ``train`` and ``validate`` do."""
+    if not isinstance(value, Mapping) or "_target_" in value:
+        return False
+    return any(isinstance(item, Mapping) and "_target_" in item for item in value.values())
+
+
 def _callers() -> Iterator[FrameType]:
-    frame = sys._getframe(1)
+    frame: FrameType | None = sys._getframe(1)
     while frame is not None:
         yield frame
         frame = frame.f_back

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from scripts.start import own_error
+from scripts.errors import own_error
 from tests.helpers import SMALL
 from tests.test_bundle import _contained, run, trained, unlearn  # noqa: F401 fixtures
 

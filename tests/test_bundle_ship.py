@@ -41,10 +41,12 @@ names = {"meta_file": str(bundle / "configs/metadata.json"), "config_file": str(
 
 metadata = json.loads((bundle / "configs/metadata.json").read_text())
 assert metadata["version"] in metadata["changelog"]
-monai.bundle.verify_net_in_out("network_def", **names)
-monai.bundle.verify_net_in_out("network_def", bundle_root=str(bundle), **names)
-monai.bundle.ckpt_export("network_def", filepath="again.ts", ckpt_file=str(bundle / "models/model.pt"), **names)
+root = {"bundle_root": str(bundle)}
+monai.bundle.verify_net_in_out("network_def", **root, **names)
+monai.bundle.ckpt_export("network_def", filepath="again.ts", ckpt_file=str(bundle / "models/model.pt"), **root, **names)
 
+# with the bundle's folder on Python's path, as in a run from that folder, nothing needs bundle_root
+sys.path.insert(0, str(bundle))
 workflow = monai.bundle.create_workflow("ConfigWorkflow", config_file=names["config_file"], workflow_type="infer")
 assert workflow.check_properties() == []
 assert Path(workflow.bundle_root) == bundle.absolute(), workflow.bundle_root
@@ -112,10 +114,11 @@ def expected_volume(path: Path, weights: Path) -> np.ndarray:
 
 def test_reconstructs_in_a_strange_environment(shipped, data, tmp_path):
     settings = ["--dataset_dir", data, "--output_dir", tmp_path / "out", "--formats", "['nifti','dicom']"]
-    done = stranger(
-        "-m", "monai.bundle", "run", "--config_file", shipped / "configs" / "inference.json", *settings, cwd=tmp_path
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
+    config = ["--config_file", shipped / "configs" / "inference.json"]
+    for cwd, root in ((tmp_path, ["--bundle_root", shipped]), (shipped, [])):
+        shutil.rmtree(tmp_path / "out", ignore_errors=True)
+        done = stranger("-m", "monai.bundle", "run", *config, *root, *settings, cwd=cwd)
+        assert done.returncode == 0, done.stdout + done.stderr
     assert "2/2" in done.stderr  # the progress bar
     for path in sorted(data.iterdir()):
         image = nib.load(tmp_path / "out" / f"{path.stem}.nii.gz").get_fdata(dtype=np.float32).transpose(2, 1, 0)

@@ -14,8 +14,9 @@ import torch
 from scripts.data import EndlessBatches, SliceDataset, TrainingLoader, Undersample, inspect_volume
 from scripts.data.loaders import ShareOfBatch
 from scripts.data.masks import RandomMask
+from scripts.errors import own_error
 from scripts.files import file_sha256
-from scripts.start import begin, own_error
+from scripts.start import begin
 from scripts.training import processes
 from tests.conftest import write_tiny_volume
 
@@ -288,11 +289,11 @@ def test_an_endless_stream_is_found_again():
 
 def test_torchrun_and_the_overlay_need_each_other(monkeypatch):
     with pytest.raises(RuntimeError, match="expected to be started by torchrun, found a single process"):
-        begin(0, several=True)
+        begin("train", several=True)
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "x")
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(RuntimeError, match="torchrun started 2 processes: expected 'configs/multi_gpu.yaml'"):
-        begin(0)
+        begin("train")
 
 
 def test_processes_out_of_step_are_told(monkeypatch):

@@ -46,6 +46,7 @@ class Certifier:
         identifier_key: file with the key of the keyed hashes; None: the environment variable
             ``MRI_UNLEARNING_KEY``, else ``<output_dir>/identifiers.key``, which is made where it is missing.
         signing_key: Ed25519 private key (PEM); None: no signature.
+        wanted: whether a certificate is to be written at all.
     """
 
     def __init__(
@@ -54,18 +55,25 @@ class Certifier:
         output_dir: str | Path,
         identifier_key: str | Path | None = None,
         signing_key: str | Path | None = None,
+        wanted: bool = True,
     ) -> None:
         self.data = data
         self.output_dir = Path(output_dir)
         self.identifier_key = identifier_key
         self.signing_key = signing_key
+        self.wanted = wanted
 
-    def check(self, record: str | Path | None) -> None:
+    def check(self, record: str | Path | bool | None) -> None:
         """Refuse what would keep the certificate from being written after the audit has run.
+
+        Args:
+            record: file of the unlearning run's record; False: there is none, then there is no certificate.
 
         Raises:
             FileNotFoundError, ValueError: no run record, no readable key, or a patient's identifier in a path.
         """
+        if not self.wanted or record is False:
+            return
         if record is None:
             raise FileNotFoundError(
                 "certificate: 'run_record': found none beside the audited weights; name it, or set certificate to false"
@@ -78,16 +86,18 @@ class Certifier:
             if names.found_in(str(path)):
                 raise ValueError(f"certificate: {path}: expected a path without patient identifiers, found one in it")
 
-    def write(self, weights: Mapping[str, str], record: str | Path) -> dict:
+    def write(self, weights: Mapping[str, str], record: str | Path | bool | None) -> dict | None:
         """Write the certificate and, with a signing key, its detached signature.
 
         Args:
             weights: name -> file of the audited models, at least ``G`` and ``unlearned``.
-            record: file of the unlearning run's record.
+            record: file of the unlearning run's record; False: there is none.
 
         Returns:
-            The certificate.
+            The certificate; None where none is wanted.
         """
+        if not self.wanted or not isinstance(record, (str, Path)):
+            return None
         key = read_key(self.identifier_key) or make_key(self.output_dir / "identifiers.key")
         identifiers = Identifiers(key, self._volumes())
         body = identifiers.redact(self._body(weights, Path(record), identifiers))

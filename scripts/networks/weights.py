@@ -4,6 +4,7 @@ import pickle
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+import ignite.distributed as idist
 import torch
 from torch import Tensor, nn
 
@@ -22,10 +23,11 @@ def unwrap(network: nn.Module) -> nn.Module:
     return network if inner is None else unwrap(inner)
 
 
+@idist.one_rank_only()
 def save_weights(network: nn.Module, path: str | Path) -> None:
     """Write the bare network's state dict, first to a temporary name in the same folder, then renamed.
 
-    Equal weights give equal bytes, so a file's digest identifies them.
+    Equal weights give equal bytes, so a file's digest identifies them. Of several processes the first one writes.
 
     Args:
         network: bare or wrapped network, on any device; the file holds CPU tensors.

@@ -12,7 +12,7 @@ from typing import Any
 from monai.bundle import ConfigParser
 
 from scripts.files import file_sha256
-from scripts.run_config import unknown_override_keys
+from scripts.run_config import refuse_unknown_keys
 
 DEFAULT = "default"  # the method that unlearn.yaml declares itself, without an overlay
 ORIGINAL, ORACLE, FORGET_ONLY, UNLEARNED = "original", "oracle", "forget_only", "unlearned"
@@ -20,7 +20,11 @@ ORIGINAL, ORACLE, FORGET_ONLY, UNLEARNED = "original", "oracle", "forget_only", 
 OWN_KEYS = {
     *(
         "imports",
+        "verb",
         "initialize",
+        "finalize",
+        "overwrite",
+        "resume",
         "run",
         "data",
         "cohorts",
@@ -183,7 +187,7 @@ def verb_settings(study: Mapping[str, Any], verb: str, files: Sequence[str]) -> 
     declared = ConfigParser.load_config_files(files)
     own = dict(study.get(f"{verb}_settings") or {})
     try:
-        unknown_override_keys(declared, set(own))
+        refuse_unknown_keys(declared, {key.replace("::", "#").partition("#")[0]: None for key in own})
     except ValueError as error:
         raise ValueError(f"protocol: '{verb}_settings': {error}") from None
     return {key: value for key, value in study.items() if key in declared and key not in OWN_KEYS} | own

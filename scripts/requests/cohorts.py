@@ -60,6 +60,10 @@ class Cohorts:
         members = len(self.members())
         return [name for name, there in (("kind", members < len(self.forget)), ("member", members > 0)) if there]
 
+    def held_out(self, retain_subset: Sequence[Volume]) -> list[Volume]:
+        """Retain volumes that the original was not trained on: those to validate on, else the retain subset itself."""
+        return self.validation or list(retain_subset)
+
     def training(self, oracle: bool, forget_only: bool = False) -> list[Volume]:
         """What a model is trained on: D_r ∪ D_f, D_r alone for the oracle, or D_f alone.
 

@@ -8,6 +8,7 @@ from scripts.training.pass_counter import PassCounter
 from scripts.training.progress import Progress
 from scripts.training.reconstruction_loss import ReconstructionLoss
 from scripts.training.record import RunRecord
+from scripts.training.schedule import model_name, steps_per_epoch
 
 __all__ = [
     "BatchShare",
@@ -18,4 +19,6 @@ __all__ = [
     "Progress",
     "ReconstructionLoss",
     "RunRecord",
+    "model_name",
+    "steps_per_epoch",
 ]

@@ -21,7 +21,8 @@ from scripts.training.processes import broadcast
 
 # keys of a configuration that change where or how fast a run works, or what follows it, but not its weights
 NOT_COMPARED = (
-    "imports", "output_dir", "device", "batch_size", "num_workers", "check_values", "initialize", "finalize", "resume",
+    "imports", "verb", "bundle_root", "dataset_dir", "overwrite",
+    "output_dir", "device", "batch_size", "num_workers", "check_values", "initialize", "finalize", "resume",
     "checkpoint", "trained_network", "evaluate", "evaluate_models", "references", "comparison", "_meta_",
 )  # fmt: skip
 logger = logging.getLogger(__name__)
@@ -36,28 +37,30 @@ class Checkpoint:
     the file in the first process, whole or not at all; MONAI's ``CheckpointSaver`` may leave half a file.
 
     Args:
-        path: The checkpoint file; None: no checkpoint is kept.
+        path: The checkpoint file.
         objects: Everything with a ``state_dict``, by name: network, optimizer, scheduler, data stream, counters. The
             trainer and PyTorch's random state are added.
         handlers: The handlers of the method; the states of those with a ``state_dict`` are kept too.
         inputs: What went into the run (``RunRecord.inputs``); it must be the same when the run is resumed.
+        keep: Whether a checkpoint is kept at all.
 
     Raises:
         ValueError: The file belongs to other settings or inputs, or cannot be read; the message names the file, the
             field, what was found and what was expected.
 
     Example:
-        >>> Checkpoint(None, {}).remove()
+        >>> Checkpoint("unlearned.checkpoint", {}, keep=False).remove()
     """
 
     def __init__(
         self,
-        path: str | Path | None,
+        path: str | Path,
         objects: Mapping[str, Any],
         handlers: Sequence[Any] = (),
         inputs: Mapping[str, Any] | None = None,
+        keep: bool = True,
     ) -> None:
-        self.path = None if path is None else Path(path)
+        self.path = Path(path) if keep else None
         stateful = {f"method {i}": handler for i, handler in enumerate(handlers) if hasattr(handler, "state_dict")}
         self.objects = {**objects, **stateful, "random": RandomState()}
         self.inputs = dict(inputs or {})

@@ -12,6 +12,7 @@ import time
 from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Protocol
 
 import ignite.distributed as idist
 import torch
@@ -27,6 +28,13 @@ from scripts.training.pass_counter import PassCounter
 
 PACKAGES = ("mri-unlearning", "monai", "torch", "pytorch-ignite", "numpy", "h5py", "nibabel", "scikit-image")
 logger = logging.getLogger(__name__)
+
+
+class Evaluation(Protocol):
+    """What gives the results of a record, such as :class:`scripts.evaluation.Comparison`."""
+
+    def run(self) -> Mapping:
+        """Evaluate every model: {model: {cohort: {metric: {"mean", "std"}}}}."""
 
 
 class RunRecord:
@@ -117,19 +125,25 @@ class RunRecord:
         return self._seconds + time.perf_counter() - self._clock
 
     @idist.one_rank_only()
-    def write(self, path: str | Path, weights_out: str | Path, results: Mapping | None = None) -> None:
+    def write(self, path: str | Path, weights_out: str | Path) -> None:
         """Write the record as JSON, in the first process: facts, configuration as run, environment."""
+        self._path = path
         self.facts["weights_out"] = _weights(weights_out)
         self.facts.update(self._files(self._hashes or FileHashes(self._paths)))
         self.facts["peak_memory_mb"] = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
-        record = {
-            **self.facts,
-            "results": results,
-            "environment": environment(),
-            "configuration": running_config(),
-        }
-        with atomic_write(path) as temporary:
-            Path(temporary).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+        self.facts |= {"results": None, "environment": environment(), "configuration": running_config()}
+        self._save()
+
+    def add_results(self, evaluation: Evaluation | None) -> None:
+        """Evaluate, and write the record again with the results; without an evaluation it stays as it was written."""
+        if evaluation is not None:
+            self.facts["results"] = evaluation.run()
+            self._save()
+
+    @idist.one_rank_only()
+    def _save(self) -> None:
+        with atomic_write(self._path) as temporary:
+            Path(temporary).write_text(json.dumps(self.facts, indent=2) + "\n", encoding="utf-8")
 
     def _files(self, hashes: Mapping[str, str] | FileHashes) -> dict:
         """``data`` and ``evaluated``: role -> slices, and name, size and hash of each file."""

@@ -5,6 +5,7 @@ from scripts.unlearning.blind_teacher import BlindTeacher
 from scripts.unlearning.blindspot import Blindspot
 from scripts.unlearning.bounded_ascent import BoundedAscent
 from scripts.unlearning.calibrated_teacher import CalibratedTeacher
+from scripts.unlearning.default import default_method, default_target
 from scripts.unlearning.encoder_features import EncoderFeatures
 from scripts.unlearning.forget_term import ForgetTerm
 from scripts.unlearning.frozen import Original
@@ -56,4 +57,6 @@ __all__ = [
     "TaskNegation",
     "TeacherTerm",
     "WeightAverage",
+    "default_method",
+    "default_target",
 ]

@@ -30,7 +30,7 @@ def metadata_of(folder):
 
 def test_layout(shipped):
     names = {path.name for path in shipped.iterdir()}
-    assert names == {"LICENSE", "configs", "docs", "manifest.json", "models", "scripts"}
+    assert names == {"LICENSE", "configs", "docs", "manifest.json", "models", "mri_unlearning.py", "scripts"}
     assert {path.name for path in (shipped / "models").iterdir()} == {"model.pt", "model.ts"}
     docs = {path.name for path in (shipped / "docs").iterdir()}
     assert docs == {"README.md", "data_license.txt", "deploy.md", "audit.json"}
