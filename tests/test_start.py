@@ -13,6 +13,7 @@ from scripts.errors import own_error
 from tests.verbs import CONFIGS, SMALL, run
 
 ROOT = CONFIGS.parents[1]
+pytestmark = pytest.mark.usefixtures("contained")
 
 
 def command(*words, cwd, **environment) -> subprocess.CompletedProcess:
