@@ -10,7 +10,7 @@ def fft2c(x: Tensor) -> Tensor:
     The origin of both domains is at index `(H // 2, W // 2)`.
 
     Args:
-        x: complex images, (..., H, W).
+        x: Complex images, (..., H, W).
 
     Returns:
         Complex k-space, (..., H, W).
@@ -27,7 +27,7 @@ def ifft2c(x: Tensor) -> Tensor:
     """Centred orthonormal 2-D inverse Fourier transform: k-space to image, inverse and adjoint of `fft2c`.
 
     Args:
-        x: complex k-space, (..., H, W).
+        x: Complex k-space, (..., H, W).
 
     Returns:
         Complex images, (..., H, W).
@@ -63,8 +63,8 @@ def rss(x: Tensor, dim: int = 1) -> Tensor:
     """Root-sum-of-squares combination of coil images; its gradient is finite where every coil is zero.
 
     Args:
-        x: complex coil images, (B, C, H, W) with the coils in dimension `dim`.
-        dim: the dimension of the coils.
+        x: Complex coil images, (B, C, H, W) with the coils in dimension `dim`.
+        dim: The dimension of the coils.
 
     Returns:
         Real magnitude images without the dimension `dim`, (B, H, W).
@@ -78,8 +78,8 @@ def center_crop(x: Tensor, shape: tuple[int, int]) -> Tensor:
     """Central part of the last two dimensions, as a view.
 
     Args:
-        x: images, (..., H, W).
-        shape: height and width to keep, in pixels.
+        x: Images, (..., H, W).
+        shape: Height and width to keep, in pixels.
 
     Returns:
         (..., height, width).

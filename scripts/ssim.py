@@ -11,8 +11,8 @@ def ssim_map(target: Tensor, prediction: Tensor, data_range: Tensor) -> Tensor:
     """SSIM at every position where the 7x7 uniform window lies inside the image.
 
     Args:
-        target: images, (B, 1, h, w), real.
-        prediction: the same shape and dtype.
+        target: Images, (B, 1, h, w), real.
+        prediction: The same shape and dtype.
         data_range: (B,), positive, in the images' units.
 
     Returns:

@@ -42,20 +42,20 @@ def fastmri_datalist(  # noqa: PLR0913 each argument is an option of the command
     from fastMRI's validation folders, which carry reference images. No patient is in two lists.
 
     Args:
-        output: the JSON file to write; paths in it are relative to its folder.
+        output: The JSON file to write; paths in it are relative to its folder.
         brain_train: The folder of fastMRI's multi-coil brain training files.
         brain_val: The folder of its brain validation files.
         knee_train: The folder of its knee training files.
         knee_val: The folder of its knee validation files.
-        brain_acquisition: the ``acquisition`` attribute of the brain volumes.
-        retain_slices: brain slices to train on.
-        ratio: brain slices to one knee slice in training.
-        validation_slices: brain slices to validate on.
-        test_volumes: volumes to test on, of each organ.
-        seed: fixes the draw.
+        brain_acquisition: The ``acquisition`` attribute of the brain volumes.
+        retain_slices: The number of brain slices to train on.
+        ratio: The number of brain slices to one knee slice in training.
+        validation_slices: The number of brain slices to validate on.
+        test_volumes: The number of volumes to test on, of each organ.
+        seed: The seed of the draw.
 
     Raises:
-        FileNotFoundError, ValueError: a folder that is missing or holds too little, named.
+        FileNotFoundError, ValueError: A folder is missing or holds too little; the message names it.
     """
     rng = np.random.default_rng(seed)
     patients: set[str] = set()

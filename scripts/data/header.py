@@ -19,12 +19,12 @@ def make_header(
     """Write a minimal ISMRMRD header.
 
     Args:
-        matrix: encoded (H, W), the shape of the k-space.
-        recon: reconstructed (h, w), the centre crop.
-        spacing: pixel spacing (mm) along H and W; the same for both spaces.
-        slice_thickness: in mm.
-        num_coils: receive channels.
-        fields: text of ``acquisitionSystemInformation``, e.g. ``systemModel="phantom"``.
+        matrix: Encoded (H, W), the shape of the k-space.
+        recon: Reconstructed (h, w), the centre crop.
+        spacing: Pixel spacing (mm) along H and W; the same for both spaces.
+        slice_thickness: The slice thickness, in mm.
+        num_coils: The number of receive channels.
+        fields: The text of ``acquisitionSystemInformation``, e.g. ``systemModel="phantom"``.
 
     >>> root = ET.fromstring(make_header(matrix=(64, 48), recon=(32, 32), spacing=(1.0, 1.0),
     ...                                  slice_thickness=5.0, num_coils=4, systemModel="phantom"))

@@ -13,8 +13,8 @@ class ColumnMask:
     """Base of the masks: the fully sampled centre, and the checks.
 
     Args:
-        acceleration: nominal undersampling factor R, above 1.
-        center_fraction: share of the columns, around the centre, that is always measured.
+        acceleration: Nominal undersampling factor R, above 1.
+        center_fraction: Share of the columns, around the centre, that is always measured.
 
     Raises:
         ValueError: settings out of range.

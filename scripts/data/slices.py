@@ -23,7 +23,7 @@ class SliceDataset(Dataset):
     ``volume``, ``patient_id``, ``anatomy``; then ``transform`` is applied.
 
     Args:
-        volumes: the volumes, in order.
+        volumes: The volumes, in order.
         transform: mapping -> mapping, for example :class:`Undersample`.
     """
 
@@ -66,8 +66,8 @@ class Undersample:
     are never sampled, as in fastMRI.
 
     Args:
-        mask: the pattern.
-        seed: an integer fixes the mask of every file (evaluation), by the names of the file and of the folder that it
+        mask: The pattern.
+        seed: An integer fixes the mask of every file (evaluation), by the names of the file and of the folder that it
             lies in, wherever that folder and the datalist are; None draws afresh at every call from PyTorch's
             generator (training).
     """

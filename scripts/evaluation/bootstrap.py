@@ -39,9 +39,9 @@ def patient_counts(patients: Sequence[str], samples: int, seed: int) -> np.ndarr
     """How often each volume occurs in each bootstrap sample, when whole patients are drawn with replacement.
 
     Args:
-        patients: the patient of each of n volumes; a volume with an empty one counts as a patient of its own.
-        samples: number of bootstrap samples.
-        seed: the seed of the draw.
+        patients: The patient of each of n volumes; a volume with an empty one counts as a patient of its own.
+        samples: Number of bootstrap samples.
+        seed: The seed of the draw.
 
     Returns:
         (samples, n) integers; None with fewer than two patients, of which nothing can be drawn.
@@ -81,9 +81,9 @@ def mean_with_interval(
     Args:
         values: (n,), one number a volume.
         patients: (n,), see :func:`patient_counts`.
-        confidence: the share of replicates that the interval holds, for example 0.9.
-        samples: number of bootstrap samples.
-        seed: the seed of the draw.
+        confidence: The share of replicates that the interval holds, for example 0.9.
+        samples: Number of bootstrap samples.
+        seed: The seed of the draw.
 
     >>> mean_with_interval([1.0, 1.0, 1.0], ["a", "b", "c"], confidence=0.9, samples=50, seed=0)
     {'value': 1.0, 'interval': [1.0, 1.0], 'volumes': 3, 'patients': 3}

@@ -32,8 +32,8 @@ def load_models(
     """Copies of a network, one for each file of weights.
 
     Args:
-        network: gives the architecture; it is left as it is.
-        weights: model name -> file, None entries are passed over; or one file, named by its stem.
+        network: Gives the architecture; it is left as it is.
+        weights: Model name -> file, None entries are passed over; or one file, named by its stem.
 
     Raises:
         FileNotFoundError, ValueError: weights that are missing or do not fit; nothing to load.
@@ -57,12 +57,12 @@ class Comparison:
 
     Args:
         evaluator: MONAI's evaluator over the slices of all cohorts, run with ``decollate=False``.
-        metrics: the evaluator's per-volume metrics.
-        cohorts: cohort name -> volumes; a volume may be in one cohort only.
+        metrics: The evaluator's per-volume metrics.
+        cohorts: Cohort name -> volumes; a volume may be in one cohort only.
         models: name -> network, ready to use.
-        output_dir: where ``metrics.csv`` (one line a model and volume), ``metrics.json`` (mean ± std),
+        output_dir: Where ``metrics.csv`` (one line a model and volume), ``metrics.json`` (mean ± std),
             ``table.md`` and ``panels.png`` go.
-        figure: whether to draw ``panels.png``, one retain and one forget slice.
+        figure: Whether to draw ``panels.png``, one retain and one forget slice.
 
     Raises:
         ValueError: a volume in two cohorts.

@@ -56,9 +56,9 @@ def save_figure(figure: Figure, path: Path, suffixes: Sequence[str] = ()) -> Non
     """Write a figure, whole or not at all; equal figures give equal bytes.
 
     Args:
-        figure: the figure.
-        path: the file to make, .png, .svg or .pdf.
-        suffixes: the formats to make in place of that of ``path``.
+        figure: The figure.
+        path: The file to make, .png, .svg or .pdf.
+        suffixes: The formats to make in place of that of ``path``.
     """
     for suffix in suffixes or (path.suffix,):
         settings: Any = {"svg.hashsalt": "unlearning", "svg.fonttype": "none"}

@@ -26,9 +26,9 @@ class Example:
     """One slice with its reconstructions.
 
     Attributes:
-        title: its name in the figure.
-        target: the reference image, (h, w).
-        max_value: the maximum of its volume.
+        title: Its name in the figure.
+        target: The reference image, (h, w).
+        max_value: The maximum of its volume.
         images: model -> reconstruction (h, w), in display order.
     """
 
@@ -57,8 +57,8 @@ def unlearning_panels(examples: Sequence[Example], path: str | Path) -> None:
     maximum as peak. Equal input gives equal bytes; the file is written under a temporary name and renamed.
 
     Args:
-        examples: one band of the figure each; all with the same number of models.
-        path: the file to make, .png, .svg or .pdf.
+        examples: One band of the figure each; all with the same number of models.
+        path: The file to make, .png, .svg or .pdf.
 
     Raises:
         ValueError: no example, no model, differing numbers of models, another suffix, or an image that

@@ -16,8 +16,8 @@ def template(name: str, *folders: Path) -> jinja2.Template:
     """A template of one of the folders; it may include ``tables.html``, which lies beside this module.
 
     Args:
-        name: the file's name.
-        folders: where to look before the folder of ``tables.html``.
+        name: The file's name.
+        folders: Where to look before the folder of ``tables.html``.
     """
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader([*folders, TEMPLATES]),

@@ -34,9 +34,9 @@ def psnr(target: Tensor | np.ndarray, prediction: Tensor | np.ndarray, max_value
     """Peak signal-to-noise ratio of a volume in dB: 10 log10(max² / MSE), the MSE over all its pixels.
 
     Args:
-        target: magnitude images, (S, h, w), real.
-        prediction: the same shape.
-        max_value: the peak, in the images' units; None takes the maximum of the target.
+        target: Magnitude images, (S, h, w), real.
+        prediction: The same shape.
+        max_value: The peak, in the images' units; None takes the maximum of the target.
 
     Returns:
         PSNR in dB; infinite for an exact prediction.
@@ -59,8 +59,8 @@ def nmse(target: Tensor | np.ndarray, prediction: Tensor | np.ndarray) -> float:
     """Normalised mean squared error of a volume: ||x - y||² / ||x||², a fraction.
 
     Args:
-        target: magnitude images, (S, h, w), real.
-        prediction: the same shape.
+        target: Magnitude images, (S, h, w), real.
+        prediction: The same shape.
 
     Raises:
         ValueError: NaN or Inf, differing shapes, or a target that is zero throughout.
@@ -81,9 +81,9 @@ def ssim(target: Tensor | np.ndarray, prediction: Tensor | np.ndarray, max_value
     The window is 7x7 and uniform, the covariance unbiased.
 
     Args:
-        target: magnitude images, (S, h, w), real.
-        prediction: the same shape.
-        max_value: the data range, in the images' units; None takes the maximum of the target.
+        target: Magnitude images, (S, h, w), real.
+        prediction: The same shape.
+        max_value: The data range, in the images' units; None takes the maximum of the target.
 
     Raises:
         ValueError: NaN or Inf, differing shapes, a data range that is not positive, or slices smaller than
@@ -105,9 +105,9 @@ def slice_sums(
     """Reduce slices, of one volume or of several, to what `combine` needs; computed in float64 on the CPU.
 
     Args:
-        target: magnitude images, (S, h, w), real.
-        prediction: the same shape.
-        max_value: the maximum of each slice's volume, one number or (S,).
+        target: Magnitude images, (S, h, w), real.
+        prediction: The same shape.
+        max_value: The maximum of each slice's volume, one number or (S,).
 
     Returns:
         The sums of the S slices, in order.

@@ -22,8 +22,8 @@ class SliceImages:
     """One slice and what each model makes of it.
 
     Attributes:
-        label: what the data set says of the slice, with ``target`` (1, 1, h, w), ``max_value`` (1,) and ``volume``.
-        mask: measured columns, (1, 1, 1, W, 1) bool.
+        label: What the data set says of the slice, with ``target`` (1, 1, h, w), ``max_value`` (1,) and ``volume``.
+        mask: Measured columns, (1, 1, 1, W, 1) bool.
         images: model -> reconstruction, cropped to the target, (1, 1, h, w) float32.
     """
 
@@ -38,10 +38,10 @@ class Scan:
 
     Attributes:
         cohort: BTA, KTA or UA.
-        volume: the volume.
-        slices: numbers of the chosen slices.
-        masks: measured columns, (S, W) bool.
-        target: reference images, (S, h, w) float32.
+        volume: The volume.
+        slices: Numbers of the chosen slices.
+        masks: Measured columns, (S, W) bool.
+        target: Reference images, (S, h, w) float32.
         images: model -> reconstructions, (S, h, w) float32.
     """
 
@@ -64,9 +64,9 @@ def each_slice(
 
     Args:
         models: name -> network; they are moved to the device and set to evaluation.
-        slices: volume and number of each slice.
-        transform: undersamples a slice, see :class:`scripts.data.Undersample`.
-        device: where to run the networks.
+        slices: Volume and number of each slice.
+        transform: Undersamples a slice, see :class:`scripts.data.Undersample`.
+        device: Where to run the networks.
     """
     ready = {name: network.to(device).eval() for name, network in models.items()}
     dataset = SliceDataset([], transform)

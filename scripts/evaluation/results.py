@@ -31,15 +31,15 @@ class VolumeResult:
     """One model on one volume.
 
     Attributes:
-        model: how tables call the model.
+        model: How tables call the model.
         cohort: BTA, KTA, UA, or another part of the data.
-        volume: the name of the volume.
-        patient_id: its patient, "" where unknown.
-        anatomy: its anatomy, "" where unknown.
-        slices: how many slices it has.
-        psnr: peak signal-to-noise ratio in dB.
-        ssim: structural similarity.
-        nmse: normalised mean squared error, a fraction.
+        volume: The name of the volume.
+        patient_id: Its patient, "" where unknown.
+        anatomy: Its anatomy, "" where unknown.
+        slices: How many slices it has.
+        psnr: Peak signal-to-noise ratio in dB.
+        ssim: Structural similarity.
+        nmse: Normalised mean squared error, a fraction.
     """
 
     model: str
@@ -64,7 +64,7 @@ class Results:
     """Metrics of several models on the same volumes, looked up by model and cohort.
 
     Args:
-        results: one result a model and volume, in any order.
+        results: One result a model and volume, in any order.
 
     Raises:
         ValueError: no result, a value that is not finite, or a volume given twice.

@@ -19,10 +19,10 @@ class Table:
     """A titled table of text; the first column heads the rows.
 
     Attributes:
-        title: the heading; "" for none.
-        note: what the table says; without rows, why there are none.
-        columns: headings of the columns.
-        rows: cells that are ready to be shown.
+        title: The heading; "" for none.
+        note: What the table says; without rows, why there are none.
+        columns: Headings of the columns.
+        rows: Cells that are ready to be shown.
         groups: (heading, number of columns) above the columns, from left to right; none: no such line.
     """
 
@@ -88,8 +88,8 @@ def model_table(summary: Summary, title: str = "Models") -> Table:
     """One row a model, mean ± standard deviation of PSNR, SSIM and NMSE in each cohort.
 
     Args:
-        summary: see :func:`scripts.evaluation.results.summarise`; a cohort without results for a model shows "–".
-        title: the table's heading.
+        summary: See :func:`scripts.evaluation.results.summarise`; a cohort without results for a model shows "–".
+        title: The table's heading.
 
     Raises:
         ValueError: the summary is empty.

@@ -43,7 +43,7 @@ class VolumeMetrics(Metric):
     """PSNR, SSIM and NMSE of every volume.
 
     Args:
-        output_transform: makes the pair (prediction, label) of the engine's output.
+        output_transform: Makes the pair (prediction, label) of the engine's output.
 
     `update` takes that pair: the prediction (B, 1, H, W), any floating dtype, centre-cropped to the target; the
     label, a mapping with `target` (B, 1, h, w), `max_value` (B,), `volume` (B names), `slice` (B,) and,
@@ -118,7 +118,7 @@ class MeanOverVolumes(MetricsLambda):
     """The mean over volumes of one entry of a `VolumeMetrics`, a float: the number by which weights are kept.
 
     Args:
-        volumes: the metric, which may also be attached to the same engine.
+        volumes: The metric, which may also be attached to the same engine.
         name: "psnr" (dB), "ssim" or "nmse".
 
     Raises:

@@ -48,8 +48,8 @@ def import_weights(source: str | Path, target: str | Path, network: nn.Module | 
 
     Args:
         source: fastMRI's file.
-        target: file to write.
-        network: network that the weights must fit; by default one inferred from the tensors.
+        target: File to write.
+        network: Network that the weights must fit; by default one inferred from the tensors.
 
     Returns:
         Constructor arguments of the network, inferred from the tensors.

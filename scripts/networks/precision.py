@@ -53,7 +53,7 @@ def at_precision(network: Network, precision: str, device: torch.device | str = 
     Args:
         network: e.g. `VarNet` or `ReconUnet`; its weights and keys stay, and copies keep the precision.
         precision: `fp32`, `bf16`, or `fp16`, which is for CUDA and trains with a scaled loss (see `loss_scaling`).
-        device: where the network will run.
+        device: Where the network will run.
 
     Returns:
         The same network.

@@ -15,8 +15,8 @@ def minimum_size(pools: int, multiple: int = 1) -> tuple[int, int]:
     """Smallest image whose bottleneck keeps two pixels, as instance normalisation needs.
 
     Args:
-        pools: number of pooling layers, each halving the image.
-        multiple: the image is padded to a multiple of this before (16 in VarNet).
+        pools: Number of pooling layers, each halving the image.
+        multiple: The image is padded to a multiple of this before (16 in VarNet).
 
     Returns:
         Pixels needed in the shorter and in the longer side.
@@ -44,7 +44,7 @@ def standardise(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Zero-mean, unit-variance images; a constant image becomes zero.
 
     Args:
-        x: images, (N, C, H, W), each channel of each sample by itself.
+        x: Images, (N, C, H, W), each channel of each sample by itself.
 
     Returns:
         Standardised images (N, C, H, W), mean and standard deviation (N, C, 1, 1).
@@ -104,12 +104,12 @@ class Unet(nn.Module):
     """U-Net of the fastMRI baseline; the state-dict keys are those of `fastmri.models.Unet`.
 
     Args:
-        in_chans: channels of the input.
-        out_chans: channels of the output.
-        chans: channels of the first layer, doubled by every pooling layer.
-        pools: number of pooling layers.
-        drop_prob: dropout probability of whole channels.
-        odd_sizes: accept any size; False saves a copy where sizes are multiples of 2**pools.
+        in_chans: Channels of the input.
+        out_chans: Channels of the output.
+        chans: Channels of the first layer, doubled by every pooling layer.
+        pools: Number of pooling layers.
+        drop_prob: Dropout probability of whole channels.
+        odd_sizes: Accept any size; False saves a copy where sizes are multiples of 2**pools.
 
     Attributes:
         precision: `fp32`, `bf16` or `fp16`, in which it computes; see `scripts.networks.at_precision`.
@@ -170,8 +170,8 @@ class NormUnet(nn.Module):
     zero-padded on both sides to multiples of 16 pixels. A zero image stays zero.
 
     Args:
-        chans: channels of the first layer of the U-Net.
-        pools: number of pooling layers.
+        chans: Channels of the first layer of the U-Net.
+        pools: Number of pooling layers.
 
     Source: Sriram et al., MICCAI 2020 (arXiv 2004.06688).
     """
@@ -199,9 +199,9 @@ class ReconUnet(nn.Module):
     """U-Net baseline: the zero-filled image, standardised per sample, through one U-Net.
 
     Args:
-        chans: channels of the first layer of the U-Net.
-        pools: number of pooling layers.
-        drop_prob: dropout probability of whole channels.
+        chans: Channels of the first layer of the U-Net.
+        pools: Number of pooling layers.
+        drop_prob: Dropout probability of whole channels.
 
     Source: Zbontar et al., fastMRI (arXiv 1811.08839).
     """
@@ -219,8 +219,8 @@ class ReconUnet(nn.Module):
         """Reconstruct magnitude images.
 
         Args:
-            masked_kspace: undersampled k-space, (B, C, H, W, 2) float32.
-            mask: unused; the networks' common signature.
+            masked_kspace: Undersampled k-space, (B, C, H, W, 2) float32.
+            mask: Unused; the networks' common signature.
 
         Returns:
             Images, (B, 1, H, W) float32, in the scale of the k-space.

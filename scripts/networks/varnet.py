@@ -20,7 +20,7 @@ def sampled_columns(kspace: Tensor) -> Tensor:
     """Mask of the columns that hold any non-zero sample.
 
     Args:
-        kspace: undersampled k-space, (B, C, H, W, 2).
+        kspace: Undersampled k-space, (B, C, H, W, 2).
 
     Returns:
         (B, 1, 1, W, 1) bool.
@@ -35,7 +35,7 @@ def low_frequency_window(mask: Tensor) -> Tensor:
     Where one half of the mask is sampled to its edge, fastMRI falls back to one column; this does not.
 
     Args:
-        mask: sampled columns, (B, 1, 1, W, 1) bool.
+        mask: Sampled columns, (B, 1, 1, W, 1) bool.
 
     Returns:
         (B, W) bool.
@@ -71,9 +71,9 @@ class SensitivityModel(nn.Module):
     in its cache; as samples do not mix, the result is the same.
 
     Args:
-        chans: channels of the first layer of the U-Net.
-        pools: number of pooling layers.
-        checkpoint_activations: see `VarNet`.
+        chans: Channels of the first layer of the U-Net.
+        pools: Number of pooling layers.
+        checkpoint_activations: See `VarNet`.
 
     Source: Sriram et al. 2020: S = dSS(CNN(F⁻¹ M_centre k)), dSS dividing by the coils' RSS.
     """
@@ -128,11 +128,11 @@ class Cascade(nn.Module):
         """Refine coil images.
 
         Args:
-            images: current coil images, (B, C, H, W) complex.
-            reference: measured samples, Fourier transform of the first images along W, (B, C, H, W) complex.
-            mask: sampled columns in the order of that transform, (B, 1, 1, W) float.
-            maps: coil sensitivities, (B, C, H, W) complex.
-            maps_conj: their complex conjugate.
+            images: Current coil images, (B, C, H, W) complex.
+            reference: Measured samples, Fourier transform of the first images along W, (B, C, H, W) complex.
+            mask: Sampled columns in the order of that transform, (B, 1, 1, W) float.
+            maps: Coil sensitivities, (B, C, H, W) complex.
+            maps_conj: Their complex conjugate.
 
         Returns:
             Coil images, (B, C, H, W) complex.
@@ -146,12 +146,12 @@ class VarNet(nn.Module):
     """End-to-end variational network; its state-dict keys are those of `fastmri.models.VarNet`.
 
     Args:
-        num_cascades: number of cascades.
-        sens_chans: channels of the first layer of the sensitivity U-Net.
-        sens_pools: pooling layers of the sensitivity U-Net.
-        chans: channels of the first layer of each cascade's U-Net.
-        pools: pooling layers of each cascade's U-Net.
-        checkpoint_activations: in training keep only the images between the cascades, and compute each cascade again
+        num_cascades: Number of cascades.
+        sens_chans: Channels of the first layer of the sensitivity U-Net.
+        sens_pools: Pooling layers of the sensitivity U-Net.
+        chans: Channels of the first layer of each cascade's U-Net.
+        pools: Pooling layers of each cascade's U-Net.
+        checkpoint_activations: In training keep only the images between the cascades, and compute each cascade again
             for its gradient, as well as the sensitivity U-Net: less memory, the same gradients, the time of a second
             forward pass.
 
@@ -189,8 +189,8 @@ class VarNet(nn.Module):
         """Reconstruct magnitude images.
 
         Args:
-            masked_kspace: undersampled k-space, (B, C, H, W, 2) float32, zero where not sampled.
-            mask: sampled columns, (B, 1, 1, W, 1) bool; by default those that are not all zero.
+            masked_kspace: Undersampled k-space, (B, C, H, W, 2) float32, zero where not sampled.
+            mask: Sampled columns, (B, 1, 1, W, 1) bool; by default those that are not all zero.
 
         Returns:
             Root-sum-of-squares images, (B, 1, H, W) float32, in the scale of the k-space.

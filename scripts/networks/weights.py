@@ -30,8 +30,8 @@ def save_weights(network: nn.Module, path: str | Path) -> None:
     Equal weights give equal bytes, so a file's digest identifies them. Of several processes the first one writes.
 
     Args:
-        network: bare or wrapped network, on any device; the file holds CPU tensors.
-        path: file to write or replace; its folder is made if missing.
+        network: Bare or wrapped network, on any device; the file holds CPU tensors.
+        path: File to write or replace; its folder is made if missing.
     """
     write_state({key: value.detach().cpu() for key, value in unwrap(network).state_dict().items()}, path)
 
@@ -50,8 +50,8 @@ def load_weights(network: nn.Module, path: str | Path) -> nn.Module:
     and a MONAI checkpoint (`{"model": …}`).
 
     Args:
-        network: bare or wrapped network, on any device.
-        path: file written by `torch.save`.
+        network: Bare or wrapped network, on any device.
+        path: File written by `torch.save`.
 
     Returns:
         The same network.
@@ -131,8 +131,8 @@ def align_keys(state: Mapping[str, Tensor], expected: Iterable[str]) -> dict[str
     """Rename the keys of a checkpoint to those of a network: drop fastMRI's extras, strip or add wrappers.
 
     Args:
-        state: state dict of a checkpoint.
-        expected: keys of the network.
+        state: State dict of a checkpoint.
+        expected: Keys of the network.
 
     Returns:
         The state dict with keys renamed alike; keys that still do not fit are kept.

@@ -13,8 +13,8 @@ class ZeroFilled(nn.Module):
         """Reconstruct magnitude images.
 
         Args:
-            masked_kspace: undersampled k-space, (B, C, H, W, 2) float32.
-            mask: unused; the networks' common signature.
+            masked_kspace: Undersampled k-space, (B, C, H, W, 2) float32.
+            mask: Unused; the networks' common signature.
 
         Returns:
             Images, (B, 1, H, W) float32, in the scale of the k-space.

@@ -33,10 +33,10 @@ class Context:
     """What all cells of a study share.
 
     Attributes:
-        output_dir: the study's folder.
-        configs: folder of the verbs' configs.
-        datalist: path of the datalist.
-        forget_request: the forget request, a mapping or a file.
+        output_dir: The study's folder.
+        configs: Folder of the verbs' configs.
+        datalist: Path of the datalist.
+        forget_request: The forget request, a mapping or a file.
         threads: PyTorch threads within a cell, fixed so that a cell gives the same bits wherever it runs.
     """
 
@@ -80,10 +80,10 @@ def run_cell(cell: Cell, context: Context, device: str, original: str | None = N
     operating system releases it with the process that holds it.
 
     Args:
-        cell: what to run.
-        context: what all cells share.
+        cell: What to run.
+        context: What all cells share.
         device: PyTorch device.
-        original: the weights of G, for unlearning.
+        original: The weights of G, for unlearning.
     """
     folder = context.folder(cell)
     folder.parent.mkdir(parents=True, exist_ok=True)

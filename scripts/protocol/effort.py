@@ -70,12 +70,12 @@ class Fit:
     """``y = a u² + b u + c`` with ``u = log10(retain fraction)``, and where it is best.
 
     Attributes:
-        model: the method.
-        quantity: what was fitted: ``BTA_psnr`` (dB), ``passes`` or ``seconds``.
-        a, b, c: coefficients.
-        optimum: the retain fraction at the best value within the measured range.
-        value: the fit there.
-        inside: whether that is the vertex of the parabola, and not an end of the range.
+        model: The method.
+        quantity: What was fitted: ``BTA_psnr`` (dB), ``passes`` or ``seconds``.
+        a, b, c: Coefficients.
+        optimum: The retain fraction at the best value within the measured range.
+        value: The fit there.
+        inside: Whether that is the vertex of the parabola, and not an end of the range.
     """
 
     model: str
@@ -212,11 +212,11 @@ def quadratic_fit(
     The fractions span two decades, so the logarithm keeps the many small ones from acting as one point.
 
     Args:
-        fractions: retain fractions in (0, 1].
-        values: one for each fraction.
+        fractions: Retain fractions in (0, 1].
+        values: One for each fraction.
         best: ``max`` or ``min``.
-        model: the method, for the result.
-        quantity: the name of the values, for the result.
+        model: The method, for the result.
+        quantity: The name of the values, for the result.
 
     Source: Xue et al. 2024 fit BTA and run time against the retain fraction with a second-degree polynomial.
     """

@@ -45,14 +45,14 @@ class Cell:
     """One unit of the study.
 
     Attributes:
-        name: its folder under ``cells``.
+        name: Its folder under ``cells``.
         role: ``original`` (G), ``oracle``, ``forget_only`` or ``unlearned``.
-        seed: the seed of the run and of the draw of the retain subset.
-        method: overlay name, or ``default``; empty for trained models.
-        fraction: share of the retain set that may be read; 0 for methods that read none; None for trained models.
-        given: weights to take instead of training.
-        epochs: whether each epoch of unlearning is evaluated.
-        settings: everything that the result depends on; a finished cell is used again only where it is equal.
+        seed: The seed of the run and of the draw of the retain subset.
+        method: Overlay name, or ``default``; empty for trained models.
+        fraction: Share of the retain set that may be read; 0 for methods that read none; None for trained models.
+        given: Weights to take instead of training.
+        epochs: Whether each epoch of unlearning is evaluated.
+        settings: Everything that the result depends on; a finished cell is used again only where it is equal.
     """
 
     name: str
@@ -70,17 +70,17 @@ class Plan:
     """What a study compares, as the configuration states it.
 
     Attributes:
-        configs: folder of the verbs' configs.
-        methods: names of overlays in ``methods``, or ``default`` for the method of ``unlearn.yaml``.
-        seeds: seeds of unlearning and of the draw of the retain subset.
-        oracle_seeds: seeds of the oracles' trainings; two or more give the oracle's band.
-        retain_fraction: share of the retain set that unlearning may read.
-        fraction_methods: those methods that are also run at each of ``retain_fractions``.
-        retain_fractions: shares for ``fraction_methods``.
-        seed: the seed of the original, of the forget-only model and of the bootstrap.
-        weights: weights of G; None: train it.
-        oracle_weights: weights of one oracle, or a list of several; None: train them.
-        dynamics: whether to evaluate each epoch of unlearning, for the first seed.
+        configs: Folder of the verbs' configs.
+        methods: Names of overlays in ``methods``, or ``default`` for the method of ``unlearn.yaml``.
+        seeds: Seeds of unlearning and of the draw of the retain subset.
+        oracle_seeds: Seeds of the oracles' trainings; two or more give the oracle's band.
+        retain_fraction: Share of the retain set that unlearning may read.
+        fraction_methods: Those methods that are also run at each of ``retain_fractions``.
+        retain_fractions: Shares for ``fraction_methods``.
+        seed: The seed of the original, of the forget-only model and of the bootstrap.
+        weights: Weights of G; None: train it.
+        oracle_weights: Weights of one oracle, or a list of several; None: train them.
+        dynamics: Whether to evaluate each epoch of unlearning, for the first seed.
 
     Raises:
         FileNotFoundError: given weights that are missing.
@@ -197,11 +197,11 @@ def cell_settings(cell: Cell, study: Mapping[str, Any], datalist: str, request: 
     """What the result of a cell depends on, as plain JSON values.
 
     Args:
-        cell: the cell.
-        study: the configuration of the study, overrides applied, references unresolved.
-        datalist: path of the datalist.
-        request: the forget request, a mapping or a file.
-        configs: folder of the verbs' configs.
+        cell: The cell.
+        study: The configuration of the study, overrides applied, references unresolved.
+        datalist: Path of the datalist.
+        request: The forget request, a mapping or a file.
+        configs: Folder of the verbs' configs.
     """
     verbs = ["unlearn", "evaluate"] if cell.role == UNLEARNED else ["evaluate"] if cell.given else ["train", "evaluate"]
     files = {verb: [str(configs / f"{verb}.yaml")] for verb in verbs}

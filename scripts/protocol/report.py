@@ -67,13 +67,13 @@ class Report:
     """Writes ``tables/``, ``figures/`` and ``report.html`` into a study's folder.
 
     Args:
-        output_dir: the study's folder.
-        data: the volumes that the study used.
-        network: the architecture of all models; its weights are not used.
-        mask: the undersampling pattern.
-        seed: the seed of the bootstrap.
-        device: where to reconstruct the images that are shown.
-        viewer_megabytes: upper bound of the images in the slice viewer.
+        output_dir: The study's folder.
+        data: The volumes that the study used.
+        network: The architecture of all models; its weights are not used.
+        mask: The undersampling pattern.
+        seed: The seed of the bootstrap.
+        device: Where to reconstruct the images that are shown.
+        viewer_megabytes: Upper bound of the images in the slice viewer.
         audit_section: HTML of an audit to show; None: none.
     """
 
@@ -96,7 +96,7 @@ class Report:
         """Write everything that the finished cells allow.
 
         Args:
-            outcome: what the study found, see :meth:`scripts.protocol.Study.run`.
+            outcome: What the study found, see :meth:`scripts.protocol.Study.run`.
         """
         groups = main_results(outcome.results, outcome.main_fractions)
         found = make_tables(outcome, groups, self.seed)

@@ -28,12 +28,12 @@ class Result:
     """A finished cell.
 
     Attributes:
-        cell: what was run.
-        record: its record.
-        path: the record's path relative to the study's folder.
-        rows: per-volume results of its weights.
-        zero_filled: the same of the zero-filled images.
-        epochs: the same of the weights after each epoch but the last, by epoch.
+        cell: What was run.
+        record: Its record.
+        path: The record's path relative to the study's folder.
+        rows: Per-volume results of its weights.
+        zero_filled: The same of the zero-filled images.
+        epochs: The same of the weights after each epoch but the last, by epoch.
     """
 
     cell: Cell
@@ -86,7 +86,7 @@ def main_results(results: Iterable[Result], fraction_of: Mapping[str, float]) ->
     """Label -> results of all seeds: G, oracle, forget only, and every method at its main retain fraction.
 
     Args:
-        results: finished cells.
+        results: Finished cells.
         fraction_of: method -> main retain fraction.
     """
     grouped: dict[str, list[Result]] = {}

@@ -27,11 +27,11 @@ def run_cells(
     """Run every cell and return name -> record. Finished cells are passed over; a failed one does not stop the others.
 
     Args:
-        cells: any order; they must not depend on each other.
-        context: what all cells share.
+        cells: Any order; they must not depend on each other.
+        context: What all cells share.
         devices: PyTorch devices; each of the ``n_jobs`` workers takes one, in turn.
-        n_jobs: cells at the same time; with 1 they run in this process.
-        original: the weights of G, for unlearning.
+        n_jobs: Cells at the same time; with 1 they run in this process.
+        original: The weights of G, for unlearning.
     """
     slots = [(context.root / f".device-{i}.lock", devices[i % len(devices)]) for i in range(n_jobs)]
     context.root.mkdir(parents=True, exist_ok=True)

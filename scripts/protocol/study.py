@@ -28,11 +28,11 @@ class Outcome:
     """What a study found.
 
     Attributes:
-        cells: every cell, trainings first.
-        records: name of a cell -> its record.
-        results: the finished cells.
+        cells: Every cell, trainings first.
+        records: Name of a cell -> its record.
+        results: The finished cells.
         main_fractions: method -> the retain fraction at which it is compared with the others.
-        fraction_methods: methods that were run at several retain fractions.
+        fraction_methods: Methods that were run at several retain fractions.
     """
 
     cells: Sequence[Cell]
@@ -51,16 +51,16 @@ class Study:
     """The protocol of Xue et al. 2024 on any datalist and forget request.
 
     Every training and unlearning run is a cell: a folder of its own under ``output_dir/cells``, made by the bundle's
-    own verbs, finished when its record ``cell.json`` exists. A study that was stopped goes on where it stopped;
+    own verbs, finished when its record ``cell.json`` exists. A study that was stopped resumes where it stopped;
     failed cells are tried again.
 
     Args:
-        plan: what is compared.
-        context: what all cells share.
-        data: the datalist's volumes, split by the forget request.
-        settings: the configuration of the study, of which the verbs take what they declare too.
+        plan: What is compared.
+        context: What all cells share.
+        data: The datalist's volumes, split by the forget request.
+        settings: The configuration of the study, of which the verbs take what they declare too.
         devices: PyTorch devices; None: the GPUs there are, else the CPU.
-        n_jobs: how many cells run at the same time.
+        n_jobs: How many cells run at the same time.
 
     Raises:
         ValueError: what cannot work, before work starts.
@@ -86,9 +86,9 @@ class Study:
         """Check given weights, cohorts, volumes and finished cells.
 
         Args:
-            network: the architecture of all models; given weights are tried on it.
-            mask: the undersampling pattern.
-            check_values: read all values once and refuse NaN or Inf.
+            network: The architecture of all models; given weights are tried on it.
+            mask: The undersampling pattern.
+            check_values: Read all values once and refuse NaN or Inf.
 
         Raises:
             FileNotFoundError, ValueError: weights, cohorts or volumes that cannot be used; a cell that was finished

@@ -16,16 +16,16 @@ class Verdict:
     """How close a method came to the oracle, and at what price.
 
     Attributes:
-        model: the method.
-        largest_gap: the largest absolute PSNR difference to the oracle over BTA, KTA and UA [dB], with its sign.
-        cohort: where that is.
-        gap_closed: the share of the knowledge gap that unlearning closed, (KTA(G) − KTA) / (KTA(G) − KTA(oracle)): 1
+        model: The method.
+        largest_gap: The largest absolute PSNR difference to the oracle over BTA, KTA and UA [dB], with its sign.
+        cohort: Where that is.
+        gap_closed: The share of the knowledge gap that unlearning closed, (KTA(G) − KTA) / (KTA(G) − KTA(oracle)): 1
             is the oracle, above 1 the model is worse on the forget test set than one that never saw it; None where G
             does not exceed the oracle there.
         retain_gap: PSNR difference to the oracle on BTA [dB].
-        cohorts_within_band: in how many cohorts the mean PSNR lies within the oracle's seeds.
-        passes_share: passes as a share of training the oracle.
-        records: the record files that this comes from.
+        cohorts_within_band: In how many cohorts the mean PSNR lies within the oracle's seeds.
+        passes_share: Passes as a share of training the oracle.
+        records: The record files that this comes from.
     """
 
     model: str

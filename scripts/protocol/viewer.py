@@ -39,10 +39,10 @@ def viewer_data(
     volumes are left out, and ``left_out`` counts them.
 
     Args:
-        chosen: cohort and volume.
-        scan_of: reconstructs some slices of a volume of a cohort with every model.
+        chosen: Cohort and volume.
+        scan_of: Reconstructs some slices of a volume of a cohort with every model.
         psnr: model -> volume -> PSNR of the evaluation [dB], shown beside the images.
-        megabytes: bound of the data URIs.
+        megabytes: Bound of the data URIs.
     """
     left, volumes, left_out, models = int(megabytes * 1e6), [], 0, [TARGET]
     for cohort, volume in chosen:

@@ -19,7 +19,7 @@ class FileHashes:
     with the process, however that ends.
 
     Args:
-        paths: the files; one that is named twice is read once.
+        paths: The files; one that is named twice is read once.
     """
 
     def __init__(self, paths: Iterable[str | Path]) -> None:

@@ -42,7 +42,7 @@ class TargetPerScan(GainTerm):
         self.members = {volume.name for volume in members}
 
     def start(self, engine: Trainer) -> None:
-        """Begin the forget stream anew and let both targets measure what they need."""
+        """Restart the forget stream and let both targets measure what they need."""
         for target in self.targets:
             target.start(engine)
         super().start(engine)
