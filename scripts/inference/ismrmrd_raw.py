@@ -10,7 +10,7 @@ import numpy as np
 
 from scripts.data.volumes import open_volume
 from scripts.inference.encoding import Encoding, read_encoding
-from scripts.inference.prewhitening import whitening_matrix
+from scripts.inference.prewhitening import NoiseCovariance
 from scripts.inference.raw_volume import RawVolume
 from scripts.inference.readouts import (
     NOISE,
@@ -74,7 +74,11 @@ class IsmrmrdRaw(RawVolume):
                 columns = columns_of(heads[used], encoding)
             except ValueError as error:
                 raise ValueError(f"{path}: {error}") from error
-            whitening, note = _whitening(data, heads[: used[0]], int(coils[0]))
+            noise = NoiseCovariance()
+            for number in np.flatnonzero(has_flag(heads[: used[0]], NOISE)):
+                if heads["active_channels"][number] == coils[0]:
+                    noise.add(samples_of(data[int(number)]))
+        whitening, note = noise.prewhitening()
         notes = (note, *zero_filled(encoding, columns, rows_of(heads[used], encoding.matrix[0])))
         series = _series(heads, used)
         common = {"path": str(path), "encoding": encoding, "group": group, "whitening": whitening, "notes": notes}
@@ -121,17 +125,6 @@ def samples_of(readout: np.void) -> np.ndarray:
     if data.size != 2 * coils * length:
         raise ValueError(f"expected {coils} coils of {length} complex samples, found {data.size} numbers")
     return data.astype(np.float32, copy=False).view(np.complex64).reshape(coils, length)
-
-
-def _whitening(data: h5py.Dataset, heads: np.ndarray, coils: int) -> tuple[np.ndarray | None, str]:
-    """The matrix, and what is said about it, from the noise readouts before the first of the image."""
-    numbers = np.flatnonzero(has_flag(heads, NOISE) & (heads["active_channels"] == coils))
-    if len(numbers) == 0:
-        return None, "not prewhitened: no noise readouts"
-    try:
-        return whitening_matrix(samples_of(data[int(number)]) for number in numbers), "prewhitened"
-    except ValueError as error:
-        return None, f"not prewhitened: noise readouts: {error}"
 
 
 def _series(heads: np.ndarray, used: np.ndarray) -> dict[str, tuple[tuple[int, ...], ...]]:

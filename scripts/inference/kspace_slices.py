@@ -6,6 +6,7 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch.utils.data import Dataset
 
@@ -73,9 +74,7 @@ class KspaceSlices(Dataset):
     def __getitem__(self, index: int) -> dict:
         kspace = self.raw.read(index)
         if self.undersample is None:
-            columns = torch.from_numpy(self.raw.sampled_columns(kspace))
-            masked = torch.view_as_real(torch.from_numpy(kspace) * columns)
-            return {"masked_kspace": masked, "mask": columns[None, None, :, None], "slice": torch.tensor(index)}
+            return {**network_input(kspace, self.raw.sampled_columns(kspace)), "slice": torch.tensor(index)}
         if self.raw.undersampled(kspace):
             raise ValueError(
                 f"{self.raw.path}: 'undersample': expected fully sampled k-space to mask, found columns missing in "
@@ -84,3 +83,17 @@ class KspaceSlices(Dataset):
         acquired = columns_between(self.raw.acquired, kspace.shape[-1])
         item = {"kspace": torch.from_numpy(kspace), "acquired": acquired, "file": self.raw.path}
         return self.undersample({**item, "slice": torch.tensor(index)})
+
+
+def network_input(kspace: np.ndarray, columns: np.ndarray) -> dict[str, torch.Tensor]:
+    """What a network takes of one slice.
+
+    Args:
+        kspace: (C, H, W) complex64.
+        columns: (W,) bool, the measured ones.
+
+    Returns:
+        ``masked_kspace`` (C, H, W, 2) float32 and ``mask`` (1, 1, W, 1) bool.
+    """
+    mask = torch.from_numpy(columns)
+    return {"masked_kspace": torch.view_as_real(torch.from_numpy(kspace) * mask), "mask": mask[None, None, :, None]}

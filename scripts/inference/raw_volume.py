@@ -59,7 +59,7 @@ class RawVolume:
 
         Zero-filled edges never count as measured.
         """
-        columns = (kspace != 0).any(axis=(0, 1)) if self.mask is None else self.mask
+        columns = nonzero_columns(kspace) if self.mask is None else self.mask
         first, last = self.acquired or (0, len(columns))
         inside = np.arange(len(columns))
         return columns & (inside >= first) & (inside < last)
@@ -68,3 +68,8 @@ class RawVolume:
         """Whether a column is missing between the first and the last measured one of this slice (C, H, W)."""
         columns = np.flatnonzero(self.sampled_columns(kspace))
         return len(columns) > 0 and len(columns) < columns[-1] - columns[0] + 1
+
+
+def nonzero_columns(kspace: np.ndarray) -> np.ndarray:
+    """Columns (W,) bool of a slice (C, H, W) that are not all zero."""
+    return (kspace != 0).any(axis=(0, 1))

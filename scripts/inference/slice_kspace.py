@@ -52,7 +52,7 @@ class SliceKspace:
         """K-space (C, height, W) complex64: averaged, prewhitened and without readout oversampling.
 
         Args:
-            whitening: see :func:`scripts.inference.prewhitening.whitening_matrix`; None: noise is left as it is.
+            whitening: see :class:`scripts.inference.prewhitening.NoiseCovariance`; None: noise is left as it is.
         """
         kspace = self.total / np.maximum(self.count, 1).astype(np.float32)[:, None, None]
         if whitening is not None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from scripts.inference import open_raw
-from scripts.inference.prewhitening import whitening_matrix
+from scripts.inference.prewhitening import NoiseCovariance
 from tests.conftest import kspace_of
 from tests.inference.raw_files import make_kspace, write_ismrmrd
 
@@ -75,8 +75,10 @@ def write_scan(path: Path, kspace: np.ndarray, noise: np.ndarray, **settings) ->
 
 def test_whitened_noise_is_white_and_keeps_its_scale():
     noise = correlated_noise(np.random.default_rng(0), 6, 5000)
-    matrix = whitening_matrix([noise[:, :3000], noise[:, 3000:]])
-    white = matrix @ noise
+    estimate = NoiseCovariance()
+    estimate.add(noise[:, :3000])
+    estimate.add(noise[:, 3000:])
+    white = estimate.whitening_matrix() @ noise
     covariance = white @ white.conj().T / noise.shape[1]
     np.testing.assert_allclose(covariance, covariance[0, 0].real * np.eye(6), atol=1e-5 * covariance[0, 0].real)
     before = np.linalg.slogdet(noise @ noise.conj().T)[1]
@@ -92,8 +94,10 @@ def test_whitened_noise_is_white_and_keeps_its_scale():
     ],
 )
 def test_noise_that_cannot_whiten_is_named(noise, message):
+    estimate = NoiseCovariance()
+    estimate.add(noise)
     with pytest.raises(ValueError, match=message):
-        whitening_matrix([noise])
+        estimate.whitening_matrix()
 
 
 def test_unusable_noise_leaves_the_scan_as_it_is_and_says_so(tmp_path):
@@ -108,7 +112,9 @@ def test_noise_after_the_image_is_not_used(tmp_path):
     write_scan(tmp_path / "before.h5", make_kspace(), noise)
     write_ismrmrd(tmp_path / "after.h5", make_kspace(), noise=[], noise_after=[noise])
     assert open_raw(tmp_path / "before.h5")[0].notes == ("prewhitened",)
-    assert open_raw(tmp_path / "after.h5")[0].notes == ("not prewhitened: no noise readouts",)
+    assert open_raw(tmp_path / "after.h5")[0].notes == (
+        "not prewhitened: noise readouts: expected noise readouts, found none",
+    )
 
 
 def test_oversampling_is_removed_and_the_image_stays(tmp_path):
