@@ -20,6 +20,7 @@ from scripts.inference.readouts import (
     is_image,
     order_slices,
     rows_of,
+    series_suffix,
     slice_geometry,
     zero_filled,
 )
@@ -140,13 +141,3 @@ def _series(heads: np.ndarray, used: np.ndarray) -> dict[str, tuple[tuple[int, .
         )
         for key, slices in sorted(groups.items())
     }
-
-
-def series_suffix(key: tuple[int, ...], varying: list[bool]) -> str:
-    """What a series adds to the name of its scan.
-
-    >>> series_suffix((0, 0, 3, 0), [False, False, True, False])
-    '_repetition-3'
-    """
-    named = zip(SERIES, key, varying, strict=True)
-    return "".join(f"_{name}-{value}" for name, value, varies in named if varies)

@@ -24,6 +24,7 @@ class RawVolume:
         acquired: first column that can have been measured and the one after the last; None: all.
         suffix: what a series of several in one file adds to the file's name.
         notes: how the k-space was made, in words: prewhitening, partial Fourier, asymmetric echo.
+        slice_notes: what there is to say about single slices, by their place in the series.
     """
 
     path: str
@@ -35,6 +36,7 @@ class RawVolume:
     acquired: tuple[int, int] | None = None
     suffix: str = ""
     notes: tuple[str, ...] = ()
+    slice_notes: Mapping[int, str] = field(default_factory=dict)
 
     @property
     def num_slices(self) -> int:

@@ -78,6 +78,16 @@ def zero_filled(encoding: Encoding, columns: np.ndarray, rows: tuple[np.ndarray,
     return tuple(notes)
 
 
+def series_suffix(key: tuple[int, ...], varying: list[bool]) -> str:
+    """What a series adds to the name of its scan.
+
+    >>> series_suffix((0, 0, 3, 0), [False, False, True, False])
+    '_repetition-3'
+    """
+    named = zip(SERIES, key, varying, strict=True)
+    return "".join(f"_{name}-{value}" for name, value, varies in named if varies)
+
+
 def order_slices(first_heads: dict[int, np.ndarray]) -> list[int]:
     """Slice numbers, ordered along the slice direction where the positions differ.
 

@@ -1,0 +1,79 @@
+"""What a client may take of the server: time, memory, numbers."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+
+
+class ScanError(Exception):
+    """The scan of a client cannot go on; the text is for the client and the log."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Bounds that keep one client from harming the others.
+
+    Attributes:
+        max_connections: open at a time; more are told so and closed.
+        max_scans: connections that have sent a header at a time; more are told so and closed.
+        max_memory_mb: k-space and images of all scans together, without the network's own memory.
+        max_text_bytes: of a configuration, header or text message.
+        max_readout_bytes: samples of one readout, of a waveform or an image.
+        max_matrix: rows and columns of the encoded matrix, each.
+        idle_s: longest wait for the next message.
+        message_s: longest time that one message takes to arrive once it has begun.
+        scan_s: longest time of a connection.
+        send_s: longest time for a client to take what it is sent.
+        drain_s: longest time that scans may go on after SIGTERM.
+    """
+
+    max_connections: int = 2000
+    max_scans: int = 8
+    max_memory_mb: int = 4096
+    max_text_bytes: int = 4_000_000
+    max_readout_bytes: int = 128_000_000
+    max_matrix: int = 4096
+    idle_s: float = 60
+    message_s: float = 30
+    scan_s: float = 7200
+    send_s: float = 30
+    drain_s: float = 300
+
+
+class MemoryBudget:
+    """Bytes that all scans share.
+
+    Args:
+        megabytes: of all together.
+
+    Example:
+        >>> budget = MemoryBudget(1)
+        >>> budget.take(900_000)
+        >>> budget.give(900_000)
+        >>> budget.used
+        0
+    """
+
+    def __init__(self, megabytes: int) -> None:
+        self.limit, self.used = megabytes * 1_000_000, 0
+        self._lock = threading.Lock()
+
+    def take(self, size: int) -> None:
+        """Reserve bytes.
+
+        Raises:
+            ScanError: they are not to be had.
+        """
+        with self._lock:
+            if self.used + size > self.limit:
+                raise ScanError(
+                    f"memory: expected at most {self.limit / 1e6:.0f} MB for all scans, found {self.used / 1e6:.0f} MB "
+                    f"in use and {size / 1e6:.0f} MB more wanted"
+                )
+            self.used += size
+
+    def give(self, size: int) -> None:
+        """Give bytes back."""
+        with self._lock:
+            self.used -= size

@@ -1,0 +1,48 @@
+"""A reconstructed slice as an MRD image."""
+
+from __future__ import annotations
+
+import ismrmrd
+import numpy as np
+
+from scripts.inference.encoding import Encoding
+from scripts.serving.scan import DoneSlice
+
+FALL_BACK_FLAG = ismrmrd.IMAGE_USER1
+"""Set in the header of an image that is not the network's."""
+
+
+def mrd_image(done: DoneSlice, encoding: Encoding, series: int, index: int, model: str) -> bytes:
+    """The image as ``ismrmrd`` writes it: float32 magnitude, x along the readout, exactly the values of the array.
+
+    Args:
+        done: image (h, w), rows along the readout, and the head of a readout of its slice.
+        encoding: of the scan.
+        series: number of the series, from 1.
+        index: number of the image in the scan, from 1.
+        model: name and version, put into the image's history.
+    """
+    image = ismrmrd.Image.from_array(np.ascontiguousarray(done.image.T))  # (y, x): the readout is x
+    head = image.getHead()
+    for name in ("measurement_uid", "acquisition_time_stamp"):
+        setattr(head, name, int(done.head[name]))
+    for name in ("position", "read_dir", "phase_dir", "slice_dir", "patient_table_position"):
+        getattr(head, name)[:] = [float(value) for value in done.head[name]]
+    for name in ("average", "slice", "contrast", "phase", "repetition", "set"):
+        setattr(head, name, int(done.head["idx"][name]))
+    rows, columns = encoding.spacing or (1.0, 1.0)
+    head.field_of_view[:] = (
+        rows * done.image.shape[0],
+        columns * done.image.shape[1],
+        encoding.slice_thickness or 1.0,
+    )
+    head.image_type = ismrmrd.IMTYPE_MAGNITUDE
+    head.image_series_index, head.image_index = series, index % 65536
+    if done.note:
+        head.setFlag(FALL_BACK_FLAG)
+    image.setHead(head)
+    meta = {"DataRole": "Image", "ImageProcessingHistory": [model], "Keep_image_geometry": 1}
+    if done.note:
+        meta["ImageComments"] = done.note
+    image.meta = meta
+    return image.to_bytes()

@@ -1,0 +1,195 @@
+"""A client of the MRD protocol, built on the ``ismrmrd`` package's own serialisation."""
+
+import contextlib
+import io
+import json
+import os
+import queue
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import ismrmrd
+import numpy as np
+import torch
+from ismrmrd.serialization import ConfigFile, ProtocolDeserializer, ProtocolSerializer
+
+from scripts.inference import VolumeWriter
+from scripts.networks import VarNet, ZeroFilled
+from scripts.serving import Delivery, MrdServer
+
+ROOT = Path(__file__).resolve().parents[2]
+START = """
+import json, logging, sys
+from tests.serving.client import make_server
+logging.basicConfig(level="INFO", stream=sys.stderr, format="%(levelname)s %(message)s")
+make_server(**json.loads(sys.argv[1])).run(lambda port: print(port, flush=True))
+"""
+
+
+class Breaks(ZeroFilled):
+    """A network that fails."""
+
+    def forward(self, masked_kspace, mask=None):
+        raise RuntimeError("out of memory, say")
+
+
+class NotFinite(ZeroFilled):
+    """A network whose images are NaN."""
+
+    def forward(self, masked_kspace, mask=None):
+        return super().forward(masked_kspace) * float("nan")
+
+
+class Slow(ZeroFilled):
+    """A network that takes its time."""
+
+    def forward(self, masked_kspace, mask=None):
+        time.sleep(0.3)
+        return super().forward(masked_kspace)
+
+
+def varnet() -> VarNet:
+    torch.manual_seed(0)
+    return VarNet(num_cascades=1, chans=4, pools=2, sens_chans=4, sens_pools=2)
+
+
+NETWORKS = {"varnet": varnet, "zero": ZeroFilled, "breaks": Breaks, "not finite": NotFinite, "slow": Slow}
+
+
+def make_server(network="zero", output_dir=None, formats=("nifti",), **settings) -> MrdServer:
+    """A server on a free port."""
+    if output_dir:
+        settings["deliver"] = Delivery(VolumeWriter(output_dir, list(formats), "Model", "1.0"))
+    return MrdServer(
+        NETWORKS[network](), torch.device("cpu"), port=0, model_name="Model", model_version="1.0", **settings
+    )
+
+
+class Running:
+    """Where a server listens."""
+
+    def __init__(self, port: int) -> None:
+        self.port = port
+
+    def connect(self) -> socket.socket:
+        return socket.create_connection(("127.0.0.1", self.port), timeout=60)
+
+
+@contextlib.contextmanager
+def serving(**settings):
+    """A server in a thread for the time of a block; see :func:`make_server`."""
+    server, ports = make_server(**settings), queue.Queue()
+    thread = threading.Thread(target=lambda: server.run(ports.put))
+    thread.start()
+    try:
+        yield Running(ports.get(timeout=60))
+    finally:
+        server.stop()
+        thread.join()
+
+
+class ServerProcess(Running):
+    """A server in a process of its own, so that it can be killed and its memory measured.
+
+    Args:
+        log: file for its log.
+        settings: see :func:`make_server`.
+    """
+
+    def __init__(self, log: Path, **settings) -> None:
+        self.log = log
+        environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{os.environ.get('PYTHONPATH', '')}", "OMP_NUM_THREADS": "1"}
+        with log.open("wb") as file:
+            self.process = subprocess.Popen(
+                [sys.executable, "-c", START, json.dumps(settings)],
+                stdout=subprocess.PIPE,
+                stderr=file,
+                env=environment,
+            )
+        line = self.process.stdout.readline()
+        assert line, log.read_text()
+        super().__init__(int(line))
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error) -> None:
+        self.process.kill()
+        self.process.wait()
+        self.process.stdout.close()
+
+    def memory(self) -> int:
+        """Resident memory in bytes."""
+        text = Path(f"/proc/{self.process.pid}/statm").read_text()
+        return int(text.split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+    def stop(self) -> int:
+        """Ask it to stop and return its exit code."""
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(60)
+
+
+def header_message(text: bytes | str) -> bytes:
+    content = text.encode() if isinstance(text, str) else text
+    return struct.pack("<HI", 3, len(content)) + content
+
+
+def text_message(text: bytes, kind: int = 5) -> bytes:
+    return struct.pack("<HI", kind, len(text)) + text
+
+
+CLOSE = struct.pack("<H", 4)
+
+
+def readout_message(readout: ismrmrd.Acquisition) -> bytes:
+    return struct.pack("<H", 1008) + readout.to_bytes()
+
+
+def read_file(path: Path) -> tuple[bytes, list[ismrmrd.Acquisition]]:
+    """Header and readouts of an ISMRMRD file."""
+    with ismrmrd.Dataset(str(path), "dataset", create_if_needed=False) as dataset:
+        count = dataset.number_of_acquisitions()
+        return dataset.read_xml_header(), [dataset.read_acquisition(index) for index in range(count)]
+
+
+def receive(stream) -> tuple[list[ismrmrd.Image], list[str]]:
+    """Images and texts until the server's close message."""
+    images, texts = [], []
+    for item in ProtocolDeserializer(stream).deserialize():
+        (images if isinstance(item, ismrmrd.Image) else texts).append(item)
+    return images, texts
+
+
+def talk(server: Running, *parts: bytes) -> tuple[list[ismrmrd.Image], list[str]]:
+    """Send bytes and read the answer to its end."""
+    with server.connect() as connection, connection.makefile("rb") as stream:
+
+        def send() -> None:
+            with contextlib.suppress(OSError):  # the server may have closed before all was sent
+                for part in parts:
+                    connection.sendall(part)
+                connection.shutdown(socket.SHUT_WR)
+
+        sender = threading.Thread(target=send)
+        sender.start()
+        answer = receive(stream)
+        sender.join()
+    return answer
+
+
+def send_scan(server: Running, header: bytes, readouts) -> tuple[list[ismrmrd.Image], list[str]]:
+    """A whole session: configuration, header, readouts, close."""
+    start = io.BytesIO()
+    ProtocolSerializer(start).serialize(ConfigFile("default"))
+    return talk(server, start.getvalue(), header_message(header), *map(readout_message, readouts), CLOSE)
+
+
+def values(image: ismrmrd.Image) -> np.ndarray:
+    """(h, w), rows along the readout."""
+    return image.data[0, 0].T
