@@ -10,7 +10,7 @@ import torch
 
 from scripts.data.header import make_header
 from scripts.data.volumes import write_volume
-from tests.verbs import process_as_before
+from tests.verbs import SMALL, process_as_before, run
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # of processes that tests start
 torch.set_num_threads(1)  # tiny networks; the tests themselves run side by side
@@ -81,3 +81,12 @@ def tiny_datalist(tmp_path_factory) -> str:
                 seed += 1
     (root / "datalist.json").write_text(json.dumps(lists))
     return str(root / "datalist.json")
+
+
+@pytest.fixture(scope="session")
+def trained(tiny_datalist, tmp_path_factory) -> Path:
+    """Original and oracle of two epochs on the tiny data, by the train verb."""
+    output = tmp_path_factory.mktemp("trained")
+    for oracle in (False, True):
+        run("train", datalist=tiny_datalist, output_dir=str(output), oracle=oracle, train_epochs=2, **SMALL)
+    return output

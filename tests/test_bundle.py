@@ -12,29 +12,13 @@ from monai.bundle import ConfigParser
 
 from scripts.errors import own_error
 from scripts.files import file_sha256
-from tests.verbs import CONFIGS, SMALL, run
+from tests.verbs import CONFIGS, SMALL, run, unlearn
 
 METHODS = sorted(path.stem for path in (CONFIGS / "methods").glob("*.yaml"))
 VERBS = ("train", "unlearn", "evaluate", "simulate", "audit", "preview")
 
 
 pytestmark = pytest.mark.usefixtures("contained")
-
-
-@pytest.fixture(scope="session")
-def trained(tiny_datalist, tmp_path_factory) -> Path:
-    """Original and oracle of two epochs on the tiny data, by the train verb."""
-    output = tmp_path_factory.mktemp("trained")
-    for oracle in (False, True):
-        run("train", datalist=tiny_datalist, output_dir=str(output), oracle=oracle, train_epochs=2, **SMALL)
-    return output
-
-
-def unlearn(tiny_datalist, trained, output="out", method=None, **overrides) -> Path:
-    overlay = f"methods/{method}.yaml" if method else None
-    settings = {"datalist": tiny_datalist, "weights": str(trained / "original.pt"), "unlearn_epochs": 1, **SMALL}
-    run("unlearn", overlay, output_dir=output, **{**settings, **overrides})
-    return Path(output)
 
 
 def test_train_leaves_out_the_forget_set_for_the_oracle(trained):

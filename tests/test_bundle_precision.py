@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from scripts.errors import own_error
-from tests.helpers import SMALL
-from tests.test_bundle import _contained, run, trained, unlearn  # noqa: F401 fixtures
+from tests.verbs import SMALL, run, unlearn
+
+pytestmark = pytest.mark.usefixtures("contained")
 
 
 def psnr(folder: Path) -> dict[str, float]:
@@ -18,7 +19,7 @@ def psnr(folder: Path) -> dict[str, float]:
     }
 
 
-def test_train_and_unlearn_in_bf16(tiny_datalist, trained):  # noqa: F811
+def test_train_and_unlearn_in_bf16(tiny_datalist, trained):
     run("train", datalist=tiny_datalist, train_epochs=2, precision="bf16", **SMALL)
     weights = torch.load("outputs/train/original.pt", weights_only=True)
     single = torch.load(trained / "original.pt", weights_only=True)
@@ -31,7 +32,7 @@ def test_train_and_unlearn_in_bf16(tiny_datalist, trained):  # noqa: F811
     assert found == pytest.approx(expected, abs=0.1)
 
 
-def test_a_teacher_is_trained_in_the_precision_of_the_run(tiny_datalist, trained):  # noqa: F811
+def test_a_teacher_is_trained_in_the_precision_of_the_run(tiny_datalist, trained):
     settings = {"method": "blindspot", "teacher_steps": 2, "evaluate_models": False}
     for precision in ("bf16", "fp32"):
         unlearn(tiny_datalist, trained, precision=precision, **settings)

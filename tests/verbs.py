@@ -28,6 +28,14 @@ def run(verb: str, overlay: str | None = None, **overrides) -> None:
         monai.bundle.run(verb, config_file=files, **overrides)
 
 
+def unlearn(tiny_datalist, trained, output="out", method=None, **overrides) -> Path:
+    """Run unlearn for one epoch on the tiny data, from the weights of the fixture `trained`; its output folder."""
+    overlay = f"methods/{method}.yaml" if method else None
+    settings = {"datalist": tiny_datalist, "weights": str(trained / "original.pt"), "unlearn_epochs": 1, **SMALL}
+    run("unlearn", overlay, output_dir=output, **{**settings, **overrides})
+    return Path(output)
+
+
 @contextlib.contextmanager
 def process_as_before() -> Iterator[None]:
     """Take back what runs leave in the process: log files, the hook for errors, determinism."""
