@@ -10,13 +10,5 @@ class ZeroFilled(nn.Module):
     """Root-sum-of-squares of the inverse Fourier transform of the measured k-space; has no parameters."""
 
     def forward(self, masked_kspace: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Reconstruct magnitude images.
-
-        Args:
-            masked_kspace: Undersampled k-space, (B, C, H, W, 2) float32.
-            mask: Unused; the networks' common signature.
-
-        Returns:
-            Images, (B, 1, H, W) float32, in the scale of the k-space.
-        """
+        """Map k-space (B, C, H, W, 2) to images (B, 1, H, W), both float32 and in one scale; no mask is needed."""
         return rss(ifft2c(torch.view_as_complex(masked_kspace))).unsqueeze(1)

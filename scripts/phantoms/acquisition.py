@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
@@ -109,6 +109,9 @@ def smooth_phase(shape: Sequence[int], rng: np.random.Generator, order: int = 3)
 class Scan:
     """One scan: the receive coils, object phase, receiver gain and noise level that its slices share.
 
+    The FFT is taken on the slice's own grid and k-space is cropped to ``matrix``, as a scanner band-limits a continuous
+    object: a slice on a finer grid is not recovered by the inverse FFT.
+
     Gain and noise are set on a reference slice: the maximum of its noise-free root-sum-of-squares (RSS) image
     becomes ``peak``, and **SNR** is the mean of that RSS image over the object (pixels above ``OBJECT_LEVEL`` of
     the maximum) divided by the standard deviation of the noise in the real, and likewise in the imaginary, part
@@ -155,6 +158,14 @@ class Scan:
         noise = rng.standard_normal((2, *kspace.shape), dtype=np.float32)
         return (kspace + self.noise_std * (noise[0] + 1j * noise[1])).astype(np.complex64)
 
+    def acquire_all(
+        self, images: Iterable[np.ndarray], rng: np.random.Generator
+    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Noisy k-space (C, H, W) complex64 of each magnitude slice (H', W'), and its RSS image (H, W) float32."""
+        for image in images:
+            kspace = self.acquire(image, rng)
+            yield kspace, rss_target(kspace)
+
 
 def check_scan(matrix: Sequence[int], grid: Sequence[int], num_coils: int, snr: float) -> None:
     """Raise ``ValueError`` naming the setting that no scan of a slice on ``grid`` (H', W') can have."""
@@ -163,53 +174,3 @@ def check_scan(matrix: Sequence[int], grid: Sequence[int], num_coils: int, snr: 
         raise ValueError(f"num_coils: found {num_coils}, expected at least 1")
     if not (np.isfinite(snr) and snr > 0):
         raise ValueError(f"snr: found {snr}, expected a finite number above 0")
-
-
-def acquire(
-    image: np.ndarray,
-    *,
-    matrix: Sequence[int],
-    num_coils: int,
-    snr: float,
-    rng: np.random.Generator,
-    peak: float = 3e-4,
-    coil_distance: float = 1.65,
-) -> np.ndarray:
-    """Multi-coil k-space of one magnitude slice (H', W'), with coils and phase of its own.
-
-    The FFT is taken on the slice's own grid and k-space is cropped to ``matrix`` (H, W), as a scanner band-limits
-    a continuous object: a slice on a finer grid is not recovered by the inverse FFT. Returns (C, H, W) complex64.
-    Arguments, units and errors as for :class:`Scan`.
-    """
-    scan = Scan(image, matrix=matrix, num_coils=num_coils, snr=snr, rng=rng, peak=peak, coil_distance=coil_distance)
-    return scan.acquire(image, rng)
-
-
-def acquire_volume(
-    images: Sequence[np.ndarray] | np.ndarray,
-    *,
-    matrix: Sequence[int],
-    num_coils: int,
-    snr: float,
-    rng: np.random.Generator,
-    peak: float = 3e-4,
-    coil_distance: float = 1.65,
-    crop: Sequence[int] | None = None,
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """One scan of neighbouring slices (each (H', W')), slice by slice; its middle slice is the reference.
-
-    Yields k-space (C, H, W) complex64 and its RSS image (h, w) float32, cropped to ``crop`` (default: ``matrix``).
-    Arguments, units and errors as for :class:`Scan`.
-    """
-    scan = Scan(
-        images[len(images) // 2],
-        matrix=matrix,
-        num_coils=num_coils,
-        snr=snr,
-        rng=rng,
-        peak=peak,
-        coil_distance=coil_distance,
-    )
-    for image in images:
-        kspace = scan.acquire(image, rng)
-        yield kspace, rss_target(kspace, crop)

@@ -13,7 +13,7 @@ from tqdm import tqdm
 from scripts.data.header import make_header
 from scripts.data.volumes import write_volume
 from scripts.files import check_disk_space
-from scripts.phantoms.acquisition import acquire_volume, check_scan
+from scripts.phantoms.acquisition import Scan, check_scan
 from scripts.phantoms.anatomy_brain import brain_slices
 from scripts.phantoms.anatomy_knee import knee_slices
 from scripts.phantoms.cache import cached_folder
@@ -168,8 +168,8 @@ def _write_scan(path: Path, anatomy: str, patient: str, settings: Mapping, rng: 
     snr = float(np.exp(rng.uniform(*np.log(settings["snr"]))))
     fine = [FINENESS * n for n in matrix]
     images = _draw(anatomy, fine, slice_positions(anatomy, settings["slices_per_volume"], rng), rng, acquisition)
-    scan = acquire_volume(
-        images,
+    scan = Scan(
+        images[len(images) // 2],
         matrix=matrix,
         num_coils=num_coils,
         snr=snr,
@@ -194,7 +194,7 @@ def _write_scan(path: Path, anatomy: str, patient: str, settings: Mapping, rng: 
         "snr": snr,
         "seed": settings["seed"],
     }
-    write_volume(path, scan, num_slices=len(images), attributes=attributes, header=header)
+    write_volume(path, scan.acquire_all(images, rng), num_slices=len(images), attributes=attributes, header=header)
     return acquisition
 
 

@@ -8,8 +8,6 @@ from scripts.fourier import fft2c as torch_fft2c
 from scripts.phantoms.acquisition import (
     OBJECT_LEVEL,
     Scan,
-    acquire,
-    acquire_volume,
     coil_maps,
     crop_image,
     crop_kspace,
@@ -23,6 +21,10 @@ from scripts.phantoms.acquisition import (
 def disc(size: int = 64) -> np.ndarray:
     rows, columns = np.mgrid[-1 : 1 : size * 1j, -1 : 1 : size * 1j]
     return (rows**2 + columns**2 < 0.5).astype(np.float32)
+
+
+def acquire(image: np.ndarray, rng: np.random.Generator, **settings) -> np.ndarray:
+    return Scan(image, rng=rng, **settings).acquire(image, rng)
 
 
 @pytest.mark.parametrize("shape", [(8, 8), (7, 10)])
@@ -82,8 +84,9 @@ def test_snr_as_measured_is_the_snr_as_stated(snr):
 
 def test_the_slices_of_a_volume_share_coils_phase_and_gain_and_not_the_noise():
     images = [disc(48)] * 2
-    slices = list(acquire_volume(images, matrix=(48, 48), num_coils=3, snr=30.0, rng=np.random.default_rng(4)))
-    (first, target), (second, _) = slices
+    rng = np.random.default_rng(4)
+    scan = Scan(images[1], matrix=(48, 48), num_coils=3, snr=30.0, rng=rng)
+    (first, target), (second, _) = scan.acquire_all(images, rng)
     assert not np.array_equal(first, second)
     inside = disc(48) > 0
     ratio = ifft2c(first)[:, inside] / ifft2c(second)[:, inside]
