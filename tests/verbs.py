@@ -22,7 +22,8 @@ SMALL = {
 
 def run(verb: str, overlay: str | None = None, **overrides) -> None:
     """Run a verb of the bundle, with an overlay of ``bundle/configs`` if one is named."""
-    files = [str(CONFIGS / f"{verb}.yaml"), *([str(CONFIGS / overlay)] if overlay else [])]
+    base = "audit" if verb == "declare" else verb
+    files = [str(CONFIGS / f"{base}.yaml"), *([str(CONFIGS / overlay)] if overlay else [])]
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "parsing config_file", UserWarning)
         monai.bundle.run(verb, config_file=files, **overrides)

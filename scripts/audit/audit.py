@@ -4,16 +4,25 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from scripts.audit import measures
-from scripts.audit.gates import check_gates, control, judge, overall
+from scripts.audit.gates import check_gates, control, declared, judge, overall
 from scripts.audit.hallucination import null_space_maps
 from scripts.audit.inputs import check_cohorts, check_subgroups, cost, read_record, record_beside
 from scripts.audit.measures import AUDITED, CALIBRATION, ORIGINAL, QUERY, oracles
 from scripts.audit.probe import SliceProbe
-from scripts.audit.provenance import SETTINGS, AuditedFiles, doubts, lineage, origin, provenance_problems, weights_entry
+from scripts.audit.provenance import (
+    SETTINGS,
+    AuditedFiles,
+    doubts,
+    lineage,
+    origin,
+    provenance_problems,
+    weights_hashes,
+)
 from scripts.audit.relearning import Relearning
 from scripts.audit.section import audit_page
 from scripts.audit.statistics import Statistics
@@ -72,7 +81,8 @@ class Audit:
         self.gates = [dict(gate) for gate in gates]
         weights, record = files.weights, files.record
         self.files = files
-        self.weights = {name: weights_entry(path) for name, path in weights.items()}
+        self.output_dir = Path(comparison.output_dir)
+        self.weights = {name: {"path": self._path(path), **weights_hashes(path)} for name, path in weights.items()}
         self.record = read_record(record, weights[AUDITED])
         self.training = read_record(record_beside(weights[ORIGINAL]), weights[ORIGINAL])
         self.lineages = {
@@ -83,7 +93,6 @@ class Audit:
         self.statistics = statistics or Statistics()
         self.subgroups = list(subgroups)
         self.oracle_tuned = oracle_tuned
-        self.output_dir = Path(comparison.output_dir)
 
     def run(self) -> dict:
         """Write ``audit.json``, ``audit.md``, ``audit.html``, ``hallucination.png`` and the comparison's files.
@@ -91,13 +100,15 @@ class Audit:
         Returns:
             The content of ``audit.json``.
         """
-        hashes = FileHashes(v.path for volumes in self.comparison.cohorts.values() for v in volumes)
+        volumes = [volume for cohort in self.comparison.cohorts.values() for volume in cohort]
+        hashes = FileHashes(volume.path for volume in volumes)
         summary = self.comparison.run()
         results = Results(read_results(self.output_dir / "metrics.csv"))
         self._draw()
         provenance = self._provenance(hashes)
         judged = self._judged(self._measures(results), self._original(results), provenance["problems"])
         result = {"version": VERSION, **judged, "models": summary, "provenance": provenance, **self._facts()}
+        result["inputs"]["scans"] = {volume.name: hashes[volume.path] for volume in volumes}
         write_text(self.output_dir / "audit.json", json.dumps(result, indent=2, allow_nan=False) + "\n")
         write_text(self.output_dir / "audit.md", audit_markdown(result))
         write_text(self.output_dir / "audit.html", audit_page(result) + "\n")
@@ -113,21 +124,16 @@ class Audit:
             "statement": GUARANTEE,
             "gates": judged,
             "control": checked,
-            "declared": {
-                "gates": self.gates,
-                "confidence": self.statistics.confidence,
-                "bootstrap_samples": self.statistics.samples,
-                "seed": self.statistics.seed,
-                "equivalence_margins": dict(self.statistics.equivalence),
-                "oracle_tuned": self.oracle_tuned,
-            },
+            "declared": declared(self.gates, self.statistics, self.subgroups),
+            "oracle_tuned": self.oracle_tuned,
             "measures": found,
+            "null_space": self._null_space(),
         }
 
     def _facts(self) -> dict:
         """What went into the audit and where it ran."""
         records = {
-            name: [{"path": str(path), "sha256": file_sha256(path)} for path in paths]
+            name: [{"path": self._path(path), "sha256": file_sha256(path)} for path in paths]
             for name, paths in self.lineages.items()
         }
         return {
@@ -152,11 +158,9 @@ class Audit:
         return {"runs": runs, "audit": audit, "problems": provenance_problems(runs, audit, self.weights)}
 
     def _measures(self, results: Results) -> dict:
-        names, models, cohorts = list(self.comparison.models), self.comparison.models, self.comparison.cohorts
-        seen = dict(zip(names, self.probe.runs[-len(names) :], strict=True))
+        models, cohorts = self.comparison.models, self.comparison.cohorts
         patients = {volume.name: volume.patient_id for volumes in cohorts.values() for volume in volumes}
-        null_space = {name: run["null_space"] for name, run in seen.items() if name not in (QUERY, CALIBRATION)}
-        features = {name: run["features"] for name, run in seen.items()}
+        features = {name: run["features"] for name, run in self._seen().items()}
         return {
             "oracle_gap": measures.gaps(results, oracles(results), self.statistics),
             "original_gap": measures.gaps(results, [ORIGINAL], self.statistics),
@@ -164,11 +168,24 @@ class Audit:
             "membership": measures.membership(results, self.statistics),
             "have_you_forgotten": measures.have_you_forgotten(results),
             "relearning": self.relearning.measure(models, results),
-            "hallucination": measures.hallucination(null_space, patients, self.statistics),
+            "hallucination": measures.hallucination(self._null_space(), patients, self.statistics),
             "distance": measures.distance(models, features, cohorts),
             "subgroups": measures.subgroups(results, cohorts, self.subgroups, self.statistics),
             "cost": cost(self.record, self.training),
         }
+
+    def _seen(self) -> dict:
+        """What the probe saw of each model."""
+        names = list(self.comparison.models)
+        return dict(zip(names, self.probe.runs[-len(names) :], strict=True))
+
+    def _null_space(self) -> dict:
+        """Model -> volume of BTA -> sums of the null-space error."""
+        return {name: run["null_space"] for name, run in self._seen().items() if name not in (QUERY, CALIBRATION)}
+
+    def _path(self, path: str | Path) -> str:
+        """A path as seen from the audit's folder, so that both can be moved together."""
+        return Path(os.path.relpath(path, self.output_dir)).as_posix()
 
     def _original(self, results: Results) -> dict:
         """The measures with the original in place of the audited model, for the control."""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from scripts.audit.statistics import NOT_MEASURED, is_measured, not_measured
+from scripts.audit.statistics import NOT_MEASURED, Statistics, is_measured, not_measured
 
 GUARDS = {"under-forgetting": "not forgotten", "over-forgetting": "over-forgotten", "retain damage": "retain damaged"}
 MEASURES = (
@@ -52,6 +53,19 @@ def check_gates(gates: Sequence[Mapping]) -> None:
     missing = sorted(set(GUARDS) - {gate["guards"] for gate in gates})
     if missing:
         raise ValueError(f"gates: 'guards': expected at least one gate for each failure, none for {', '.join(missing)}")
+
+
+def declared(gates: Sequence[Mapping], statistics: Statistics, subgroups: Sequence[str]) -> dict[str, Any]:
+    """What has to be declared before there is a result, as JSON content: it decides what the verdict will be."""
+    content = {
+        "gates": [dict(gate) for gate in gates],
+        "confidence": statistics.confidence,
+        "bootstrap_samples": statistics.samples,
+        "seed": statistics.seed,
+        "equivalence_margins": dict(statistics.equivalence),
+        "subgroups": list(subgroups),
+    }
+    return json.loads(json.dumps(content))
 
 
 def judge(gate: Mapping[str, Any], measures: Mapping[str, Any]) -> dict:

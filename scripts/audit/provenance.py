@@ -73,9 +73,8 @@ def lineage(weights: str | Path, record: str | Path | None = None) -> list[Path]
     last = record or record_beside(weights)
     if read_record(last, weights) is None:
         return []
-    known = {
-        _weights_out(content): path for path in sorted(Path(weights).parent.glob("*.json")) if (content := _read(path))
-    }
+    known = {_weights_out(_read(path)): path for path in sorted(Path(weights).parent.glob("*.json"))}
+    known.pop(None, None)
     paths = [Path(str(last))]
     while (source := (_read(paths[-1]).get("weights_in") or {}).get("sha256")) in known:
         if known[source] in paths:
@@ -89,13 +88,13 @@ def origin(records: Sequence[Path]) -> list[dict]:
     return [record_facts(_read(path), file_sha256(path)) for path in records]
 
 
-def weights_entry(path: str | Path) -> dict[str, str]:
-    """Path, SHA-256 of the file, and SHA-256 of its tensors, which stays the same where they are saved once more."""
+def weights_hashes(path: str | Path) -> dict[str, str]:
+    """SHA-256 of a file of weights and of its tensors, which stays the same where these are saved once more."""
     digest = hashlib.sha256()
     for name, tensor in sorted(read_state(path).items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
         digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-    return {"path": str(path), "sha256": file_sha256(path), "tensors_sha256": digest.hexdigest()}
+    return {"sha256": file_sha256(path), "tensors_sha256": digest.hexdigest()}
 
 
 def provenance_problems(
@@ -110,7 +109,7 @@ def provenance_problems(
         runs: model -> :func:`origin` of its weights, for ``G``, ``unlearned`` and every oracle.
         audit: ``datalist``, ``network``, ``mask``, ``data`` (``forget``) and ``evaluated`` of the audit, as in
             :func:`record_facts`.
-        weights: model -> :func:`weights_entry`.
+        weights: model -> :func:`weights_hashes`.
 
     Returns:
         oracle -> problems, and ``run`` -> problems; an empty list where there is none.

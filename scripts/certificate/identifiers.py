@@ -17,6 +17,8 @@ from scripts.data.volumes import Volume
 KEY_VARIABLE = "MRI_UNLEARNING_KEY"
 SCHEME = "HMAC-SHA256"
 MIN_KEY, MIN_IDENTIFIER = 16, 3
+DIGEST = re.compile(r"[0-9a-f]{16,64}")
+IDENTIFYING = ("patient", "subject", "study", "institution", "station", "operator", "referring", "physician")
 logger = logging.getLogger(__name__)
 
 
@@ -36,13 +38,10 @@ class Identifiers:
         if len(key) < MIN_KEY:
             raise ValueError(f"identifier key: expected at least {MIN_KEY} bytes, found {len(key)}")
         self._key = key
-        known = {text for v in volumes for text in (v.patient_id, v.name, Path(v.name).name, Path(v.name).stem)}
-        known = {text for text in known if len(text) >= MIN_IDENTIFIER}
-        self._pattern = (
-            re.compile("|".join(rf"(?<!\w){re.escape(text)}(?!\w)" for text in sorted(known, key=len, reverse=True)))
-            if known
-            else None
-        )
+        words = {text.lower() for volume in volumes for text in identifying(volume)}
+        words = {text for text in words if len(text) >= MIN_IDENTIFIER}
+        longest_first = "|".join(map(re.escape, sorted(words, key=lambda text: (-len(text), text))))
+        self._pattern = re.compile(rf"(?<![^\W_])(?:{longest_first})(?![^\W_])", re.I) if words else None
 
     @property
     def key_id(self) -> str:
@@ -54,20 +53,27 @@ class Identifiers:
         return hmac.new(self._key, f"{kind}\0{value}".encode(), hashlib.sha256).hexdigest()
 
     def found_in(self, text: str) -> bool:
-        """Whether a text holds an identifier of three characters or more as a word."""
+        """Whether a text holds an identifier of three characters or more, in any case, as a word or between "_"."""
         return self._pattern is not None and self._pattern.search(text) is not None
 
     def redact(self, content: Any) -> Any:
         """The same JSON content with each identifier in its texts replaced by the start of its keyed hash."""
         if isinstance(content, str):
-            if self._pattern is None:
+            if self._pattern is None or DIGEST.fullmatch(content):
                 return content
-            return self._pattern.sub(lambda match: f"[{self.hash('text', match[0])[:16]}]", content)
+            return self._pattern.sub(lambda match: f"[{self.hash('text', match[0].lower())[:16]}]", content)
         if isinstance(content, dict):
             return {self.redact(key): self.redact(value) for key, value in content.items()}
         if isinstance(content, (list, tuple)):
             return [self.redact(value) for value in content]
         return content
+
+
+def identifying(volume: Volume) -> set[str]:
+    """What names a scan or its patient: its file and folder, their stems, and what headers say of a person."""
+    fields = [v for k, v in volume.fields.items() if k.lower().startswith(IDENTIFYING)]
+    parts = [part for path in (volume.name, volume.path) for part in Path(path).parts[-2:]]
+    return {volume.patient_id, volume.name, *fields, *parts, *(Path(part).stem for part in parts)} - {""}
 
 
 def read_key(path: str | Path | None) -> bytes | None:
@@ -94,4 +100,6 @@ def make_key(path: str | Path) -> bytes:
         with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="ascii") as file:
             file.write(secrets.token_hex(32) + "\n")
         logger.warning("%s: new key of the certificate's keyed hashes; keep it apart from the certificate", path)
-    return read_key(path)
+    key = read_key(path)
+    assert key is not None, path
+    return key

@@ -1,28 +1,30 @@
-"""Check a certificate of unlearning: recompute what can be recomputed from the files, and say what holds.
+"""Check a certificate of unlearning: compute again what can be computed, and say of the rest that it is not checked.
 
-``python -m scripts.certificate.verify CERTIFICATE [--folder …] [--public_key …] [--datalist … --identifier_key …]``
+``python -m scripts.certificate.verify CERTIFICATE [--public_key …] [--datalist … --identifier_key …] [--recompute …]``
 """
 
 from __future__ import annotations
 
 import json
+import secrets
 import sys
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import jsonschema
 
-from scripts.audit.gates import judge, overall
-from scripts.audit.provenance import doubts, provenance_problems, record_facts
-from scripts.certificate.certificate import FIGURES, SCHEMA_FILE
-from scripts.certificate.chain import broken, content_sha256
+from scripts.certificate import checks, files
+from scripts.certificate.checks import FAILS, HOLDS, UNCHECKED, Finding, finding
 from scripts.certificate.identifiers import Identifiers, read_key
-from scripts.certificate.signature import SUFFIX, signature_holds
+from scripts.certificate.predicate import SCHEMA_FILE
+from scripts.certificate.signature import signature_problem
+from scripts.certificate.statement import ENVELOPE, PREDICATE_TYPE, STATEMENT_TYPE, parse, read_payload
 from scripts.files import file_sha256
-from scripts.training.record import environment
 
-HOLDS, FAILS, UNCHECKED = "holds", "FAILS", "not checked"
-Finding = tuple[str, str]
+UNSIGNED = "signature"
+SHIPPED_WEIGHTS = "models/model.pt"
 
 
 def verify_certificate(
@@ -31,190 +33,190 @@ def verify_certificate(
     public_key: str | Path | None = None,
     datalist: str | Path | None = None,
     identifier_key: str | Path | None = None,
+    weights: Mapping[str, str | Path] | None = None,
+    gates: Sequence[Mapping] | None = None,
 ) -> list[Finding]:
-    """Recompute everything that the files at hand allow.
+    """Check everything that the files at hand allow.
 
     Args:
-        certificate: the JSON file.
-        folder: where the files lie; their certified paths, else their names anywhere in it, are tried. By default the
-            certificate's own folder.
-        public_key: Ed25519 public key (PEM); the signature is then required in ``<certificate>.sig``.
-        datalist: lets the forget files be checked, together with the identifier key.
+        certificate: statement or envelope (JSON).
+        folder: the audit's folder; by default the certificate's own. Its ``audit.json`` knows where weights and
+            records lie; in a shipped bundle the weights are its ``models/model.pt``.
+        public_key: Ed25519 public key (PEM) of whom the verifier trusts.
+        datalist: lets the scans' files be checked, and with the identifier key the names of the forget files.
         identifier_key: file with the key of the keyed hashes; None: ``MRI_UNLEARNING_KEY``.
+        weights: model -> file, where they lie elsewhere; ``unlearned`` is the certificate's subject.
+        gates: the gates that the verifier accepts, in place of the project's own.
 
     Returns:
-        (``holds`` | ``FAILS`` | ``not checked``, what), in reading order. Records, outputs and unlearned weights must
-        be there; other weights, which may have been erased, are checked only where they are.
+        (``holds`` | ``FAILS`` | ``not checked``, what), in reading order.
 
     Raises:
         FileNotFoundError, ValueError: no certificate, no JSON, or no readable key.
     """
     path = Path(certificate)
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such certificate")
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: expected a JSON certificate, found text that does not parse: {error}") from error
-    findings = list(_form(content))
+    payload, enveloped = read_payload(path)
+    statement = parse(payload, path)
+    findings = list(_form(statement))
     if findings[0][0] == FAILS:
         return findings
+    content = statement["predicate"]
     place = Path(folder) if folder is not None else path.parent
-    findings += _signature(path, public_key)
-    findings += _chain(content["records"])
-    findings += _files(content, place)
-    findings += _cross_checks(content, place)
-    findings += _forget_files(content, datalist, identifier_key)
+    identifiers, problem = _identifiers(content, identifier_key)
+    audit = files.read_audit(place)
+    paths = _weights_paths(audit, place, weights)
+    findings += _signature(path, payload, enveloped, public_key)
+    findings += _subject(statement, paths)
+    findings += checks.provenance(content)
+    findings += checks.declaration(content)
+    findings += checks.recomputed_figures(content, checks.REFERENCE_GATES if gates is None else gates)
+    findings += files.audit_files(content, place)
+    findings += files.weights(content, paths)
+    findings += files.records(content, _record_paths(audit, place), identifiers)
+    findings += problem
+    findings += files.scan_files(content, datalist, identifiers)
+    findings += files.code(content)
     return findings
 
 
-def _form(content) -> Iterator[Finding]:
-    problems = list(jsonschema.Draft202012Validator(json.loads(SCHEMA_FILE.read_text())).iter_errors(content))
-    if problems:
-        yield FAILS, f"schema: {problems[0].json_path}: {problems[0].message[:200]}"
+def _form(statement: Mapping[str, Any]) -> Iterator[Finding]:
+    for name, expected in (("_type", STATEMENT_TYPE), ("predicateType", PREDICATE_TYPE)):
+        if statement.get(name) != expected:
+            yield FAILS, f"form: {name}: expected {expected}, found {statement.get(name)!r}"
+            return
+    validator = jsonschema.Draft202012Validator(json.loads(SCHEMA_FILE.read_text(encoding="utf-8")))
+    problem = jsonschema.exceptions.best_match(validator.iter_errors(statement.get("predicate")))
+    if problem is not None:
+        yield FAILS, f"schema: {problem.json_path}: {problem.message[:200]}"
         return
-    yield HOLDS, f"schema {content['schema_version']}"
-    body = {key: value for key, value in content.items() if key not in ("content_sha256",)}
-    body["signed_by"] = dict.fromkeys(body["signed_by"], "")  # filled in by hand afterwards
-    yield _finding(content_sha256(body) == content["content_sha256"], "the certificate's own hash")
+    yield HOLDS, f"form: in-toto Statement, predicate of version {statement['predicate']['schema_version']}"
 
 
-def _signature(path: Path, public_key: str | Path | None) -> Iterator[Finding]:
-    signed = Path(f"{path}{SUFFIX}").is_file()
+def _signature(path: Path, payload: bytes, enveloped: bool, public_key: str | Path | None) -> Iterator[Finding]:
+    envelope = path if enveloped else path.with_name(ENVELOPE)
+    if not envelope.is_file():
+        verdict = UNCHECKED if public_key is None else FAILS
+        yield verdict, f"{UNSIGNED}: there is none: the certificate is unsigned"
+        return
+    if not enveloped:
+        yield finding(read_payload(envelope)[0] == payload, f"{ENVELOPE} holds this certificate and no other")
     if public_key is None:
-        yield UNCHECKED, "signature: " + ("no public key was given" if signed else "there is none")
-    elif not signed:
-        yield FAILS, f"signature: no file {path}{SUFFIX}"
+        yield UNCHECKED, f"{UNSIGNED}: no public key was given: the certificate is unsigned as far as can be told"
+        return
+    problem = signature_problem(envelope, public_key)
+    yield finding(problem is None, f"{UNSIGNED} by the given key" + (f": {problem}" if problem else ""))
+
+
+def _subject(statement: Mapping[str, Any], paths: Mapping[str, Path]) -> Iterator[Finding]:
+    digests = [entry.get("digest", {}).get("sha256") for entry in statement.get("subject", [])]
+    stated = [statement["predicate"]["weights"]["unlearned"]["sha256"]]
+    yield finding(digests == stated, "subject is the unlearned weights of the predicate")
+    path = paths.get("unlearned")
+    if path is None or not path.is_file():
+        yield UNCHECKED, "subject: the weights are not here"
     else:
-        yield _finding(signature_holds(path, public_key), "signature by the given key")
+        yield finding(file_sha256(path) == stated[0], f"subject: {path.name} is what the certificate is about")
 
 
-def _chain(records: list) -> Iterator[Finding]:
-    wrong = broken(records)
-    yield _finding(not wrong, f"hash chain over {len(records)} records" + (f", broken at {wrong}" if wrong else ""))
+def _weights_paths(audit: Mapping | None, place: Path, given: Mapping[str, str | Path] | None) -> dict[str, Path]:
+    shipped = place.parent / SHIPPED_WEIGHTS
+    found = {"unlearned": shipped} if audit is None and shipped.is_file() else {}
+    known = {} if audit is None else audit["inputs"]["weights"]
+    found |= {name: place / entry["path"] for name, entry in known.items()}
+    return found | {name: Path(path) for name, path in (given or {}).items()}
 
 
-def _files(content: Mapping, place: Path) -> Iterator[Finding]:
-    groups = [
-        *((f"record of {entry['kind']}", entry, True) for entry in content["records"]),
-        *((f"weights {name}", entry, name == "unlearned") for name, entry in content["weights"].items()),
-        *(("output", entry, True) for entry in content["outputs"]),
-    ]
-    for kind, entry, required in groups:
-        found = _find(entry, place)
-        if found is None:
-            yield (FAILS if required else UNCHECKED), f"{kind} {entry['file']}: no such file"
-        else:
-            yield _finding(file_sha256(found) == entry["sha256"], f"{kind} {entry['file']}: SHA-256")
+def _record_paths(audit: Mapping | None, place: Path) -> dict[str, list[Path]]:
+    known = {} if audit is None else audit["inputs"]["records"]
+    return {name: [place / entry["path"] for entry in entries] for name, entries in known.items()}
 
 
-def _find(entry: Mapping, place: Path) -> Path | None:
-    """The file at its certified path, else one of its name under the folder, an unchanged one if there is any."""
-    if (place / entry["file"]).is_file():
-        return place / entry["file"]
-    named = [path for path in sorted(place.rglob(Path(entry["file"]).name)) if path.is_file()]
-    return next((path for path in named if file_sha256(path) == entry["sha256"]), named[0] if named else None)
-
-
-def _cross_checks(content: Mapping, place: Path) -> Iterator[Finding]:
-    """Whether the certificate says what its records say, and whether its verdict follows from its measures."""
-    stated = content["audit"]
-    gates = [judge(gate, stated["measures"]) for gate in stated["declared"]["gates"]]
-    yield _finding(gates == stated["gates"], "gates follow from the measures and the declared margins")
-    provenance = stated["provenance"]
-    problems = provenance_problems(provenance["runs"], provenance["audit"], content["weights"])
-    yield _finding(problems == provenance["problems"], "origin of the oracle and of the audit's data as stated")
-    yield _finding(
-        not problems["run"], "; ".join(["audit and run agree on network, mask, data and weights", *problems["run"]])
-    )
-    unproven = doubts(problems)
-    seen = any(gate["verdict"] == "fail" for gate in stated["control"]["gates"])
-    same = seen == stated["control"]["sees_remembering"] and overall(gates, seen, unproven) == stated["verdict"]
-    yield _finding(same, f"verdict follows from gates and control: {stated['verdict']['verdict']}")
-    records, known = {}, {}
-    for entry in content["records"]:
-        found = _find(entry, place)
-        if found is not None and file_sha256(found) == entry["sha256"]:
-            known[entry["sha256"]] = records[entry["kind"]] = json.loads(found.read_text(encoding="utf-8"))
-    for name, runs in provenance["runs"].items():
-        for facts in runs:
-            if facts["record"] in known:
-                same = record_facts(known[facts["record"]], facts["record"]) == facts
-                yield _finding(same, f"origin of {name} is what its record says")
-            else:
-                yield UNCHECKED, f"origin of {name}: its record is not here"
-    if "audit" in records:
-        same = all(records["audit"][name] == stated[name] for name in FIGURES)
-        yield _finding(same, "gates, verdict and figures are those of the audit's record")
-        hashes = {name: entry["sha256"] for name, entry in records["audit"]["inputs"]["weights"].items()}
-        yield _finding(
-            hashes == {n: e["sha256"] for n, e in content["weights"].items()}, "weights are the audited ones"
-        )
-        digest = content_sha256(records["audit"]["configuration"])
-        yield _finding(digest == stated["configuration_sha256"], "configuration of the audit")
-    if "unlearned" in records:
-        record, weights = records["unlearned"], content["weights"]
-        yield _finding(record["weights_out"]["sha256"] == weights["unlearned"]["sha256"], "weights after unlearning")
-        before = record["weights_in"] or {}
-        yield _finding(before.get("sha256") == weights["G"]["sha256"], "weights before unlearning")
-        digest = content_sha256(record["configuration"])
-        yield _finding(digest == content["method"]["configuration_sha256"], "configuration of the unlearning")
-        files = [entry["sha256"] for entry in record["data"]["forget"]["volumes"]]
-        yield _finding(files == [e["sha256"] for e in content["request"]["forget_files"]], "forget files of the record")
-    same_code = environment()["code_sha256"] == stated["code_sha256"]
-    yield (HOLDS, "code is the installed one") if same_code else (UNCHECKED, "code: another version is installed here")
-
-
-def _forget_files(content: Mapping, datalist, identifier_key) -> Iterator[Finding]:
-    if datalist is None:
-        yield UNCHECKED, "forget files: no datalist was given"
-        return
-    yield _finding(file_sha256(datalist) == content["datalist"]["sha256"], "datalist: SHA-256")
-    key = read_key(identifier_key)
+def _identifiers(content: Mapping[str, Any], path: str | Path | None) -> tuple[Identifiers | None, list[Finding]]:
+    key = read_key(path)
     if key is None:
-        yield UNCHECKED, "forget files: no identifier key was given"
-        return
+        return None, []
     identifiers = Identifiers(key)
-    if identifiers.key_id != content["identifiers"]["key_id"]:
-        yield FAILS, "forget files: the key is not the one of the certificate"
-        return
-    listed = json.loads(Path(datalist).read_text(encoding="utf-8")).get("training", [])
-    names = {identifiers.hash("file", entry["kspace"]): Path(datalist).parent / entry["kspace"] for entry in listed}
-    for entry in content["request"]["forget_files"]:
-        found = names.get(entry["file"])
-        if found is None:
-            yield FAILS, f"forget file {entry['file'][:16]}…: not in the datalist"
-        elif not found.is_file():
-            yield UNCHECKED, f"forget file {entry['file'][:16]}…: no longer there"
-        else:
-            yield _finding(file_sha256(found) == entry["sha256"], f"forget file {entry['file'][:16]}…: SHA-256")
+    if identifiers.key_id == content["identifiers"]["key_id"]:
+        return identifiers, []
+    return None, [(FAILS, "identifier key: not the one of the certificate")]
 
 
-def _finding(holds: bool, what: str) -> Finding:
-    return (HOLDS if holds else FAILS), what
-
-
-def main(certificate: str, folder=None, public_key=None, datalist=None, identifier_key=None) -> None:
-    """Print one line a finding; exit with 1 where anything fails.
+def main(  # noqa: PLR0913 each is an option of the command
+    certificate: str,
+    folder: str | None = None,
+    public_key: str | None = None,
+    datalist: str | None = None,
+    identifier_key: str | None = None,
+    weights: dict[str, str] | None = None,
+    gates: str | None = None,
+    allow_unsigned: bool = False,
+    recompute: bool = False,
+    sample: float = 1.0,
+) -> None:
+    """Print one line a check. Exit with 1 where any fails, with 2 where no signature was verified, else with 0.
 
     Args:
-        certificate: the JSON file.
-        folder: where the files lie, if not beside the certificate.
-        public_key: Ed25519 public key (PEM) that the signature has to fit.
-        datalist: to check the forget files, with identifier_key.
-        identifier_key: file with the key of the keyed hashes.
+        certificate: The statement or the envelope (JSON).
+        folder: The audit's folder, if the certificate lies elsewhere.
+        public_key: The Ed25519 public key (PEM) that the signature has to fit.
+        datalist: The datalist, to check the scans' files.
+        identifier_key: The file with the key of the keyed hashes.
+        weights: Model -> file, for instance ``"{'unlearned': 'model.pt'}"``.
+        gates: A YAML or JSON file with the gates that you accept, in place of the project's own.
+        allow_unsigned: Exit with 0 without a verified signature, where nothing fails.
+        recompute: Reconstruct and evaluate again; needs the datalist and the weights.
+        sample: The share of the scans of each cohort to evaluate again, drawn by chance.
     """
     try:
-        findings = verify_certificate(certificate, folder, public_key, datalist, identifier_key)
-    except (OSError, ValueError) as error:
+        accepted = None if gates is None else _gates(gates)
+        found = verify_certificate(certificate, folder, public_key, datalist, identifier_key, weights, accepted)
+        if recompute and found[0][0] != FAILS:
+            found += _again(certificate, folder, datalist, weights, sample)
+    except (OSError, ValueError, ModuleNotFoundError) as error:
         sys.exit(str(error))
-    for verdict, what in findings:
+    for verdict, what in found:
         print(f"{verdict + ':':13}{what}")
-    failed = sum(verdict == FAILS for verdict, _ in findings)
-    print(f"\n{failed} of {len(findings)} checks fail." if failed else "\nEverything that could be checked holds.")
+    counts = Counter(verdict for verdict, _ in found)
+    unsigned = any(verdict == UNCHECKED and what.startswith(UNSIGNED) for verdict, what in found)
+    print(f"\n{counts[HOLDS]} checks hold, {counts[FAILS]} fail, {counts[UNCHECKED]} were not made (see above).")
+    if unsigned:
+        print("The certificate is unsigned: whoever wrote it could have written anything that fits together.")
     print("There is no formal guarantee of removal; see the certificate's statement and limits.")
-    if failed:
-        sys.exit(1)
+    if counts[FAILS] or (unsigned and not allow_unsigned):
+        sys.exit(1 if counts[FAILS] else 2)
+
+
+def _again(
+    certificate: str,
+    folder: str | None,
+    datalist: str | None,
+    weights: Mapping[str, str] | None,
+    sample: float,
+) -> list[Finding]:
+    from scripts.certificate.recompute import recompute
+
+    if datalist is None:
+        raise ValueError("recompute: expected the datalist and the weights, found no 'datalist'")
+    place = Path(folder) if folder is not None else Path(certificate).parent
+    content = parse(read_payload(certificate)[0], certificate)["predicate"]
+    paths = _weights_paths(files.read_audit(place), place, weights)
+    paths = {name: path for name, path in paths.items() if path.is_file() and name in content["weights"]}
+    if "unlearned" not in paths:
+        raise ValueError("recompute: 'weights': expected the file of the unlearned weights, found none")
+    return list(recompute(content, datalist, paths, sample, secrets.randbits(64)))
+
+
+def _gates(path: str) -> list[dict[str, Any]]:
+    import yaml
+
+    from scripts.audit.gates import check_gates
+
+    content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    gates = content.get("gates") if isinstance(content, dict) else content
+    if not isinstance(gates, list):
+        raise ValueError(f"{path}: 'gates': expected a list, found {type(gates).__name__}")
+    check_gates(gates)
+    return gates
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from scripts.audit.gates import overall
-from scripts.audit.provenance import doubts, lineage, origin, provenance_problems, record_facts, weights_entry
+from scripts.audit.provenance import doubts, lineage, origin, provenance_problems, record_facts, weights_hashes
 from scripts.files import file_sha256
 from scripts.networks import save_weights
 
@@ -166,7 +166,7 @@ def test_tensors_have_a_hash_of_their_own(tmp_path):
     torch.save({"b": torch.ones(2), "a": torch.zeros(1)}, tmp_path / "a.pt")
     torch.save({"a": torch.zeros(1), "b": torch.ones(2)}, tmp_path / "b.pt")
     torch.save({"a": torch.zeros(2), "b": torch.ones(1)}, tmp_path / "c.pt")
-    one, same, other = (weights_entry(tmp_path / f"{name}.pt") for name in "abc")
+    one, same, other = (weights_hashes(tmp_path / f"{name}.pt") for name in "abc")
     assert one["sha256"] != same["sha256"]
     assert one["tensors_sha256"] == same["tensors_sha256"] != other["tensors_sha256"]
 

@@ -2,13 +2,15 @@
 
 import json
 import stat
+from pathlib import Path
 
 import jsonschema
 import pytest
+import yaml
 
-from scripts.certificate.certificate import SCHEMA_FILE, SCHEMA_VERSION
-from scripts.certificate.chain import broken, content_sha256, link
+from scripts.certificate.checks import REFERENCE_GATES
 from scripts.certificate.identifiers import Identifiers, make_key, read_key
+from scripts.certificate.predicate import SCHEMA_FILE, SCHEMA_VERSION
 from scripts.data.volumes import Volume
 
 KEY = b"0123456789abcdef"
@@ -18,27 +20,14 @@ def volume(name: str, patient: str) -> Volume:
     return Volume(name, name, (1, 1, 8, 8), (8, 8), None, "matrix", 1.0, {"patient_id": patient})
 
 
-def test_chain_finds_every_change():
-    entries = [{"kind": kind, "sha256": kind * 8} for kind in ("train", "unlearn", "audit")]
-    chain = link(entries)
-    assert broken(chain) == []
-    assert broken([chain[0], {**chain[1], "sha256": "0"}, chain[2]]) == [1]
-    assert broken([chain[0], chain[2]]) == [1]
-    assert broken([chain[1], chain[0], chain[2]]) == [0, 1, 2]
-    relinked = link([entries[0], {"kind": "unlearn", "sha256": "0"}])[1]
-    assert broken([chain[0], relinked, chain[2]]) == [2]
-
-
-def test_content_hash_does_not_depend_on_order_but_on_content():
-    assert content_sha256({"a": [1, 2], "b": "ü"}) == content_sha256({"b": "ü", "a": [1, 2]})
-    assert content_sha256({"a": [1, 2]}) != content_sha256({"a": [2, 1]})
-
-
 def test_identifiers_leave_no_name_behind():
     identifiers = Identifiers(KEY, [volume("site_b/MEIER^ANNA_1.h5", "P017"), volume("x.h5", "7")])
-    content = {"reason": "P017 withdrew; see site_b/MEIER^ANNA_1.h5 (MEIER^ANNA_1), not P0171", "n": [7, "P017"]}
+    content = {"reason": "P017 withdrew; see site_b/MEIER^ANNA_1.h5 (meier^anna_1), scan_p017_a, not P0171", "n": [7]}
+    content["digest"] = "a" * 64
     text = json.dumps(identifiers.redact(content))
-    assert "MEIER" not in text
+    assert "meier" not in text.lower()
+    assert "p017_" not in text
+    assert "a" * 64 in text
     assert "P0171" in text
     assert not identifiers.found_in(text.replace("P0171", ""))
     assert identifiers.found_in("out/P017/a")
@@ -69,31 +58,33 @@ def test_where_the_key_comes_from(tmp_path, monkeypatch):
         read_key(tmp_path / "none.key")
 
 
-def test_signature(tmp_path):
-    pytest.importorskip("cryptography")
-    from scripts.certificate.signature import make_keys, sign, signature_holds
+def test_keys(tmp_path):
+    pytest.importorskip("securesystemslib")
+    from scripts.certificate.signature import make_keys, sign, signature_problem
 
     private, public = make_keys(tmp_path)
+    assert stat.S_IMODE(Path(private).stat().st_mode) == 0o600
     with pytest.raises(FileExistsError, match="there is a key already"):
         make_keys(tmp_path)
-    file = tmp_path / "certificate.json"
-    file.write_text("content")
-    signature = sign(file, private)
-    assert signature_holds(file, public)
-    other = make_keys(tmp_path / "other")[1]
-    assert not signature_holds(file, other)
-    file.write_text("content!")
-    assert not signature_holds(file, public)
-    with open(signature, "w") as stream:
-        stream.write("no signature")
-    assert not signature_holds(file, public)
+    statement = tmp_path / "certificate.json"
+    statement.write_text("{}")
+    envelope = sign(statement, private)
+    assert signature_problem(envelope, public) is None
+    assert signature_problem(envelope, make_keys(tmp_path / "other")[1]) == "no valid signature by the given key"
+    Path(envelope).write_text("no envelope")
+    assert "no DSSE envelope" in signature_problem(envelope, public)
     with pytest.raises(ValueError, match=r"signing_key.pem: expected an Ed25519 public key"):
-        signature_holds(file, private)
+        signature_problem(envelope, private)
     with pytest.raises(ValueError, match=r"signing_key.pub.pem: expected an unencrypted Ed25519 private key"):
-        sign(file, public)
+        sign(statement, public)
 
 
 def test_schema_is_a_schema_of_this_version():
     schema = json.loads(SCHEMA_FILE.read_text())
     jsonschema.Draft202012Validator.check_schema(schema)
     assert schema["properties"]["schema_version"] == {"const": SCHEMA_VERSION}
+
+
+def test_the_reference_gates_are_those_of_the_audit():
+    config = yaml.safe_load((Path(__file__).parents[2] / "bundle" / "configs" / "audit.yaml").read_text())
+    assert [dict(gate) for gate in REFERENCE_GATES] == config["gates"]

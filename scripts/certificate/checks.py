@@ -1,0 +1,167 @@
+"""What follows from a certificate alone: its measures, gates and verdict are computed again from its own results."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from scripts.audit.gates import control, judge, overall
+from scripts.audit.measures import AUDITED, ORIGINAL
+from scripts.audit.provenance import doubts, provenance_problems
+from scripts.audit.statistics import Statistics
+from scripts.certificate.scans import measures_of, results_of
+from scripts.evaluation.results import summarise
+from scripts.files import json_sha256
+
+HOLDS, FAILS, UNCHECKED = "holds", "FAILS", "not checked"
+Finding = tuple[str, str]
+TOLERANCE = 1e-9  # relative; sums may be taken in another order by another version of NumPy
+REFERENCE_GATES = tuple(  # those of audit.yaml; who lays down others tells the verifier which
+    {"name": name, "guards": guards, "measure": measure, **limit}
+    for name, guards, measure, limit in (
+        ("retain quality", "retain damage", "oracle_gap/BTA/psnr/below", {"at_least": -1.0}),
+        ("retain quality beside the original", "retain damage", "original_gap/BTA/psnr/gap", {"at_least": -1.0}),
+        ("forget test set not known", "under-forgetting", "oracle_gap/KTA/psnr/above", {"at_most": 1.0}),
+        ("forget training set not known", "under-forgetting", "oracle_gap/UA/psnr/above", {"at_most": 1.0}),
+        ("no membership signal", "under-forgetting", "membership/gain/above", {"at_most": 0.25}),
+        ("forget test set not ruined", "over-forgetting", "oracle_gap/KTA/psnr/below", {"at_least": -1.0}),
+        ("forget training set not ruined", "over-forgetting", "oracle_gap/UA/psnr/below", {"at_least": -1.0}),
+        ("no inverse membership signal", "over-forgetting", "membership/gain/below", {"at_least": -0.25}),
+    )
+)
+
+
+def finding(holds: bool, what: str) -> Finding:
+    """A check and how it came out."""
+    return (HOLDS if holds else FAILS), what
+
+
+def recomputed_figures(
+    content: Mapping[str, Any], expected_gates: Sequence[Mapping] = REFERENCE_GATES
+) -> Iterator[Finding]:
+    """:func:`figures`; where a certificate is so wrong that nothing can be computed, that is what fails."""
+    try:
+        yield from list(figures(content, expected_gates))
+    except (KeyError, IndexError, TypeError, ValueError, ZeroDivisionError) as error:
+        yield FAILS, f"figures cannot be computed from the results of each scan: {error!r}"
+
+
+def figures(content: Mapping[str, Any], expected_gates: Sequence[Mapping] = REFERENCE_GATES) -> Iterator[Finding]:
+    """Measures, summary, gates, control and verdict, each from the results of each scan.
+
+    Args:
+        content: the predicate.
+        expected_gates: gates that the verifier accepts; no better verdict than theirs is believed.
+    """
+    stated, scans = content["audit"], content["scans"]
+    declared = stated["declared"]
+    statistics = Statistics(
+        declared["confidence"], declared["bootstrap_samples"], declared["seed"], declared["equivalence_margins"]
+    )
+    found = measures_of(scans, statistics, declared["subgroups"])
+    original = found.pop("control")
+    for name, value in found.items():
+        yield finding(
+            same(stated["measures"].get(name), value), f"measure {name} follows from the results of each scan"
+        )
+    for name in sorted(set(stated["measures"]) - set(found) - {"cost"}):
+        yield UNCHECKED, f"measure {name}: needs the weights, or training"
+    summary = summarise(results_of(scans))
+    yield finding(same(stated["models"], summary), "means of each model follow from the results of each scan")
+    measures = {**stated["measures"], **found}
+    gates = [judge(gate, measures) for gate in declared["gates"]]
+    yield finding(same(stated["gates"], gates), "gates follow from the measures and the declared margins")
+    checked = control(declared["gates"], original)
+    yield finding(same(stated["control"], checked), "control follows from the results of the original")
+    problems = provenance_problems(stated["provenance"]["runs"], stated["provenance"]["audit"], content["weights"])
+    verdict = overall(gates, checked["sees_remembering"], doubts(problems))
+    yield finding(
+        stated["verdict"] == verdict,
+        f"verdict follows from gates, control and provenance: stated {stated['verdict']['verdict']!r}, "
+        f"found {verdict['verdict']!r}",
+    )
+    reference = [judge(gate, measures) for gate in expected_gates]
+    by_reference = overall(reference, control(expected_gates, original)["sees_remembering"], doubts(problems))[
+        "verdict"
+    ]
+    yield finding(
+        _rank(stated["verdict"]["verdict"]) <= _rank(by_reference),
+        f"verdict {stated['verdict']['verdict']!r} is no better than by the reference gates, {by_reference!r}",
+    )
+
+
+def provenance(content: Mapping[str, Any]) -> Iterator[Finding]:
+    """Oracle, run and scans: whether they are what the audit says they are."""
+    stated, scans = content["audit"]["provenance"], content["scans"]
+    problems = provenance_problems(stated["runs"], stated["audit"], content["weights"])
+    yield finding(problems == stated["problems"], "problems of origin are stated as they are")
+    for name, found in problems.items():
+        what = (
+            "audit and run agree on network, mask, data and weights" if name == "run" else f"{name} is shown to be one"
+        )
+        if name == "run" or not found:
+            yield finding(not found, "; ".join([what, *found]))
+        else:
+            yield UNCHECKED, f"{name} is not shown to be one, and the verdict allows for it: {'; '.join(found)}"
+    cohorts: dict[str, list[str]] = {}
+    for scan in scans:
+        cohorts.setdefault(scan["cohort"], []).append(scan["sha256"])
+    evaluated = {cohort: sorted(files) for cohort, files in cohorts.items()}
+    yield finding(evaluated == stated["audit"]["evaluated"], "scans of each cohort are those that the audit evaluated")
+    forget = sorted(entry["sha256"] for entry in content["forget_files"])
+    yield finding(
+        cohorts.get("UA") is not None and sorted(cohorts["UA"]) == forget, "UA is the forget set of the request"
+    )
+    models = {model for scan in scans for model in scan["results"]}
+    whole = all(set(scan["results"]) == models for scan in scans) and {AUDITED, ORIGINAL} <= models
+    yield finding(whole, "each model has a result on each scan")
+    known = {entry["sha256"] for entry in content["records"]}
+    missing = [name for name, runs in stated["runs"].items() if any(run["record"] not in known for run in runs)]
+    yield finding(not missing, "; ".join(["every run's record is named", *missing]))
+
+
+def declaration(content: Mapping[str, Any]) -> Iterator[Finding]:
+    """Gates and margins: those that were declared, and declared in time."""
+    stated, made = content["audit"]["declared"], content["declaration"]
+    same_gates = json_sha256(stated) == made["sha256"] and made["declared"] == stated
+    yield finding(same_gates, "gates and margins are the declared ones")
+    early, started = made["before"] == "the unlearning run", content["method"]["started"]
+    order = f"declared before {made['before']} ({made['created']}; the unlearning run began {started})"
+    if early:
+        held = content["method"]["declaration"] == made["sha256"]
+        yield finding(held, f"{order}: the run's record holds its hash")
+        yield finding(_before(made["created"], started), f"{order}: the times are in order")
+    else:
+        yield HOLDS, order
+
+
+def same(first: Any, second: Any) -> bool:
+    """Whether two JSON contents are equal, numbers to :data:`TOLERANCE`."""
+    if isinstance(first, bool) or isinstance(second, bool):
+        return first is second
+    if isinstance(first, (int, float)) and isinstance(second, (int, float)):
+        return math.isclose(first, second, rel_tol=TOLERANCE, abs_tol=TOLERANCE)
+    if isinstance(first, Mapping) and isinstance(second, Mapping):
+        return first.keys() == second.keys() and all(same(value, second[key]) for key, value in first.items())
+    if _is_list(first) and _is_list(second):
+        return len(first) == len(second) and all(same(a, b) for a, b in zip(first, second, strict=True))
+    return first == second
+
+
+def _rank(verdict: str) -> int:
+    """How much a verdict claims: a failure nothing, "undecided" little."""
+    return {"undecided": 1, "forgotten": 2}.get(verdict, 0)
+
+
+def _is_list(value: Any) -> bool:
+    return isinstance(value, Sequence) and not isinstance(value, str)
+
+
+def _before(first: str, second: str | None) -> bool:
+    form = "%Y-%m-%dT%H:%M:%S%z"
+    try:
+        return datetime.strptime(first, form) <= datetime.strptime(str(second), form)
+    except ValueError:
+        return False

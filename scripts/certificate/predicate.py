@@ -1,0 +1,170 @@
+"""What a certificate states: what was asked, done and measured, in numbers, hashes and words of the project's own."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from scripts.audit.audit import GUARANTEE
+from scripts.certificate.identifiers import SCHEME, Identifiers
+from scripts.certificate.scans import anonymous_scans
+from scripts.evaluation.results import read_results
+from scripts.files import file_sha256, json_sha256
+from scripts.requests.cohorts import Cohorts
+
+SCHEMA_VERSION = "2.0"
+SCHEMA_FILE = Path(__file__).with_name("certificate.schema.json")
+OUTPUTS = (
+    "audit.json",
+    "audit.md",
+    "audit.html",
+    "metrics.csv",
+    "metrics.json",
+    "table.md",
+    "hallucination.png",
+    "panels.png",
+)
+FIGURES = ("verdict", "gates", "control", "declared", "models", "measures", "provenance")  # the audit's, as they are
+SETTINGS = ("method", "retain_fraction", "seed", "started", "declaration")
+PLAIN_FIELDS = ("anatomy", "acquisition")  # selectors on these name no patient
+LIMITS = (
+    "The figures hold for the scans, the masks and the measures named here; other data or attacks may differ.",
+    "Copies of the original weights, of the scans and of earlier outputs are outside this certificate.",
+    "The hashes show that files are those that were certified, not that the run was carried out as recorded.",
+    "Keyed hashes of identifiers are pseudonyms: whoever holds the key can link them to patients.",
+)
+
+
+def make_predicate(
+    data: Cohorts, audit_dir: Path, record_path: Path, identifiers: Identifiers, declaration: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The predicate of the in-toto Statement.
+
+    Names of patients, scans, files and folders, the request's number and its reason appear as keyed hashes or not at
+    all; what else is free text is searched for identifiers.
+
+    Args:
+        data: the volumes, split by the forget request.
+        audit_dir: a finished audit's folder.
+        record_path: the unlearning run's record.
+        identifiers: makes the keyed hashes.
+        declaration: content of ``declaration.json``.
+
+    Raises:
+        ValueError: the record's forget set is not that of the data.
+    """
+    record = json.loads(record_path.read_text(encoding="utf-8"))
+    audit = json.loads((audit_dir / "audit.json").read_text(encoding="utf-8"))
+    body = {
+        "schema_version": SCHEMA_VERSION,
+        "created": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "statement": GUARANTEE,
+        "limits": list(LIMITS),
+        "identifiers": {"scheme": SCHEME, "key_id": identifiers.key_id},
+        "request": request_entry(record["forget_request"], identifiers),
+        "forget_files": _forget_files(data, record, identifiers),
+        "declaration": dict(declaration),
+        "datalist": {"sha256": file_sha256(data.datalist)},
+        "retain_subset": retain_subset(record, identifiers),
+        "method": method(record),
+        "oracle_seen": oracle_seen(record, audit),
+        "weights": {
+            name: {key: entry[key] for key in ("sha256", "tensors_sha256")}
+            for name, entry in audit["inputs"]["weights"].items()
+        },
+        "audit": {
+            **{name: audit[name] for name in FIGURES},
+            "device": audit["device"],
+            "configuration_sha256": json_sha256(audit["configuration"]),
+            "code_sha256": audit["environment"]["code_sha256"],
+        },
+        "scans": scans(data, audit, audit_dir),
+        "records": [
+            {"model": name, "sha256": entry["sha256"]}
+            for name, entries in audit["inputs"]["records"].items()
+            for entry in entries
+        ],
+        "outputs": {name: file_sha256(audit_dir / name) for name in OUTPUTS},
+    }
+    return identifiers.redact(body)
+
+
+def request_entry(request: Mapping[str, Any], identifiers: Identifiers) -> dict[str, Any]:
+    """The forget request: everything but anatomy and acquisition as keyed hashes."""
+    return {
+        "request_id": identifiers.hash("request", str(request["request_id"])),
+        "reason": identifiers.hash("reason", str(request["reason"])),
+        "selectors": [
+            {field: _selector(field, value, identifiers) for field, value in selector.items()}
+            for selector in request["forget"]
+        ],
+    }
+
+
+def retain_subset(record: Mapping[str, Any], identifiers: Identifiers) -> dict[str, Any]:
+    """Which retain scans the run read and how they were chosen."""
+    entry = record["data"]["retain"]
+    selection = record.get("retain_selection") or {}
+    return {
+        "rule": selection.get("rule", "none stated"),
+        "fraction": record.get("retain_fraction"),
+        "seed": record["seed"],
+        "volumes": len(entry["volumes"]),
+        "slices": entry["slices"],
+        "files": [identifiers.hash("file", volume["volume"]) for volume in entry["volumes"]],
+    }
+
+
+def method(record: Mapping[str, Any]) -> dict[str, Any]:
+    """How the run unlearned, and with what."""
+    return {
+        **{name: record.get(name) for name in SETTINGS},
+        "configuration_sha256": json_sha256(record["configuration"]),
+        "device": record.get("device"),
+        **{name: record["environment"][name] for name in ("packages", "python", "platform", "code_sha256")},
+    }
+
+
+def oracle_seen(record: Mapping[str, Any], audit: Mapping[str, Any]) -> dict[str, bool | None]:
+    """Whether the oracle was looked at, for the settings and after the run."""
+    return {
+        "used_to_choose_settings": audit["oracle_tuned"],
+        "compared_with_after_unlearning": record.get("oracle_weights") is not None,
+    }
+
+
+def scans(data: Cohorts, audit: Mapping[str, Any], audit_dir: Path) -> list[dict]:
+    """:func:`scripts.certificate.scans.anonymous_scans` of an audit."""
+    volumes = [volume for section in data.sections.values() for volume in section]
+    fields = audit["declared"]["subgroups"]
+    results = read_results(audit_dir / "metrics.csv")
+    return anonymous_scans(results, volumes, audit["null_space"], audit["inputs"]["scans"], fields)
+
+
+def _forget_files(data: Cohorts, record: Mapping[str, Any], identifiers: Identifiers) -> list[dict]:
+    names = {volume.name: volume for volume in data.forget}
+    files = record["data"]["forget"]["volumes"]
+    if {entry["volume"] for entry in files} != set(names):
+        raise ValueError(
+            "certificate: the run record's forget set is not the one of the datalist and the forget request"
+        )
+    return [
+        {
+            "file": identifiers.hash("file", entry["volume"]),
+            "patient": identifiers.hash("patient", names[entry["volume"]].patient_id or entry["volume"]),
+            "sha256": entry["sha256"],
+            "slices": names[entry["volume"]].num_slices,
+        }
+        for entry in files
+    ]
+
+
+def _selector(field: str, value: Any, identifiers: Identifiers) -> Any:
+    if field in PLAIN_FIELDS:
+        return value
+    if isinstance(value, (list, tuple)):
+        return [identifiers.hash(field, str(one)) for one in value]
+    return identifiers.hash(field, str(value))

@@ -1,0 +1,101 @@
+"""The result of each model on each scan, without a name in it, and every measure that follows from these results."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from scripts.audit import measures
+from scripts.audit.statistics import Statistics
+from scripts.data.volumes import Volume
+from scripts.evaluation.metrics import METRICS
+from scripts.evaluation.results import Results, VolumeResult
+
+
+def anonymous_scans(
+    results: Iterable[VolumeResult],
+    volumes: Iterable[Volume],
+    null_space: Mapping[str, Mapping[str, Mapping[str, float]]],
+    hashes: Mapping[str, str],
+    fields: Sequence[str],
+) -> list[dict]:
+    """Per-scan results under numbers in place of names.
+
+    Scans and patients are numbered in the order of their names, which no other number here gives away and on which
+    the bootstrap's draws depend.
+
+    Args:
+        results: One result a model and scan, as ``metrics.csv`` holds them.
+        volumes: The scans.
+        null_space: The sums over the slices of each scan, by model and scan, see
+            :class:`scripts.audit.probe.SliceProbe`.
+        hashes: The SHA-256 of each scan's file.
+        fields: The subgroup fields, whose values are stated.
+
+    Returns:
+        One entry a scan: ``scan``, ``cohort``, ``patient`` ("" where unknown), ``slices``, ``sha256``, ``groups``
+        (field -> value), ``results`` (model -> metrics) and ``null_space`` (model -> sums).
+    """
+    results, known = list(results), {volume.name: volume for volume in volumes}
+    patients = {name: f"patient {index:05d}" for index, name in enumerate(sorted({r.patient_id for r in results}))}
+    patients[""] = ""
+    scans: dict[str, dict] = {}
+    for result in sorted(results, key=lambda result: result.volume):
+        name = result.volume
+        entry = scans.setdefault(name, {})
+        entry.setdefault("scan", f"scan {len(scans):05d}")
+        entry["cohort"], entry["patient"] = result.cohort, patients[result.patient_id]
+        entry["slices"], entry["sha256"] = result.slices, hashes[name]
+        entry["groups"] = {field: str(known[name].fields.get(field, "")) for field in fields}
+        entry.setdefault("results", {})[result.model] = {metric: result.value(metric) for metric in METRICS}
+        entry["null_space"] = {m: sums[name] for m, sums in null_space.items() if name in sums}
+    return list(scans.values())
+
+
+def results_of(scans: Sequence[Mapping[str, Any]]) -> list[VolumeResult]:
+    """The scans' results, one a model and scan."""
+    return [
+        VolumeResult(model, scan["cohort"], scan["scan"], scan["patient"], "", scan["slices"], **values)
+        for scan in scans
+        for model, values in scan["results"].items()
+    ]
+
+
+def measures_of(scans: Sequence[Mapping[str, Any]], statistics: Statistics, fields: Sequence[str]) -> dict:
+    """Every measure of the audit that follows from the results of each scan, by the audit's own functions.
+
+    Args:
+        scans: as :func:`anonymous_scans` returns them.
+        statistics: the declared settings of intervals and tests.
+        fields: the declared subgroup fields.
+
+    Returns:
+        The audit's ``measures`` without those that need weights or further training, and ``control``: the measures
+        of the original in place of the audited model.
+    """
+    results = Results(results_of(scans))
+    references = measures.oracles(results)
+    patients = {scan["scan"]: scan["patient"] for scan in scans}
+    models = list(dict.fromkeys(model for scan in scans for model in scan["null_space"]))
+    sums = {m: {s["scan"]: s["null_space"][m] for s in scans if m in s["null_space"]} for m in models}
+    cohorts: dict[str, list[Volume]] = {}
+    for scan in scans:
+        cohorts.setdefault(scan["cohort"], []).append(_volume(scan))
+    return {
+        "oracle_gap": measures.gaps(results, references, statistics),
+        "original_gap": measures.gaps(results, [measures.ORIGINAL], statistics),
+        "distribution": measures.distributions(results),
+        "membership": measures.membership(results, statistics),
+        "have_you_forgotten": measures.have_you_forgotten(results),
+        "hallucination": measures.hallucination(sums or {measures.AUDITED: {}}, patients, statistics),
+        "subgroups": measures.subgroups(results, cohorts, fields, statistics),
+        "control": {
+            "oracle_gap": measures.gaps(results, references, statistics, audited=measures.ORIGINAL),
+            "membership": measures.membership(results, statistics, audited=measures.ORIGINAL),
+        },
+    }
+
+
+def _volume(scan: Mapping[str, Any]) -> Volume:
+    """A stand-in that has what the subgroups read: name and fields."""
+    return Volume(scan["scan"], scan["scan"], (scan["slices"], 1, 1, 1), (1, 1), None, "matrix", 1.0, scan["groups"])

@@ -1,0 +1,156 @@
+"""An honest certificate verifies, names nobody, and says what was not checked."""
+
+import base64
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from scripts.certificate.certificate import certificate_section
+from scripts.certificate.checks import FAILS, UNCHECKED
+from scripts.certificate.verify import main, verify_certificate
+
+
+def failed(*arguments, **options) -> list[str]:
+    return [what for verdict, what in verify_certificate(*arguments, **options) if verdict == FAILS]
+
+
+def unchecked(*arguments, **options) -> list[str]:
+    return [what for verdict, what in verify_certificate(*arguments, **options) if verdict == UNCHECKED]
+
+
+def code_of(*arguments, **options) -> int:
+    try:
+        main(*arguments, **options)
+    except SystemExit as end:
+        return end.code
+    return 0
+
+
+@pytest.fixture
+def paths(copy) -> tuple[str, str]:
+    """The certificate and the public key of the copy."""
+    return str(copy / "work" / "audit" / "certificate.json"), str(copy / "keys" / "signing_key.pub.pem")
+
+
+def test_an_honest_run_verifies(paths, tiny_datalist):
+    path, key = paths
+    assert failed(path, public_key=key, datalist=tiny_datalist) == []
+    assert unchecked(path, public_key=key, datalist=tiny_datalist) == [
+        "measure distance: needs the weights, or training",
+        "measure relearning: needs the weights, or training",
+    ]
+    assert code_of(path, public_key=key, datalist=tiny_datalist) == 0
+    assert code_of(path.replace(".json", ".dsse.json"), public_key=key) == 0
+
+
+def test_its_oracle_is_shown_to_be_one_and_its_gates_were_declared_first(statement):
+    audit = statement["predicate"]["audit"]
+    assert audit["provenance"]["problems"] == {"oracle": [], "run": []}
+    assert [len(runs) for runs in audit["provenance"]["runs"].values()] == [1, 1, 2]
+    assert not any("differ" in why or "not shown" in why for why in audit["verdict"]["because"])
+    assert statement["predicate"]["declaration"]["before"] == "the unlearning run"
+
+
+def test_unsigned_means_exit_code_2_unless_asked_for(paths, capsys):
+    path, key = paths
+    assert code_of(path) == 2
+    assert "unsigned" in capsys.readouterr().out
+    Path(path).with_name("certificate.dsse.json").unlink()
+    assert code_of(path) == 2
+    assert code_of(path, allow_unsigned=True) == 0
+    assert code_of(path, public_key=key) == 1
+    assert "FAILS:       signature: there is none" in capsys.readouterr().out
+
+
+def test_the_envelope_is_one_for_other_tools(paths, statement):
+    """Verified by securesystemslib alone, and of the form that in-toto and DSSE ask for."""
+    from cryptography.hazmat.primitives.serialization import load_pem_public_key
+    from securesystemslib.dsse import Envelope
+    from securesystemslib.signer import SSlibKey
+
+    path, key = paths
+    content = json.loads(Path(path).with_name("certificate.dsse.json").read_text())
+    assert set(content) == {"payload", "payloadType", "signatures"}
+    assert content["payloadType"] == "application/vnd.in-toto+json"
+    assert json.loads(base64.b64decode(content["payload"])) == statement
+    public = SSlibKey.from_crypto(load_pem_public_key(Path(key).read_bytes()))
+    assert Envelope.from_dict(content).verify([public], threshold=1)
+    assert set(statement) == {"_type", "subject", "predicateType", "predicate"}
+    assert statement["_type"] == "https://in-toto.io/Statement/v1"
+    ((name, digest),) = [(entry["name"], entry["digest"]) for entry in statement["subject"]]
+    assert name == "unlearned.pt"
+    assert set(digest) == {"sha256"}
+
+
+def test_it_names_nobody(statement, tiny_datalist):
+    text = json.dumps(statement)
+    names = [entry["kspace"] for section in json.loads(Path(tiny_datalist).read_text()).values() for entry in section]
+    assert not any(name in text or Path(name).stem in text for name in names)
+    assert not re.search(r"\bP0\d\d\b", text)
+    assert "demo-knee" not in text
+    assert "hallucinate" not in text.replace("hallucination", "")
+    assert "/tmp" not in text
+    assert "no formal guarantee" in statement["predicate"]["statement"]
+    assert statement["subject"][0]["digest"]["sha256"] in certificate_section(statement)
+
+
+def test_alone_it_says_what_it_cannot_check(paths, monkeypatch, tmp_path):
+    path, _ = paths
+    monkeypatch.delenv("MRI_UNLEARNING_KEY")
+    alone = tmp_path / "alone" / "certificate.json"
+    alone.parent.mkdir()
+    alone.write_bytes(Path(path).read_bytes())
+    assert failed(alone) == []
+    listed = unchecked(alone)
+    for what in (
+        "signature: there is none",
+        "subject: the weights are not here",
+        "weights oracle: not here",
+        "record of unlearned: not here",
+        "output metrics.csv: not here",
+        "files of the scans: no datalist was given",
+        "measure relearning: needs",
+    ):
+        assert any(line.startswith(what) for line in listed), what
+
+
+def test_a_wrong_identifier_key_is_found(paths, tmp_path):
+    (tmp_path / "other.key").write_text("another key of sixteen")
+    assert failed(paths[0], identifier_key=tmp_path / "other.key") == ["identifier key: not the one of the certificate"]
+
+
+def test_evaluated_again_from_data_and_weights(paths, tiny_datalist, capsys):
+    path, key = paths
+    assert code_of(path, public_key=key, datalist=tiny_datalist, recompute=True) == 0
+    printed = capsys.readouterr()
+    assert len(re.findall(r"holds: +recomputed: (?:zero-filled|G|oracle|unlearned) on scan", printed.out)) == 4 * 6
+    assert "evaluating again" in printed.err
+    assert code_of(path, public_key=key, datalist=tiny_datalist, recompute=True, sample=0.5) == 0
+    assert "recomputed: 3 of 6 scans not drawn" in capsys.readouterr().out
+    assert "expected the datalist" in code_of(path, recompute=True)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[1]", '{"payload": "%"}', '{"_type": 1, "_type": 2}'])
+def test_what_is_no_certificate_is_refused_in_one_line(tmp_path, text):
+    (tmp_path / "certificate.json").write_text(text)
+    message = code_of(str(tmp_path / "certificate.json"))
+    assert "certificate.json: " in message
+    assert "\n" not in message
+    assert "no such certificate" in code_of(str(tmp_path / "none.json"))
+
+
+def test_declared_gates_cannot_be_changed_afterwards(copy, tiny_datalist):
+    from tests.certificate.conftest import QUICK, run
+
+    work = copy / "work"
+    weights = {"weights": str(work / "original.pt"), "unlearned_weights": str(work / "unlearned.pt")}
+    changed = {**QUICK, "datalist": tiny_datalist, "output_dir": str(copy / "again"), "gates#2#at_most": 100.0}
+    with pytest.raises(RuntimeError) as error:
+        run("audit", **weights, **changed)
+    root = error.value
+    while root.__cause__ is not None:
+        root = root.__cause__
+    assert re.search(r"declaration.json: gates: declared on 20.*expected the same now", str(root))
+    assert not (copy / "again").exists()
