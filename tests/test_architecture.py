@@ -102,6 +102,22 @@ def test_names_of_code_resolve(file):
         resolve(name)
 
 
+DOCUMENTS = [ROOT / "README.md", *(ROOT / ".github").glob("*.md"), *(BUNDLE / "docs").glob("*.md")]
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda file: str(file.relative_to(ROOT)))
+def test_links_lead_to_files(document):
+    links = re.findall(r"\]\((?!https?:)([^)#]+)", document.read_text(encoding="utf-8"))
+    assert [link for link in links if not (document.parent / link).exists()] == []
+
+
+def test_the_index_lists_every_document():
+    index = (BUNDLE / "docs" / "index.md").read_text(encoding="utf-8")
+    assert {path.name for path in (BUNDLE / "docs").glob("*.md")} - {"index.md"} <= set(
+        re.findall(r"\((\w+\.md)\)", index)
+    )
+
+
 def resolve(name: str) -> object:
     """The module, class or function of a dotted name; raises where there is none."""
     parts = name.split(".")
