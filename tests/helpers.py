@@ -55,7 +55,6 @@ def trainer(network: torch.nn.Module, loader: list, handlers: list, lr: float = 
         train_data_loader=loader,
         network=network,
         optimizer=torch.optim.SGD(network.parameters(), lr=lr),
-        loss_function=squared_error,
         train_handlers=handlers,
-        **{"prepare_batch": split, **kwargs},
+        **{"prepare_batch": split, "loss_function": squared_error, **kwargs},
     )

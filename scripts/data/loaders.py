@@ -6,7 +6,7 @@ of every batch. So the number of processes changes no order, no mask and no leng
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import ignite.distributed as idist
@@ -72,6 +72,7 @@ class TrainingLoader(DataLoader):
 
     def __init__(self, dataset: SliceDataset, batch_size: int = 1, **kwargs: Any) -> None:
         processes = idist.get_world_size()
+        kwargs.setdefault("pin_memory", torch.cuda.is_available())
         share = dataset if processes == 1 else ShareOfBatch(dataset, idist.get_rank(), processes)
         super().__init__(share, batch_size=batch_size * processes, **kwargs)
 
@@ -88,9 +89,15 @@ class EvaluationLoader(DataLoader):
     """
 
     def __init__(self, dataset: SliceDataset, **kwargs: Any) -> None:
+        kwargs.setdefault("pin_memory", torch.cuda.is_available())
         if idist.get_world_size() > 1:
             kwargs["sampler"] = DistributedSampler(dataset, even_divisible=False, shuffle=False)
         super().__init__(dataset, **kwargs)
+
+
+def moved(batch: Mapping, device: torch.device | str) -> dict:
+    """A batch with its tensors on a device; a copy from pinned memory goes on beside the work."""
+    return {k: v.to(device, non_blocking=True) if isinstance(v, torch.Tensor) else v for k, v in batch.items()}
 
 
 class EndlessBatches:
@@ -98,6 +105,7 @@ class EndlessBatches:
 
     Args:
         loader: batches; if its ``sampler`` has a ``state_dict``, that is kept too.
+        device: where the tensors of each batch go, once, for all that use it; None: they stay where they are.
 
     Raises:
         ValueError: an empty loader, when a batch is asked for.
@@ -108,8 +116,9 @@ class EndlessBatches:
         [1, 2, 1, 2, 1]
     """
 
-    def __init__(self, loader: Iterable) -> None:
+    def __init__(self, loader: Iterable, device: torch.device | str | None = None) -> None:
         self.loader = loader
+        self.device = device
         sampler = getattr(loader, "sampler", None)
         self._sampler = sampler if hasattr(sampler, "state_dict") else None
         self._batches: Iterator = iter(())
@@ -129,7 +138,7 @@ class EndlessBatches:
             except StopIteration:
                 raise ValueError("batches: expected at least one, found none") from None
         self._taken += 1
-        return batch
+        return batch if self.device is None else moved(batch, self.device)
 
     def state_dict(self) -> dict:
         """How the current pass began and how many of its batches were taken."""

@@ -4,8 +4,9 @@ from scripts.training.batch_share import BatchShare
 from scripts.training.checkpoint import Checkpoint
 from scripts.training.clip_gradient import ClipGradient
 from scripts.training.finite_loss import FiniteLoss
+from scripts.training.numerics import set_numerics
 from scripts.training.pass_counter import PassCounter
-from scripts.training.progress import Progress
+from scripts.training.progress import Progress, loss_of
 from scripts.training.reconstruction_loss import ReconstructionLoss
 from scripts.training.record import RunRecord
 from scripts.training.schedule import model_name, steps_per_epoch
@@ -19,6 +20,8 @@ __all__ = [
     "Progress",
     "ReconstructionLoss",
     "RunRecord",
+    "loss_of",
     "model_name",
+    "set_numerics",
     "steps_per_epoch",
 ]

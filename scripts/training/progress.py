@@ -2,12 +2,30 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Mapping, Sequence
+
 import ignite.distributed as idist
+import torch
 from ignite.engine import Events
 from monai.utils import CommonKeys as Keys
 from tqdm import tqdm
 
 from scripts.engines import Workflow
+
+SECONDS = 1.0  # between two prints
+
+
+def loss_of(output: Mapping | Sequence[Mapping]) -> torch.Tensor | None:
+    """The loss () in an engine's output, whether MONAI decollated it or not; None in evaluation.
+
+    Example:
+        >>> loss_of({"loss": torch.tensor(0.5, requires_grad=True)})
+        tensor(0.5000)
+    """
+    first = output if isinstance(output, Mapping) else output[0]
+    loss = first.get(Keys.LOSS)
+    return None if loss is None else torch.as_tensor(loss).detach()
 
 
 class Progress:
@@ -33,15 +51,15 @@ class Progress:
         self._close(engine)
         total = engine.state.epoch_length * (engine.state.max_epochs - engine.state.epoch)
         quiet = idist.get_rank() > 0
-        self.bar = tqdm(total=total, desc=self.description, mininterval=1.0, dynamic_ncols=True, disable=quiet)
+        self.bar = tqdm(total=total, desc=self.description, mininterval=SECONDS, dynamic_ncols=True, disable=quiet)
 
     def __call__(self, engine: Workflow) -> None:
-        output = engine.state.output
-        first = output[0] if isinstance(output, list) else output  # MONAI decollates a trainer's output
         if self.bar is None:
             return
-        if first.get(Keys.LOSS) is not None:
-            self.bar.set_postfix(loss=f"{float(first[Keys.LOSS]):.4f}", refresh=False)
+        if time.time() - self.bar.last_print_t >= self.bar.mininterval:  # reading the loss waits for the device
+            loss = loss_of(engine.state.output)
+            if loss is not None:
+                self.bar.set_postfix(loss=f"{float(loss):.4f}", refresh=False)
         self.bar.update()
 
     def _close(self, engine: Workflow) -> None:

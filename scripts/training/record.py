@@ -24,6 +24,7 @@ from scripts.files import atomic_write, file_sha256
 from scripts.requests.forget_request import ForgetRequest
 from scripts.run_config import running_config
 from scripts.training.file_hashes import FileHashes
+from scripts.training.numerics import numerics
 from scripts.training.pass_counter import PassCounter
 
 PACKAGES = ("mri-unlearning", "monai", "torch", "pytorch-ignite", "numpy", "h5py", "nibabel", "scikit-image")
@@ -174,6 +175,7 @@ def environment() -> dict:
         "python": platform.python_version(),
         "platform": platform.platform(),
         "threads": torch.get_num_threads(),
+        "numerics": numerics(),
         "code_sha256": digest.hexdigest(),
     }
 

@@ -56,6 +56,7 @@ def fit(
         prepare_batch=engine.prepare_batch,
         inferer=engine.inferer,
         non_blocking=engine.non_blocking,
+        decollate=False,
         amp=engine.amp,
         amp_kwargs=engine.amp_kwargs,
         to_kwargs=engine.to_kwargs,

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from ignite.engine import Events
 
 from scripts.training import ClipGradient, FiniteLoss, PassCounter, Progress
 from scripts.unlearning import GradientAscent
@@ -27,6 +28,27 @@ def test_divergence_fails_with_the_volume_before_the_weights_are_touched():
     assert float(network.weight.detach()) == pytest.approx(1.4)
 
 
+@pytest.mark.parametrize(("bad_at", "every"), [(2, 3), (4, 3), (4, 100)], ids=["middle", "last", "epoch's end"])
+def test_divergence_is_found_late_but_before_the_epoch_ends(bad_at, every):
+    """As where looking at a loss would wait for the device."""
+    bad = sample(value=float("nan"), target=1.0, forget=False)
+    batches = [bad if step == bad_at else RETAIN for step in range(1, 5)]
+    run = trainer(Scale(1.0), batches, [FiniteLoss(every)], lr=0.1)
+    ended = []
+    run.add_event_handler(Events.EPOCH_COMPLETED, lambda engine: ended.append(engine.state.epoch))
+    with pytest.raises(ValueError, match=f"iteration {bad_at}, volume scan: expected a finite loss, found nan"):
+        run.run()
+    assert not ended
+
+
+def test_divergence_is_found_where_a_run_is_terminated_early():
+    bad = sample(value=float("nan"), target=1.0, forget=False)
+    run = trainer(Scale(1.0), [RETAIN, bad, RETAIN, RETAIN], [FiniteLoss(100)])
+    run.add_event_handler(Events.ITERATION_COMPLETED(once=3), lambda engine: engine.terminate())
+    with pytest.raises(ValueError, match="iteration 2"):
+        run.run()
+
+
 def test_pass_counter_counts_slices_of_every_handler():
     network = Scale(1.0)
     counter = PassCounter(network)
@@ -44,8 +66,6 @@ def test_pass_counter_tells_forward_only_passes():
 
     class Look:
         def attach(self, engine):
-            from ignite.engine import Events
-
             engine.add_event_handler(Events.ITERATION_COMPLETED, self)
 
         @torch.no_grad()
