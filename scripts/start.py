@@ -14,7 +14,8 @@ from monai.utils import set_determinism
 
 from scripts import errors
 from scripts.files import check_disk_space
-from scripts.run_config import declared_config, refuse_unknown_keys, running_workflow
+from scripts.run_config import bundle_root, declared_config, refuse_unknown_keys, running_workflow
+from scripts.shipping.manifest import verify_shipped
 
 OUTPUT_BYTES = 50_000_000  # log, TensorBoard, tables and pictures
 
@@ -40,7 +41,7 @@ _runs: weakref.WeakKeyDictionary[ConfigWorkflow, Run] = weakref.WeakKeyDictionar
 
 
 def begin(verb: str, seed: int | None = 0, several: bool = False) -> None:
-    """First expression of ``initialize``: check the configuration and seed every generator.
+    """First expression of ``initialize``: check a shipped bundle, the configuration, and seed every generator.
 
     Args:
         verb: what the config file declares, e.g. ``unlearn``.
@@ -49,9 +50,10 @@ def begin(verb: str, seed: int | None = 0, several: bool = False) -> None:
 
     Raises:
         RuntimeError: processes of torchrun and ``several`` do not go together.
-        ValueError: another verb than the config's, or an unknown key.
+        ValueError: another verb than the config's, an unknown key, or a shipped bundle that was changed.
     """
     errors.install()
+    verify_shipped(bundle_root())
     if several or torch.distributed.is_torchelastic_launched():
         from scripts.training import processes  # no part of the inference path
 

@@ -8,15 +8,28 @@ It finds what was damaged or swapped in part. It is no signature: who can change
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import json
 import logging
+import marshal
+import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 from scripts.files import atomic_write, file_sha256
 
 MANIFEST = "manifest.json"
 CLOSED = ("configs", "docs", "scripts")  # folders that may hold nothing beyond the manifest; others may gain outputs
+IMPORTABLE = (
+    ".py",
+    ".pyc",
+    ".so",
+    ".pyd",
+    ".pth",
+    ".zip",
+    ".egg",
+)  # in the bundle's folder, which Python searches first
 logger = logging.getLogger(__name__)
 
 
@@ -27,7 +40,8 @@ class BundleError(ValueError):
 def write_manifest(folder: str | Path) -> None:
     """Write ``manifest.json`` over every file of a folder."""
     folder = Path(folder)
-    files = {name: file_sha256(folder / name) for name in _files(folder)}
+    names = [name for name in _entries(folder) if name != MANIFEST and "__pycache__" not in Path(name).parts]
+    files = {name: file_sha256(folder / name) for name in names}
     with atomic_write(folder / MANIFEST) as temporary:
         Path(temporary).write_text(_text(files), encoding="utf-8")
 
@@ -35,25 +49,29 @@ def write_manifest(folder: str | Path) -> None:
 def verify_bundle(folder: str | Path) -> dict[str, str]:
     """Check every file of a bundle against its manifest.
 
-    Beyond the manifest there may be files outside `configs`, `docs` and `scripts` (such as outputs), and Python's
-    ``__pycache__``.
+    Beyond the manifest there may be files outside `configs`, `docs` and `scripts` (such as outputs) that Python would
+    not import, and what Python itself made of the sources (``__pycache__``): bytecode that is not that of its source
+    is refused, as Python would run it in the source's place.
 
     Returns:
         The manifest: file -> SHA-256.
 
     Raises:
-        BundleError: naming each file that is missing, changed or unknown; or the manifest itself.
+        BundleError: naming each file that is missing, changed, a link or unknown; or the manifest itself.
     """
     folder = Path(folder)
     files = read_manifest(folder)
     problems = []
     for name, digest in files.items():
-        if not (folder / name).is_file():
+        if _is_link(folder, name):
+            problems.append(f"{name}: a link, expected a file of the bundle's own")
+        elif not (folder / name).is_file():
             problems.append(f"{name}: missing")
         elif (found := file_sha256(folder / name)) != digest:
             problems.append(f"{name}: changed (SHA-256 expected {digest}, found {found})")
-    unknown = sorted(set(_files(folder)) - set(files))
-    problems += [f"{name}: not in the manifest" for name in unknown if name.partition("/")[0] in CLOSED]
+    for name in _entries(folder):
+        if name not in files and name != MANIFEST and _counts(folder, name) and not _is_own_cache(folder, name, files):
+            problems.append(f"{name}: not in the manifest")
     if problems:
         raise BundleError(f"{folder}: not the bundle that was shipped: " + "; ".join(problems))
     return files
@@ -86,7 +104,7 @@ def verify_shipped(folder: str | Path) -> None:
         BundleError: as :func:`verify_bundle`.
     """
     folder = Path(folder).resolve()
-    if not (folder / "scripts").is_dir():
+    if not (folder / MANIFEST).is_file() and not (folder / "scripts").is_dir():
         logger.info("%s: source tree, no manifest to check", folder)
         return
     verify_bundle(folder)
@@ -94,10 +112,48 @@ def verify_shipped(folder: str | Path) -> None:
         logger.warning("%s is used instead of the bundle's own scripts", Path(__file__).parents[1])
 
 
-def _files(folder: Path) -> list[str]:
-    """Files of a folder, as relative paths, without the manifest and Python's caches."""
-    paths = (path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
-    return sorted(path.as_posix() for path in paths if path != Path(MANIFEST) and "__pycache__" not in path.parts)
+def _entries(folder: Path) -> list[str]:
+    """Files and links of a folder, as relative paths; links are not followed."""
+    found = []
+    for root, folders, names in os.walk(folder):
+        paths = [Path(root, name) for name in names] + [Path(root, f) for f in folders if Path(root, f).is_symlink()]
+        found += [path.relative_to(folder).as_posix() for path in paths]
+    return sorted(found)
+
+
+def _counts(folder: Path, name: str) -> bool:
+    """Whether a file has to be in the manifest: one in a closed folder, or one that Python finds in the bundle's."""
+    top, _, below = name.partition("/")
+    if below:
+        return top in CLOSED or (folder / top / "__init__.py").is_file()
+    return (folder / name).is_symlink() or Path(name).suffix in IMPORTABLE
+
+
+def _is_own_cache(folder: Path, name: str, files: Mapping[str, str]) -> bool:
+    """Whether a file is bytecode that this Python made, or would make, of a source that is in the manifest."""
+    path = Path(name)
+    if path.parent.name != "__pycache__" or path.suffix != ".pyc" or (folder / name).is_symlink():
+        return False
+    source = (path.parent.parent / f"{path.name.partition('.')[0]}.py").as_posix()
+    if source not in files:
+        return False
+    content = (folder / name).read_bytes()
+    if content[:4] != importlib.util.MAGIC_NUMBER:
+        return True  # of another Python, which would make its own where it does not fit
+    level = path.name.partition(".opt-")[2].partition(".")[0]
+    expected = compile(
+        (folder / source).read_bytes(), source, "exec", dont_inherit=True, optimize=int(level) if level.isdigit() else 0
+    )
+    try:
+        return bool(marshal.loads(content[16:]) == expected)
+    except (ValueError, EOFError, TypeError):
+        return False
+
+
+def _is_link(folder: Path, name: str) -> bool:
+    """Whether a file or a folder on the way to it is a link."""
+    path = Path(name)
+    return any((folder / part).is_symlink() for part in (path, *path.parents) if part != Path("."))
 
 
 def _text(files: dict[str, str]) -> str:

@@ -1,9 +1,15 @@
 """The manifest names whatever was changed."""
 
+import compileall
+import importlib.util
+import marshal
 import os
+import re
 import shutil
+import struct
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -62,6 +68,83 @@ def test_without_a_manifest(bundle, tmp_path):
         verify_shipped(bundle)
     (tmp_path / "source").mkdir()
     verify_shipped(tmp_path / "source")
+
+
+def link_to_a_folder(bundle, elsewhere):
+    (elsewhere / "evil.py").write_text("")
+    (bundle / "scripts" / "linked").symlink_to(elsewhere, target_is_directory=True)
+    return "scripts/linked: not in the manifest"
+
+
+def folder_for_a_link(bundle, elsewhere):
+    shutil.copytree(bundle / "scripts", elsewhere / "scripts")
+    shutil.rmtree(bundle / "scripts")
+    (bundle / "scripts").symlink_to(elsewhere / "scripts", target_is_directory=True)
+    return "scripts/__init__.py: a link"
+
+
+def link_to_a_file(bundle, elsewhere):
+    shutil.copyfile(bundle / "LICENSE", elsewhere / "LICENSE")
+    (bundle / "LICENSE").unlink()
+    (bundle / "LICENSE").symlink_to(elsewhere / "LICENSE")
+    return "LICENSE: a link"
+
+
+def planted_bytecode(bundle, elsewhere):
+    """Bytecode of other code under the time and size of the source, which Python runs in its place."""
+    source = bundle / "scripts" / "files.py"
+    header = (
+        importlib.util.MAGIC_NUMBER + bytes(4) + struct.pack("<II", int(source.stat().st_mtime), source.stat().st_size)
+    )
+    cache = Path(importlib.util.cache_from_source(str(source)))
+    cache.parent.mkdir(exist_ok=True)
+    cache.write_bytes(header + marshal.dumps(compile("print('planted')", "files.py", "exec")))
+    return f"{cache.relative_to(bundle)}: not in the manifest"
+
+
+def bytecode_of_nothing(bundle, elsewhere):
+    cache = bundle / "scripts" / "__pycache__" / "evil.cpython-311.pyc"
+    cache.parent.mkdir(exist_ok=True)
+    cache.write_bytes(b"")
+    return "scripts/__pycache__/evil.cpython-311.pyc: not in the manifest"
+
+
+def no_scripts(bundle, elsewhere):
+    shutil.rmtree(bundle / "scripts")
+    return "scripts/__init__.py: missing"
+
+
+def module_beside(bundle, elsewhere):
+    """The bundle's folder comes first on Python's path."""
+    (bundle / "h5py.py").write_text("")
+    return "h5py.py: not in the manifest"
+
+
+def package_beside(bundle, elsewhere):
+    (bundle / "torch").mkdir()
+    (bundle / "torch" / "__init__.py").write_text("")
+    return "torch/__init__.py: not in the manifest"
+
+
+@pytest.mark.parametrize(
+    "attack",
+    [
+        link_to_a_folder, folder_for_a_link, link_to_a_file, planted_bytecode, bytecode_of_nothing, no_scripts,
+        module_beside, package_beside,
+    ],
+)  # fmt: skip
+def test_what_would_run_or_be_read_in_place_of_the_bundle_is_named(bundle, tmp_path, attack):
+    (tmp_path / "elsewhere").mkdir()
+    message = attack(bundle, tmp_path / "elsewhere")
+    with pytest.raises(BundleError, match=re.escape(message)):
+        verify_shipped(bundle)
+
+
+def test_what_python_makes_of_the_sources_is_no_harm(bundle):
+    for level in (0, 1, 2):
+        compileall.compile_dir(bundle / "scripts", quiet=2, optimize=level, legacy=False)
+    assert list(bundle.rglob("*.opt-2.pyc"))
+    verify_shipped(bundle)
 
 
 def test_empty_files_count(tmp_path):
