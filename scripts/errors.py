@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import logging
+import multiprocessing
 import os
+import signal
 import sys
 import textwrap
-from types import TracebackType
+import threading
+from collections.abc import Callable
+from types import FrameType, TracebackType
+from typing import Any
 
 logger = logging.getLogger(__name__)
 # what a person's mistake raises; anything else is more likely a fault of the program
 MISTAKES = (ValueError, OSError, ImportError, MemoryError, RuntimeError, TypeError)
 EXPLAINED = {MemoryError: "not enough memory", KeyboardInterrupt: "stopped by Ctrl-C"}
-_advice: list[str] = []  # what was kept and how to go on, for a run that has begun
+_kept: list[Callable[[], str]] = []  # what each run that has begun leaves, and how to go on
+_before: list[Any] = []  # what SIGTERM did before the first of them
 
 
 def install() -> None:
@@ -20,9 +26,27 @@ def install() -> None:
     sys.excepthook = _tell
 
 
-def set_advice(text: str = "") -> None:
-    """What is told below an error or Ctrl-C, once work has begun: what is kept, and how to go on."""
-    _advice[:] = [text] if text else []
+def tell_what_is_kept(kept: Callable[[], str] | None) -> None:
+    """From here on an end by error, Ctrl-C or SIGTERM also tells what is kept and how to go on; None: no longer.
+
+    Runs within a run, as those of ``protocol``, tell theirs in turn.
+    """
+    if kept is not None:
+        _kept.append(kept)
+    elif _kept:
+        _kept.pop()
+    if threading.current_thread() is threading.main_thread():
+        if len(_kept) == 1 and kept is not None:
+            _before[:] = [signal.signal(signal.SIGTERM, _terminate)]
+        elif not _kept and _before:
+            signal.signal(signal.SIGTERM, _before.pop())
+
+
+def _terminate(number: int, frame: FrameType | None) -> None:
+    """End at once, by way of everything that cleans up, with the status that a shell gives to SIGTERM."""
+    if multiprocessing.parent_process() is None:
+        print(f"\n{_filled(['Stopped by SIGTERM.', *_what_is_kept()])}", file=sys.stderr, flush=True)
+    sys.exit(128 + number)
 
 
 def own_error(error: BaseException) -> BaseException:
@@ -59,17 +83,24 @@ def told(error: BaseException) -> str:
         lines = ["Stopped by Ctrl-C."]
     elif not isinstance(cause, MISTAKES):
         lines = [f"Error, probably of the program ({type(cause).__name__}): {message_of(error)}"]
-    log = _log_file()
+    lines += _what_is_kept()
     if not isinstance(cause, KeyboardInterrupt):
-        lines += [*_advice, f"(The traceback: {log or 'set LOGLEVEL=DEBUG'}.)"]
-    else:
-        lines += _advice
+        log = _log_handler()
+        lines.append(f"(The traceback: {log.baseFilename if log else 'set LOGLEVEL=DEBUG'}.)")
+    return _filled(lines)
+
+
+def _what_is_kept() -> list[str]:
+    return [_kept[-1]()] if _kept else []
+
+
+def _filled(lines: list[str]) -> str:
     return "\n".join(textwrap.fill(line, 118, break_long_words=False, break_on_hyphens=False) for line in lines)
 
 
-def _log_file() -> str | None:
-    files = [h.baseFilename for h in logging.getLogger().handlers if isinstance(h, logging.FileHandler)]
-    return files[-1] if files else None
+def _log_handler() -> logging.FileHandler | None:
+    handlers = [handler for handler in logging.getLogger().handlers if isinstance(handler, logging.FileHandler)]
+    return handlers[-1] if handlers else None
 
 
 def _tell(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
@@ -77,9 +108,9 @@ def _tell(kind: type[BaseException], error: BaseException, traceback: TracebackT
     if not _from_a_bundle(traceback):
         sys.__excepthook__(kind, error, traceback)
         return
-    if _log_file() is not None:
-        handler = next(h for h in logging.getLogger().handlers if isinstance(h, logging.FileHandler))
-        handler.handle(logger.makeRecord(logger.name, logging.ERROR, "", 0, "stopped", (), (kind, error, traceback)))
+    log = _log_handler()
+    if log is not None:
+        log.handle(logger.makeRecord(logger.name, logging.ERROR, "", 0, "stopped", (), (kind, error, traceback)))
     if os.environ.get("LOGLEVEL", "").upper() == "DEBUG":
         sys.__excepthook__(kind, error, traceback)
     print(f"\n{told(error)}", file=sys.stderr)

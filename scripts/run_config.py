@@ -46,6 +46,16 @@ def running_workflow() -> tuple[ConfigWorkflow, list[str] | None]:
     return workflow, None
 
 
+def running_workflows() -> list[ConfigWorkflow]:
+    """All workflows that are being run, the innermost first: the verb ``protocol`` runs others."""
+    return [v for frame in _callers() for v in frame.f_locals.values() if isinstance(v, ConfigWorkflow)]
+
+
+def bundle_folder(workflow: ConfigWorkflow) -> str:
+    """The folder that holds the ``configs`` of a workflow."""
+    return str(Path(workflow.config_root_path).resolve().parent)
+
+
 def running_config() -> dict[str, Any]:
     """The configuration being run, overrides applied, references unresolved.
 

@@ -1,11 +1,11 @@
-"""How every verb begins: what is checked first, the folder of its outputs, and the proof that both were done."""
+"""How every verb begins and ends: what is checked first, and the proof that it was."""
 
 from __future__ import annotations
 
-import logging
+import atexit
 import weakref
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass
+from typing import Any
 
 import ignite.distributed as idist
 import torch
@@ -13,11 +13,17 @@ from monai.bundle import ConfigWorkflow
 from monai.utils import set_determinism
 
 from scripts import errors
-from scripts.files import check_disk_space
-from scripts.run_config import bundle_root, declared_config, refuse_unknown_keys, running_workflow
+from scripts.run_config import (
+    bundle_folder,
+    bundle_root,
+    declared_config,
+    refuse_unknown_keys,
+    running_workflow,
+    running_workflows,
+)
+from scripts.run_folder import RunFolder
+from scripts.settings import read_settings
 from scripts.shipping.manifest import verify_shipped
-
-OUTPUT_BYTES = 50_000_000  # log, TensorBoard, tables and pictures
 
 
 @dataclass
@@ -25,16 +31,14 @@ class Run:
     """What is known of a run that has begun.
 
     Attributes:
-        verb: what is run, e.g. ``unlearn``.
-        checked: whether :func:`check_run` has passed.
-        log: the log file that :func:`open_run` opens, if any.
-        handlers: of the log, to be taken back at the end.
+        verb: The verb that is run, e.g. ``unlearn``.
+        checked: Whether :func:`check_run` has passed.
+        folder: The folder of the outputs; None: the verb writes no file.
     """
 
     verb: str
     checked: bool = False
-    log: Path | None = None
-    handlers: list[logging.Handler] = field(default_factory=list)
+    folder: RunFolder | None = None
 
 
 _runs: weakref.WeakKeyDictionary[ConfigWorkflow, Run] = weakref.WeakKeyDictionary()
@@ -44,13 +48,14 @@ def begin(verb: str, seed: int | None = 0, several: bool = False) -> None:
     """First expression of ``initialize``: check a shipped bundle, the configuration, and seed every generator.
 
     Args:
-        verb: what the config file declares, e.g. ``unlearn``.
-        seed: the same in every process; None: the generators are left as they are.
-        several: join the other processes that torchrun started.
+        verb: The verb that the config file declares, e.g. ``unlearn``.
+        seed: The seed, the same in every process; None: the generators are left as they are.
+        several: Join the other processes that torchrun started.
 
     Raises:
-        RuntimeError: processes of torchrun and ``several`` do not go together.
-        ValueError: another verb than the config's, an unknown key, or a shipped bundle that was changed.
+        RuntimeError: Processes of torchrun and ``several`` do not go together.
+        ValueError: A shipped bundle that was changed, another verb than the config's, an unknown key, or a setting of a
+            wrong type or out of range.
     """
     errors.install()
     verify_shipped(bundle_root())
@@ -59,43 +64,49 @@ def begin(verb: str, seed: int | None = 0, several: bool = False) -> None:
 
         processes.join() if several else processes.check_single()
     workflow, _ = running_workflow()
-    refuse_unknown_keys(declared_config(verb), workflow.parser.get())
+    _close_ended()
+    declared = declared_config(verb)
+    refuse_unknown_keys(declared, workflow.parser.get())
     if workflow.run_id not in (verb, "run"):  # "run" is MONAI's default, where a workflow is made but not run
         raise ValueError(f"run: expected {verb!r}, the verb of these config files, found {workflow.run_id!r}")
-    if workflow.parser.get("bundle_root") == ".":  # the Model Zoo's convention: the folder that holds configs
-        workflow.parser["bundle_root"] = str(Path(workflow.config_root_path).resolve().parent)
-        workflow.parser.parse(reset=True)
+    _settle(workflow, read_settings(verb, workflow.parser.get(), declared))
     if seed is not None:
         set_determinism(seed)
     _runs[workflow] = Run(verb)
 
 
+def _settle(workflow: ConfigWorkflow, changes: dict[str, Any]) -> None:
+    """Put the values that words stand for, and the bundle's own folder, into the configuration."""
+    if workflow.parser.get("bundle_root") == ".":  # the Model Zoo's convention: the folder that holds configs
+        changes = {**changes, "bundle_root": bundle_folder(workflow)}
+    for key, value in changes.items():
+        workflow.parser[key] = value
+    if changes:
+        workflow.parser.parse(reset=True)
+
+
 @idist.one_rank_only()
-def check_run(log: str | Path | None, network: torch.nn.Module | None = None, resume: bool = False) -> None:
+def check_run(folder: RunFolder | None = None) -> None:
     """Last expression of ``initialize``: check the folder of the outputs; nothing is written yet.
 
     Args:
-        log: the log file, in the folder of the outputs; it is appended to. None: no log.
-        network: its size tells how much disk the weights need.
-        resume: whether checkpoints are kept, which need more disk.
+        folder: The folder; None: the verb writes no file.
 
     Raises:
-        OSError: not enough disk for the outputs.
+        ValueError, OSError: See :meth:`RunFolder.check`.
     """
-    weights = 0 if network is None else sum(t.nbytes for t in network.state_dict().values())
-    copies = 11 if resume else 3  # of the weights, temporary ones included; a checkpoint holds the optimizer's too
     run = _current()
-    if log is not None:
-        run.log = Path(log)
-        check_disk_space(run.log.parent, OUTPUT_BYTES + copies * weights)
-    run.checked = True
+    if folder is not None:
+        folder.check()
+    run.folder, run.checked = folder, True
 
 
 def open_run() -> None:
-    """First expression of every verb: it demands that ``initialize`` has run to its end, and opens the log.
+    """First expression of every verb: demand that ``initialize`` has run to its end, and take the folder.
 
     Raises:
         RuntimeError: ``initialize`` was not run, or not to its end.
+        ValueError, OSError: See :meth:`RunFolder.open`.
     """
     errors.install()
     run = _current()
@@ -103,27 +114,21 @@ def open_run() -> None:
         return
     if not run.checked:
         raise RuntimeError(f"{run.verb}: expected 'initialize' to have checked the run, found that it did not")
-    if run.log is None:
-        return
-    run.log.parent.mkdir(parents=True, exist_ok=True)
-    handler = logging.FileHandler(run.log, encoding="utf-8")
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    logging.getLogger().addHandler(handler)
-    run.handlers.append(handler)
+    if run.folder is not None:
+        run.folder.open()
+        errors.tell_what_is_kept(run.folder.kept)
 
 
 def finish() -> None:
     """Last expression of every verb, in ``finalize``: take back what the run left in the process."""
-    for handler in _current().handlers:
-        logging.getLogger().removeHandler(handler)
-        handler.close()
+    _close(_current())
 
 
 def _current() -> Run:
     """The run that is going on.
 
     Raises:
-        RuntimeError: it did not begin: ``initialize`` was replaced or left out.
+        RuntimeError: It did not begin: ``initialize`` was replaced or left out.
     """
     workflow, _ = running_workflow()
     if workflow not in _runs:
@@ -132,3 +137,24 @@ def _current() -> Run:
             "a stray word on the command line? A path with spaces needs quotes"
         )
     return _runs[workflow]
+
+
+def _close(run: Run) -> None:
+    if run.folder is not None:
+        run.folder.close()
+        run.folder = None
+        errors.tell_what_is_kept(None)
+
+
+def _close_ended() -> None:
+    """Close the runs of this process that ended with an error: their workflows are no longer being run."""
+    going = running_workflows()
+    for workflow, run in list(_runs.items()):
+        if not any(workflow is other for other in going):
+            _close(run)
+
+
+@atexit.register
+def _close_all() -> None:
+    for run in list(_runs.values()):
+        _close(run)

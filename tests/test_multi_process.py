@@ -37,6 +37,7 @@ METHODS = (
     "ssd",
 )  # of each level
 AVERAGED = {  # a method whose every part has a state
+    "method_name": "averaged",
     "method": [
         "@teacher",
         {"_target_": "scripts.unlearning.LossTarget", "teacher": "@teacher", "forget_loader": "@forget_loader"},

@@ -24,6 +24,7 @@ OWN_KEYS = {
         "initialize",
         "finalize",
         "overwrite",
+        "run_folder",
         "resume",
         "run",
         "data",

@@ -21,7 +21,7 @@ from scripts.training.processes import broadcast
 
 # keys of a configuration that change where or how fast a run works, or what follows it, but not its weights
 NOT_COMPARED = (
-    "imports", "verb", "bundle_root", "dataset_dir", "overwrite",
+    "imports", "verb", "bundle_root", "dataset_dir", "overwrite", "run_folder",
     "output_dir", "device", "batch_size", "num_workers", "check_values", "initialize", "finalize", "resume",
     "checkpoint", "trained_network", "evaluate", "evaluate_models", "references", "comparison", "_meta_",
 )  # fmt: skip
