@@ -246,7 +246,7 @@ def read_settings(verb: str, config: Mapping[str, Any], declared: Mapping[str, A
             continue
         kind = kinds.get(key)
         pairs = [(key, kind, value)] if kind is not None else []
-        if key not in ("_meta_", "imports") and isinstance(value, (Mapping, list)):
+        if key not in ("_meta_", "imports") and (kind is None or isinstance(value, (Mapping, list))):
             pairs += list(_leaves(declared.get(key), value, key))
         for name, expected, found in pairs:
             meant = WORDS.get(found.strip().lower(), found) if isinstance(found, str) else found
