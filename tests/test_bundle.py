@@ -101,7 +101,8 @@ def test_unlearn_default(tiny_datalist, trained, tmp_path):
     output = unlearn(tiny_datalist, trained)
     names = {path.name for path in output.iterdir()}
     assert names == {
-        "metrics.csv", "metrics.json", "panels.png", "table.md", "tensorboard", "unlearn.log",
+        ".ledger.jsonl.lock", "ledger.jsonl", "ledger.key", "metrics.csv", "metrics.json", "panels.png", "table.md",
+        "tensorboard", "unlearn.log",
         "unlearned.json", "unlearned.pt",
     }  # fmt: skip
     record = json.loads((output / "unlearned.json").read_text())

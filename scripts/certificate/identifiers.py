@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import logging
-import os
 import re
-import secrets
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from scripts.data.volumes import Volume
+from scripts.keys import MIN_KEY, make_key, read_key
 
-KEY_VARIABLE = "MRI_UNLEARNING_KEY"
+__all__ = ["Identifiers", "make_key", "read_key"]
+
 SCHEME = "HMAC-SHA256"
-MIN_KEY, MIN_IDENTIFIER = 16, 3
+MIN_IDENTIFIER = 3
 DIGEST = re.compile(r"[0-9a-f]{16,64}")
 IDENTIFYING = ("patient", "subject", "study", "institution", "station", "operator", "referring", "physician")
-logger = logging.getLogger(__name__)
 
 
 class Identifiers:
@@ -74,32 +72,3 @@ def identifying(volume: Volume) -> set[str]:
     fields = [v for k, v in volume.fields.items() if k.lower().startswith(IDENTIFYING)]
     parts = [part for path in (volume.name, volume.path) for part in Path(path).parts[-2:]]
     return {volume.patient_id, volume.name, *fields, *parts, *(Path(part).stem for part in parts)} - {""}
-
-
-def read_key(path: str | Path | None) -> bytes | None:
-    """The key in a file, else in the environment variable ``MRI_UNLEARNING_KEY``, else None.
-
-    Raises:
-        FileNotFoundError, ValueError: a named file that is missing, or a key that is too short.
-    """
-    if path is not None and not Path(path).is_file():
-        raise FileNotFoundError(f"'identifier_key': no such file: {path}")
-    key = Path(path).read_bytes().strip() if path is not None else os.environ.get(KEY_VARIABLE, "").encode()
-    if not key and path is None:
-        return None
-    if len(key) < MIN_KEY:
-        raise ValueError(f"{path or KEY_VARIABLE}: expected a key of at least {MIN_KEY} bytes, found {len(key)}")
-    return key
-
-
-def make_key(path: str | Path) -> bytes:
-    """The key in a file that only its owner can read; a random one is made where there is none."""
-    path = Path(path)
-    if not path.is_file():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="ascii") as file:
-            file.write(secrets.token_hex(32) + "\n")
-        logger.warning("%s: new key of the certificate's keyed hashes; keep it apart from the certificate", path)
-    key = read_key(path)
-    assert key is not None, path
-    return key

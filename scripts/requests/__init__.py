@@ -1,8 +1,20 @@
-"""What has to go, what stays, and which part of what stays is read."""
+"""What has to go, what stays, which part of what stays is read, and what was ever erased."""
 
 from scripts.requests.cohorts import Cohorts
 from scripts.requests.forget_request import ForgetRequest
+from scripts.requests.ledger_entry import LedgerEntry, check_newest, enter_audit, enter_training, find_ledger
 from scripts.requests.preview import describe_request
 from scripts.requests.retain_subset import RetainSubsetSampler, draw_retain_subset
 
-__all__ = ["Cohorts", "ForgetRequest", "RetainSubsetSampler", "describe_request", "draw_retain_subset"]
+__all__ = [
+    "Cohorts",
+    "ForgetRequest",
+    "LedgerEntry",
+    "RetainSubsetSampler",
+    "check_newest",
+    "describe_request",
+    "draw_retain_subset",
+    "enter_audit",
+    "enter_training",
+    "find_ledger",
+]

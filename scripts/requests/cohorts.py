@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 from scripts.data.datalist import SECTIONS, load_datalist
 from scripts.data.volumes import Volume
+from scripts.requests.erasures import Erased, erasures, request_digest
 from scripts.requests.forget_request import ForgetRequest
+from scripts.requests.ledger import Ledger
+
+Source = str | Path | Mapping | Sequence[str | Path | Mapping] | Literal[False] | None
+logger = logging.getLogger(__name__)
 
 
 def kind_of(volume: Volume) -> tuple[str, str]:
@@ -19,10 +27,17 @@ class Cohorts:
     """Volumes by the part they play.
 
     Args:
-        datalist: see :func:`scripts.data.datalist.load_datalist`.
-        forget_request: file or mapping, see :class:`ForgetRequest`; None or False: nothing is to be forgotten.
+        datalist: The datalist, see :func:`scripts.data.datalist.load_datalist`.
+        forget_request: A file or a mapping, see :class:`ForgetRequest`, or a list of them; None or False: nothing is to
+            be forgotten.
+        ledger: The file that says what was erased before, see :class:`scripts.requests.ledger.Ledger`: such scans are
+            in no list of training or validation, whatever their name is now. None or False: none.
 
     Attributes:
+        requests: Each request.
+        request: All requests as one; None without a request.
+        erased: Name of each scan that was left out -> request that erased it.
+        erased_in_test: The same of scans in the test list, which stay there: nothing is trained on them.
         retain: training volumes that stay, D_r.
         forget: training volumes to be forgotten, D_f; empty without a request.
         validation: validation volumes that the request does not select.
@@ -32,20 +47,58 @@ class Cohorts:
         FileNotFoundError, ValueError: before anything is read but headers.
     """
 
-    def __init__(self, datalist: str | Path, forget_request: str | Path | Mapping | bool | None = None) -> None:
+    def __init__(
+        self, datalist: str | Path, forget_request: Source = None, ledger: str | Path | Literal[False] | None = None
+    ) -> None:
         self.datalist = str(datalist)
-        if forget_request is True:
-            raise ValueError("forget_request: expected a file, a mapping, or false for none, found true")
-        stated = None if isinstance(forget_request, bool) else forget_request
-        self.request = None if stated is None else ForgetRequest.load(stated)
+        self.requests = _load(forget_request)
+        self.request = ForgetRequest.join(self.requests) if self.requests else None
         self.sections = load_datalist(datalist)
-        if self.request is not None:
-            self.sections = self.request.apply(self.sections)
+        if self.requests:
+            self.sections = _marked(self.requests, self.sections)
+        self.erased: dict[str, str] = {}
+        self.erased_in_test: dict[str, str] = {}
+        self._carried_out: set[str] = set()
+        if ledger:
+            self._leave_out(Ledger(ledger))
         training = self.sections["training"]
         self.retain = [volume for volume in training if not volume.forget]
         self.forget = [volume for volume in training if volume.forget]
         self.validation = [volume for volume in self.sections["validation"] if not volume.forget]
         self.test = self.sections["test"]
+
+    def _leave_out(self, ledger: Ledger) -> None:
+        """Take scans that were erased before out of training and validation.
+
+        The run that carried out these very requests does not count for the scans that they select: an audit reads
+        them, and so does a run that carries them out once more from the weights before.
+        """
+        runs = erasures(ledger)
+        if not runs:
+            return
+        own = {request_digest(ledger, request) for request in self.requests}
+        first = next((i for i, run in enumerate(runs) if own & set(run.requests)), len(runs))
+        before, ever = Erased(ledger, runs[:first]), Erased(ledger, runs)
+        for section in ("training", "validation"):
+            found = {v.name: (before if v.forget else ever).by(v) for v in self.sections[section]}
+            self.erased |= {name: by for name, by in found.items() if by is not None}
+            self.sections[section] = [v for v in self.sections[section] if v.name not in self.erased]
+        tested = {v.name: ever.by(v) for v in self.sections["test"] if not v.forget}
+        self.erased_in_test = {name: by for name, by in tested.items() if by is not None}
+        chosen = [volume for volume in self.sections["training"] if volume.forget]
+        if self.request is not None and not chosen:
+            raise ValueError(
+                f"{self.request.source}: request {self.request.request_id!r}: every scan that it selects was erased "
+                f"before, by {', '.join(sorted(set(self.erased.values())))} ({ledger.path}); expected one that was not"
+            )
+        self._carried_out = {volume.name for volume in chosen if ever.by(volume) is not None}
+
+    def log_erased(self) -> None:
+        """Say in the log which scans were left out."""
+        for name, request in self.erased.items():
+            logger.info("left out, erased by request %s: %s", request, name)
+        for name, request in self.erased_in_test.items():
+            logger.warning("'test' holds a scan that request %s erased: %s", request, name)
 
     def members(self) -> list[Volume]:
         """The scans of the forget set that are one of many: a retained training scan is of the same kind.
@@ -68,7 +121,8 @@ class Cohorts:
         """What a model is trained on: D_r ∪ D_f, D_r alone for the oracle, or D_f alone.
 
         Raises:
-            ValueError: no training volumes, oracle or forget_only without a forget request, or both at once.
+            ValueError: no training volumes, oracle or forget_only without a forget request, or both at once, or
+                forget_only where the ledger says that these scans were erased.
         """
         if oracle and forget_only:
             raise ValueError("training: 'oracle', 'forget_only': expected one of them at most, found both")
@@ -76,6 +130,12 @@ class Cohorts:
             name = "oracle" if oracle else "forget_only"
             raise ValueError(f"{name}: expected a forget request that says what to leave out, found none")
         volumes = self.retain if oracle else self.forget if forget_only else self.sections["training"]
+        again = [volume.name for volume in volumes if volume.name in self._carried_out]
+        if forget_only and again:
+            raise ValueError(
+                f"forget_only: expected scans that were not erased, found {', '.join(again)} in the ledger"
+            )
+        volumes = [volume for volume in volumes if volume.name not in self._carried_out]
         if not volumes:
             raise ValueError(f"{self.datalist}: 'training': expected at least one volume, found none")
         return volumes
@@ -119,3 +179,28 @@ class Cohorts:
             f"{section} retain": [volume for volume in volumes if not volume.forget],
             f"{section} forget": [volume for volume in volumes if volume.forget],
         }
+
+
+def _load(source: Source) -> list[ForgetRequest]:
+    if source is None or source is False:
+        return []
+    if source is True:
+        raise ValueError("forget_request: expected a file, a mapping, a list of them, or false for none; found true")
+    stated = [source] if isinstance(source, (str, Path, Mapping)) else list(source)
+    requests = [ForgetRequest.load(one) for one in stated]
+    names = [request.request_id for request in requests]
+    if not requests or len(set(names)) < len(names):
+        raise ValueError(f"forget_request: expected requests of different identifiers, at least one, found {names}")
+    return requests
+
+
+def _marked(requests: Sequence[ForgetRequest], sections: Mapping[str, list[Volume]]) -> dict[str, list[Volume]]:
+    """Every section with the scans marked that any request selects; each request is checked for itself."""
+    marked = [request.apply(sections) for request in requests]
+    joined = {
+        section: [replace(v, forget=any(marks[section][i].forget for marks in marked)) for i, v in enumerate(volumes)]
+        for section, volumes in sections.items()
+    }
+    if all(volume.forget for volume in joined["training"]):
+        raise ValueError(f"forget requests: together they select all {len(joined['training'])} training volumes")
+    return joined

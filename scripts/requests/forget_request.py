@@ -67,6 +67,19 @@ class ForgetRequest:
         return cls(**texts, forget=_selectors(content["forget"], where), keep_other_scans=keep in (True, "true"),
                    source=where)  # fmt: skip
 
+    @classmethod
+    def join(cls, requests: Sequence[ForgetRequest]) -> ForgetRequest:
+        """Several requests as one that selects what any of them does; a single one as it is."""
+        if len(requests) == 1:
+            return requests[0]
+        return cls(
+            ", ".join(request.request_id for request in requests),
+            "; ".join(request.reason for request in requests),
+            tuple(selector for request in requests for selector in request.forget),
+            any(request.keep_other_scans for request in requests),
+            ", ".join(dict.fromkeys(request.source for request in requests)),
+        )
+
     def selection(self, sections: Mapping[str, Sequence[Volume]]) -> Selection:
         """The selectors, applied to the scans of a datalist."""
         return Selection(self.forget, [v for volumes in sections.values() for v in volumes], self._where)

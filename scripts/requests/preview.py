@@ -7,8 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from scripts.data.volumes import Volume
 from scripts.requests.cohorts import Cohorts, kind_of
-from scripts.requests.forget_request import ForgetRequest
-from scripts.requests.selectors import values
+from scripts.requests.selectors import Selection, values
 
 LISTED = 50
 
@@ -32,7 +31,7 @@ def describe_request(data: Cohorts, methods: Mapping[str, str]) -> str:
         f"# Request {data.request.request_id!r}: {data.request.reason or 'no reason stated'}",
         f"From {data.request.source}, for {data.datalist}.",
         "",
-        *_selectors(data, data.request),
+        *_selectors(data.request.selection(data.sections)),
         "",
         f"To be forgotten: {_count(data.forget)}.",
         "",
@@ -45,9 +44,8 @@ def describe_request(data: Cohorts, methods: Mapping[str, str]) -> str:
     return "\n".join(lines)
 
 
-def _selectors(data: Cohorts, request: ForgetRequest) -> list[str]:
+def _selectors(selection: Selection) -> list[str]:
     """Each value with what it means, where that is not the value itself."""
-    selection = request.selection(data.sections)
     lines = []
     for number, (selector, meant) in enumerate(zip(selection.selectors, selection.meant, strict=True), start=1):
         for key, stated in selector.items():
@@ -77,9 +75,12 @@ def _what_stays(data: Cohorts) -> list[str]:
     nameless = sum(not volume.patient_id for volume in data.forget)
     kinds = Counter(_kind(volume) for volume in data.retain)
     alike = sorted({_kind(volume) for volume in data.members()})
+    erased = [f"{name} ({by})" for name, by in data.erased.items()]
     lines = [f"Other scans of these patients that stay: {_list(volume.name for volume in left) or 'none'}."]
     if nameless:
         lines.append(f"{nameless} of the scans name no patient: others of the same person cannot be found.")
+    if erased:
+        lines.append(f"Left out, since an earlier request erased them: {_list(erased)}.")
     return [
         *lines,
         f"Of the kinds of these scans stay: {_list(f'{kinds[kind]} scans of {kind}' for kind in alike) or 'none'}.",

@@ -1,0 +1,130 @@
+"""What a ledger says was erased, and which scans of a datalist that concerns."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from scripts.data.volumes import Volume, read_slice
+from scripts.files import file_sha256
+from scripts.requests.forget_request import ForgetRequest
+from scripts.requests.ledger import Ledger
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Erasure:
+    """One run that carried out one request or several.
+
+    Attributes:
+        number: The ledger's line on which the run began.
+        requests: Identifier of each request by the keyed hash of its text.
+        weights_in: SHA-256 of the weights before.
+        weights_out: SHA-256 of the weights after.
+        scans: What was written of each scan, see :func:`scan_entry`.
+        patients: Keyed hashes of the patients all of whose scans went.
+    """
+
+    number: int
+    requests: Mapping[str, str]
+    weights_in: str
+    weights_out: str
+    scans: Sequence[Mapping[str, Any]]
+    patients: Sequence[str]
+
+    @property
+    def name(self) -> str:
+        """The identifiers of its requests."""
+        return ", ".join(self.requests.values())
+
+
+def request_digest(ledger: Ledger, request: ForgetRequest) -> str:
+    """Keyed hash of what a request says, by which the ledger knows it again without holding a patient's name."""
+    content = [request.request_id, list(request.forget), request.keep_other_scans]
+    return ledger.hash("request", json.dumps(content, sort_keys=True))
+
+
+def scan_entry(volume: Volume) -> dict:
+    """By what a scan is known again: SHA-256 and size of its file, shape of its k-space, hash of its middle slice."""
+    return {
+        "sha256": file_sha256(volume.path),
+        "bytes": Path(volume.path).stat().st_size,
+        "shape": list(volume.kspace_shape),
+        "slice_sha256": _slice_sha256(volume),
+    }
+
+
+def erasures(ledger: Ledger) -> list[Erasure]:
+    """Every finished run in the order of the ledger, also one whose last line a crash has kept from being written."""
+    finished = {line["begun"]: line["weights_out"] for line in ledger.lines if line["event"] == "erased"}
+    found = []
+    for line in ledger.lines:
+        if line["event"] != "begun":
+            continue
+        weights_out = finished.get(line["number"]) or outputs_of(ledger, line).get("weights_out")
+        if weights_out is not None:
+            requests = {request["digest"]: request["request_id"] for request in line["requests"]}
+            found.append(
+                Erasure(line["number"], requests, line["weights_in"], weights_out, line["scans"], line["patients"])
+            )
+    return found
+
+
+def outputs_of(ledger: Ledger, begun: Mapping[str, Any]) -> dict[str, str]:
+    """``weights_out`` and ``record_sha256`` of a begun run whose files are all there; empty where they are not."""
+    folder = ledger.path.parent
+    weights, record = (Path(os.path.normpath(folder / begun[name])) for name in ("weights", "record"))
+    if not weights.is_file() or not record.is_file():
+        return {}
+    try:
+        content = json.loads(record.read_text(encoding="utf-8"))
+        begun_there = content["ledger"]["line_sha256"] == ledger.line_hash(begun["number"])
+        whole = content["weights_out"]["sha256"] == file_sha256(weights)
+    except (ValueError, KeyError, TypeError):
+        return {}
+    if not (begun_there and whole):
+        return {}
+    return {"weights_out": content["weights_out"]["sha256"], "record_sha256": file_sha256(record)}
+
+
+class Erased:
+    """Knows scans that a ledger's runs erased: by patient, or by content under whatever name.
+
+    Args:
+        ledger: Where the patients' keyed hashes can be made.
+        runs: The runs that count.
+    """
+
+    def __init__(self, ledger: Ledger, runs: Iterable[Erasure]) -> None:
+        self.ledger = ledger
+        self._patients: dict[str, str] = {}
+        self._slices: dict[str, str] = {}
+        self._shapes: set[tuple[int, ...]] = set()
+        for run in runs:
+            for patient in run.patients:
+                self._patients.setdefault(patient, run.name)
+            for scan in run.scans:
+                self._slices.setdefault(scan["slice_sha256"], run.name)
+                self._shapes.add(tuple(scan["shape"]))
+
+    def by(self, volume: Volume) -> str | None:
+        """The request that erased a scan, or None; k-space is read only of scans of an erased one's shape."""
+        if self._patients and volume.patient_id:
+            request = self._patients.get(self.ledger.hash("patient", volume.patient_id))
+            if request is not None:
+                return request
+        if volume.kspace_shape not in self._shapes:
+            return None
+        return self._slices.get(_slice_sha256(volume))
+
+
+def _slice_sha256(volume: Volume) -> str:
+    kspace, _ = read_slice(volume, volume.num_slices // 2)
+    return hashlib.sha256(kspace.tobytes()).hexdigest()
