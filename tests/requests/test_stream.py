@@ -1,21 +1,16 @@
 """Three requests through the real verb: an erased scan is never read again."""
 
 import json
-import logging
-import sys
-import warnings
 from pathlib import Path
 
-import monai.bundle
 import pytest
 
 from scripts.data.slices import SliceDataset
 from scripts.requests.erasures import erasures
 from scripts.requests.ledger import Ledger
 from scripts.start import own_error
-from tests.helpers import SMALL
+from tests.verbs import SMALL, process_as_before, run
 
-CONFIGS = Path(__file__).parents[2] / "bundle" / "configs"
 REQUESTS = {
     "march": {"patient_id": "P000"},
     "june": {"anatomy": "knee"},
@@ -27,26 +22,14 @@ REQUESTS = {
 def _contained(tmp_path, monkeypatch):
     """Run in an empty directory and take back what a run leaves in the process."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
-    handlers = list(logging.getLogger().handlers)
-    yield
-    for handler in set(logging.getLogger().handlers) - set(handlers):
-        logging.getLogger().removeHandler(handler)
-        handler.close()
-    monai.utils.set_determinism(None)
+    with process_as_before():
+        yield
 
 
-def run(verb: str, *overlays: str, **overrides) -> None:
-    files = [str(CONFIGS / name) for name in (f"{verb}.yaml", *overlays)]
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "parsing config_file", UserWarning)
-        monai.bundle.run(verb, config_file=files, **overrides)
-
-
-def unlearn(datalist: str, name: str, weights: str, *overlays: str, **overrides) -> str:
+def unlearn(datalist: str, name: str, weights: str, overlay: str | None = None, **overrides) -> str:
     request = {"request_id": name, "reason": "withdrew", "forget": [REQUESTS[name]]}
     settings = {"unlearn_epochs": 1, "evaluate_models": False, "output_dir": name, **SMALL, **overrides}
-    run("unlearn", *overlays, datalist=datalist, forget_request=request, weights=weights, **settings)
+    run("unlearn", overlay, datalist=datalist, forget_request=request, weights=weights, **settings)
     return f"{name}/unlearned.pt"
 
 
@@ -70,9 +53,9 @@ def test_an_erased_scan_is_never_read_again(tiny_datalist, reads):
     assert {"P000", "P001", "P010"} <= set(reads)
     weights, erased = "train/original.pt", set()
     patients = {"march": {"P000"}, "june": {"P010", "P011"}, "autumn": {"P001", "P002"}}
-    for name, overlays in (("march", ()), ("june", ("methods/full_fine_tune.yaml",)), ("autumn", ())):
+    for name, overlay in (("march", None), ("june", "methods/full_fine_tune.yaml"), ("autumn", None)):
         reads.clear()
-        weights = unlearn(tiny_datalist, name, weights, *overlays, retain_fraction=1.0)
+        weights = unlearn(tiny_datalist, name, weights, overlay, retain_fraction=1.0)
         assert patients[name] <= set(reads) or name == "june"  # full fine-tuning reads no forget scan
         assert not erased & set(reads), name
         assert len(set(reads) - patients[name]) >= 9 - len(erased)  # every retained patient: nothing else is missing
