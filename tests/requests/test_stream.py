@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 
 from scripts.data.slices import SliceDataset
+from scripts.errors import own_error
 from scripts.requests.erasures import erasures
 from scripts.requests.ledger import Ledger
-from scripts.start import own_error
-from tests.verbs import SMALL, process_as_before, run
+from tests.verbs import SMALL, run
 
 REQUESTS = {
     "march": {"patient_id": "P000"},
@@ -18,12 +18,7 @@ REQUESTS = {
 }
 
 
-@pytest.fixture(autouse=True)
-def _contained(tmp_path, monkeypatch):
-    """Run in an empty directory and take back what a run leaves in the process."""
-    monkeypatch.chdir(tmp_path)
-    with process_as_before():
-        yield
+pytestmark = pytest.mark.usefixtures("contained")
 
 
 def unlearn(datalist: str, name: str, weights: str, overlay: str | None = None, **overrides) -> str:
@@ -74,13 +69,13 @@ def test_an_erased_scan_is_never_read_again(tiny_datalist, reads):
     assert "left out, erased by request march: brain_000.h5" in Path("autumn/unlearn.log").read_text()
 
 
-def test_a_further_request_on_the_first_original_is_refused(tiny_datalist):
-    run("train", datalist=tiny_datalist, train_epochs=1, output_dir="train", **SMALL)
-    unlearn(tiny_datalist, "march", "train/original.pt")
+def test_a_further_request_on_the_first_original_is_refused(tiny_datalist, trained):
+    original = str(trained / "original.pt")
+    unlearn(tiny_datalist, "march", original)
     before = sorted(Path().rglob("*"))
     with pytest.raises(RuntimeError) as error:
-        unlearn(tiny_datalist, "june", "train/original.pt", ledger="march/ledger.jsonl")
+        unlearn(tiny_datalist, "june", original, ledger="march/ledger.jsonl")
     assert "original.pt: expected the weights with which march/ledger.jsonl ends" in str(own_error(error.value))
     assert sorted(Path().rglob("*")) == before
-    unlearn(tiny_datalist, "june", "train/original.pt", ledger="march/ledger.jsonl", enter_in_ledger=False)
+    unlearn(tiny_datalist, "june", original, ledger="march/ledger.jsonl", enter_in_ledger=False)
     assert len(erasures(Ledger("march/ledger.jsonl"))) == 1
