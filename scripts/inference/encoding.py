@@ -78,8 +78,8 @@ def read_encoding(text: str | bytes, source: str, remove_oversampling: bool = Tr
 def _matrix(header: ET.Element, source: str) -> tuple[int, int]:
     size = header.find("{*}encoding/{*}encodedSpace/{*}matrixSize")
     try:
-        x, y, z = (int(size.findtext(f"{{*}}{axis}")) for axis in "xyz")
-    except (AttributeError, TypeError, ValueError):
+        x, y, z = (int("" if size is None else size.findtext(f"{{*}}{axis}", "")) for axis in "xyz")
+    except ValueError:
         raise ValueError(f"{source}: 'encodedSpace/matrixSize': expected x, y and z, found none") from None
     if z != 1:
         raise ValueError(f"{source}: 'encodedSpace/matrixSize/z': expected 1 (2-D slices), found {z}")

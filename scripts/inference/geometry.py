@@ -15,13 +15,13 @@ class Geometry:
     """Grid of an image volume (slices, h, w).
 
     Attributes:
-        spacing: pixel spacing (mm) between rows and between columns; None where unknown.
-        slice_thickness: in mm; None where unknown.
-        positions: centre of the first pixel of each slice (slices, 3), mm, patient coordinates (LPS as in DICOM);
+        spacing: The pixel spacing (mm) between rows and between columns; None where unknown.
+        slice_thickness: The slice thickness in mm; None where unknown.
+        positions: The centre of the first pixel of each slice (slices, 3), mm, patient coordinates (LPS as in DICOM);
             None where unknown.
-        row_direction: unit vector (3,) along a row, that is, of increasing column index (LPS).
-        column_direction: unit vector (3,) along a column, of increasing row index (LPS).
-        slice_direction: unit vector (3,) of increasing slice index (LPS).
+        row_direction: The unit vector (3,) along a row, that is, of increasing column index (LPS).
+        column_direction: The unit vector (3,) along a column, of increasing row index (LPS).
+        slice_direction: The unit vector (3,) of increasing slice index (LPS).
     """
 
     spacing: tuple[float, float] | None = None
@@ -39,21 +39,22 @@ class Geometry:
     @property
     def slice_step(self) -> np.ndarray | None:
         """Vector (3,) from one slice to the next (mm, LPS); None where unknown."""
-        if not self.oriented:
+        if self.spacing is None or self.positions is None:
             return None
         if len(self.positions) > 1:
             return (self.positions[-1] - self.positions[0]) / (len(self.positions) - 1)
-        return None if self.slice_thickness is None else self.slice_direction * self.slice_thickness
+        if self.slice_thickness is None or self.slice_direction is None:
+            return None
+        return self.slice_direction * self.slice_thickness
 
     def affine(self) -> np.ndarray | None:
         """NIfTI affine (4, 4), voxel (column, row, slice) to mm in RAS; None where the orientation is unknown."""
-        step = self.slice_step
-        if step is None:
+        step, along_row, along_column = self.slice_step, self.row_direction, self.column_direction
+        if step is None or self.spacing is None or self.positions is None or along_row is None or along_column is None:
             return None
         affine = np.eye(4)
         rows, columns = self.spacing
-        axes = (self.row_direction * columns, self.column_direction * rows, step, self.positions[0])
-        affine[:3] = LPS_TO_RAS @ np.column_stack(axes)
+        affine[:3] = LPS_TO_RAS @ np.column_stack((along_row * columns, along_column * rows, step, self.positions[0]))
         return affine
 
 
@@ -85,9 +86,9 @@ def space_of(header: ET.Element | None, name: str) -> tuple[tuple[int, ...], tup
     if space is None:
         return None
     try:
-        size = tuple(int(space.findtext(f"{{*}}matrixSize/{{*}}{axis}")) for axis in "xyz")
-        extent = tuple(float(space.findtext(f"{{*}}fieldOfView_mm/{{*}}{axis}")) for axis in "xyz")
-    except (TypeError, ValueError):
+        size = tuple(int(space.findtext(f"{{*}}matrixSize/{{*}}{axis}", "")) for axis in "xyz")
+        extent = tuple(float(space.findtext(f"{{*}}fieldOfView_mm/{{*}}{axis}", "")) for axis in "xyz")
+    except ValueError:
         return None
     return (size, extent) if min(size) > 0 and min(extent) > 0 and np.isfinite(extent).all() else None
 
@@ -98,4 +99,5 @@ def crop_offset(matrix: tuple[int, int], crop: tuple[int, int]) -> tuple[int, in
     >>> crop_offset((640, 368), (320, 320))
     (160, 160)
     """
-    return tuple(full // 2 - (full - kept) // 2 for full, kept in zip(matrix, crop, strict=True))
+    row, column = (full // 2 - (full - kept) // 2 for full, kept in zip(matrix, crop, strict=True))
+    return row, column

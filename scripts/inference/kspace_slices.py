@@ -72,16 +72,19 @@ class KspaceSlices(Dataset):
         return 0 if self.raw is None else self.raw.num_slices
 
     def __getitem__(self, index: int) -> dict:
-        kspace = self.raw.read(index)
+        raw = self.raw
+        if raw is None:
+            raise IndexError("slices: expected a series to be turned to, found none")
+        kspace = raw.read(index)
         if self.undersample is None:
-            return {**network_input(kspace, self.raw.sampled_columns(kspace)), "slice": torch.tensor(index)}
-        if self.raw.undersampled(kspace):
+            return {**network_input(kspace, raw.sampled_columns(kspace)), "slice": torch.tensor(index)}
+        if raw.undersampled(kspace):
             raise ValueError(
-                f"{self.raw.path}: 'undersample': expected fully sampled k-space to mask, found columns missing in "
+                f"{raw.path}: 'undersample': expected fully sampled k-space to mask, found columns missing in "
                 f"slice {index}; run without retrospective undersampling"
             )
-        acquired = columns_between(self.raw.acquired, kspace.shape[-1])
-        item = {"kspace": torch.from_numpy(kspace), "acquired": acquired, "file": self.raw.path}
+        acquired = columns_between(raw.acquired, kspace.shape[-1])
+        item = {"kspace": torch.from_numpy(kspace), "acquired": acquired, "file": raw.path}
         return self.undersample({**item, "slice": torch.tensor(index)})
 
 

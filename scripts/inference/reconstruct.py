@@ -53,10 +53,10 @@ def reconstruct(
                 errors.append(error)
             finally:
                 writer.discard()
-        for error in errors:
-            logger.error("%s: failed: %s", path, error)
+        for failure in errors:
+            logger.error("%s: failed: %s", path, failure)
         if errors:
-            failures.append(f"{path}: " + "; ".join(_without_path(error, path) for error in errors))
+            failures.append(f"{path}: " + "; ".join(_without_path(failure, path) for failure in errors))
     done = len(files) - len(failures)
     logger.info("reconstructed %d of %d files: %s", done, len(files), ", ".join(map(str, written)))
     if failures:

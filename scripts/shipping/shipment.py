@@ -66,9 +66,12 @@ def collect(run_dir: str | Path | None, weights: str | Path | None, network: Map
         FileNotFoundError, ValueError: naming file and field; the run is unfinished, its weights were changed after
             it, or they do not fit the network.
     """
-    if run_dir is None and weights is None:
+    if weights is not None:
+        path = Path(weights)
+    elif run_dir is not None:
+        path = Path(run_dir) / "unlearned.pt"
+    else:
         raise ValueError("ship: 'run_dir', 'weights': expected at least one of them, found neither")
-    path = Path(weights) if weights is not None else Path(run_dir) / "unlearned.pt"
     if not path.is_file():
         hint = "" if weights is not None else " of a finished run; run 'unlearn' first"
         raise FileNotFoundError(f"{path}: expected the weights{hint}, found no such file")

@@ -8,6 +8,7 @@ import re
 from collections.abc import Mapping
 from importlib.metadata import version as installed
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -63,14 +64,15 @@ def adapt(text: str, blocks: Mapping[str, Mapping], path: str | Path = "config")
     for key in blocks.keys() & expected.keys():
         expected[key] = dict(blocks[key])
         block = yaml.safe_dump({key: dict(blocks[key])}, sort_keys=False)
-        text = re.sub(rf"^{re.escape(key)}:.*\n(?:[ #-].*\n|\n(?=[ #-]))*", lambda _, b=block: b, text, flags=re.M)
+        verbatim = block.replace("\\", r"\\")  # re.sub would read escapes in it
+        text = re.sub(rf"^{re.escape(key)}:.*\n(?:[ #-].*\n|\n(?=[ #-]))*", verbatim, text, flags=re.M)
     text = text.replace(ORACLE, "null").replace(ORIGINAL, ORIGINAL.replace("original.pt", MODEL))
     if yaml.safe_load(text) != expected:
         raise ValueError(f"{path}: {', '.join(blocks)}: the blocks could not be replaced without changing the rest")
     return text
 
 
-def _with_own_weights(node):
+def _with_own_weights(node: Any) -> Any:
     if isinstance(node, dict):
         return {key: _with_own_weights(value) for key, value in node.items()}
     if isinstance(node, list):
