@@ -27,7 +27,7 @@ ARROWS = {
     "serving": {"inference", "networks", "data"},
     "shipping": {"certificate", "inference", "networks", "data"},
 }
-BEGINNING = {"start": {"training"}}  # what every verb begins with, beside the folders
+BEGINNING = {"start": {"training", "shipping"}}  # how a verb begins: processes, the check of a shipped bundle
 NAMES = re.compile(r"(?<![\w/.])scripts(?:\.[A-Za-z_]\w*)+")
 WITH_NAMES = sorted(
     file
