@@ -3,6 +3,7 @@
 from scripts.inference.fastmri_raw import FastMRIRaw
 from scripts.inference.ismrmrd_raw import IsmrmrdRaw
 from scripts.inference.kspace_slices import KspaceSlices
+from scripts.inference.model_identity import ModelIdentity, identify_model
 from scripts.inference.open_raw import find_inputs, open_raw
 from scripts.inference.reconstruct import reconstruct
 from scripts.inference.volume_writer import VolumeWriter
@@ -11,8 +12,10 @@ __all__ = [
     "FastMRIRaw",
     "IsmrmrdRaw",
     "KspaceSlices",
+    "ModelIdentity",
     "VolumeWriter",
     "find_inputs",
+    "identify_model",
     "open_raw",
     "reconstruct",
 ]

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import copy
 import datetime
+import hashlib
+import json
 import re
 import shutil
 import tempfile
-from collections.abc import Mapping
+import uuid
 from pathlib import Path
 
 import numpy as np
@@ -16,10 +18,11 @@ from pydicom.uid import (
     ExplicitVRLittleEndian,
     MRImageStorage,
     SecondaryCaptureImageStorage,
-    generate_uid,
 )
 
 from scripts.inference.geometry import Geometry
+from scripts.inference.model_identity import ModelIdentity
+from scripts.inference.raw_volume import RawVolume
 
 LEVELS = 2**16 - 1
 UID = re.compile(r"(0|[1-9]\d*)(\.(0|[1-9]\d*))+")
@@ -40,36 +43,28 @@ def rescale_slope(maximum: float) -> float:
     return float(f"{slope * (1 + 1e-9):.9e}")  # at most 16 characters, the length of a decimal string
 
 
-def write_dicom(
-    folder: str | Path,
-    images: np.ndarray,
-    geometry: Geometry,
-    fields: Mapping[str, str],
-    model_name: str,
-    model_version: str,
-) -> None:
+def write_dicom(folder: str | Path, images: np.ndarray, raw: RawVolume, model: ModelIdentity) -> None:
     """Write one series, a file per slice, whole or not at all; a folder that is there is replaced.
 
     MR Image Storage where the raw data state position and orientation, which that class demands; else Secondary
     Capture with modality MR, since a position is never invented. Patient and study are those of the ISMRMRD
-    header; what it does not state stays empty. All slices share the slope of :func:`rescale_slope`.
+    header; what it does not state stays empty. All slices share the slope of :func:`rescale_slope`. UIDs follow from
+    scan, model and images: what is written twice has the same, and an archive keeps it once.
 
     Args:
         folder: to make, with files ``IM0001.dcm``, ….
         images: (slices, h, w) float, not negative.
-        geometry: of these images.
-        fields: texts of the ISMRMRD header by name.
-        model_name: of the bundle; with the version it is the series description.
-        model_version: of the bundle.
+        raw: the series: its geometry, header fields and notes.
+        model: its name and version are the series description; it is the contributing equipment.
     """
     folder = Path(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
-    common = _common(geometry, fields, model_name, model_version)
+    common = _common(raw, model, uid_of(raw.scan_id, raw.suffix, *model_texts(model), _digest(images)))
     slope = rescale_slope(max(float(image.max()) for image in images))
     temporary = Path(tempfile.mkdtemp(prefix=f".partial-{folder.name}-", dir=folder.parent))
     try:
         for index, image in enumerate(images):
-            instance = _instance(common, image, index, slope, geometry)
+            instance = _instance(common, image, index, slope, raw)
             instance.save_as(temporary / f"IM{index + 1:04d}.dcm", enforce_file_format=True)
         temporary.chmod(0o755)
         if folder.exists():
@@ -79,8 +74,9 @@ def write_dicom(
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _common(geometry: Geometry, fields: Mapping[str, str], name: str, version: str) -> Dataset:
+def _common(raw: RawVolume, model: ModelIdentity, series_uid: str) -> Dataset:
     """What every image of the series says, module by module."""
+    geometry, fields = raw.geometry, raw.fields
     now = datetime.datetime.now()
     ds = Dataset()
     ds.SpecificCharacterSet = "ISO_IR 192"
@@ -91,30 +87,52 @@ def _common(geometry: Geometry, fields: Mapping[str, str], name: str, version: s
     ds.PatientID = fields.get("patientID", fields.get("patient_id", ""))[:64]
     ds.PatientBirthDate = _date(fields.get("patientBirthdate", ""))
     ds.PatientSex = SEXES.get(fields.get("patientGender", ""), "")
-    ds.StudyInstanceUID = _uid(fields.get("studyInstanceUID"))
+    ds.StudyInstanceUID = _uid(fields.get("studyInstanceUID"), raw.scan_id, "study")
     ds.StudyDate, ds.StudyTime = _date(fields.get("studyDate", "")), _time(fields.get("studyTime", ""))
     ds.StudyID, ds.AccessionNumber = fields.get("studyID", "")[:16], fields.get("accessionNumber", "")[:16]
     ds.ReferringPhysicianName = ""
     # series and equipment
     ds.Modality = "MR"
     ds.Laterality = ""
-    ds.SeriesInstanceUID = generate_uid(prefix=None)
+    ds.SeriesInstanceUID = series_uid
     ds.SeriesNumber = 1
-    ds.SeriesDescription = f"{name} {version}"[-64:]
+    ds.SeriesDescription = f"{model}{raw.suffix}"[-64:]
     ds.Manufacturer = fields.get("systemVendor", "")[:64]
     if fields.get("systemModel"):
         ds.ManufacturerModelName = fields["systemModel"][:64]
-    ds.SoftwareVersions = version[:64]
+    ds.SoftwareVersions = model.version[:64]
     # general image
     ds.ImageType = ["DERIVED", "PRIMARY", "OTHER"] if geometry.oriented else ["DERIVED", "PRIMARY"]
-    ds.DerivationDescription = f"Reconstructed from undersampled k-space by {name} {version}"
+    made = "; ".join((f"Reconstructed from undersampled k-space by {model}", *raw.notes))
+    ds.DerivationDescription = made[:1024]
     ds.LossyImageCompression = "00"
-    _add_mr(ds, geometry, fields) if geometry.oriented else _add_secondary_capture(ds, geometry)
+    ds.ContributingEquipmentSequence = [_equipment(model)]
+    _add_mr(ds, raw) if geometry.oriented else _add_secondary_capture(ds, geometry)
     return ds
 
 
-def _add_mr(ds: Dataset, geometry: Geometry, fields: Mapping[str, str]) -> None:
-    ds.FrameOfReferenceUID = _uid(fields.get("frameOfReferenceUID"))
+def _equipment(model: ModelIdentity) -> Dataset:
+    """The model as equipment that contributed to the image."""
+    purpose = Dataset()
+    purpose.CodeValue, purpose.CodingSchemeDesignator = "109102", "DCM"
+    purpose.CodeMeaning = "Processing Equipment"
+    item = Dataset()
+    item.PurposeOfReferenceCodeSequence = [purpose]
+    item.Manufacturer = item.ManufacturerModelName = (model.name or "unnamed model")[:64]
+    item.SoftwareVersions = model.version[:64]
+    if model.weights_sha256:
+        item.DeviceSerialNumber = model.weights_sha256  # 64 characters, the longest that is allowed
+    certificate = model.certificate_id or "none"
+    item.ContributionDescription = (
+        f"Reconstruction; SHA-256 of the weights {model.weights_sha256 or 'unknown'}; "
+        f"certificate of unlearning {certificate}"
+    )
+    return item
+
+
+def _add_mr(ds: Dataset, raw: RawVolume) -> None:
+    geometry, fields = raw.geometry, raw.fields
+    ds.FrameOfReferenceUID = _uid(fields.get("frameOfReferenceUID"), raw.scan_id, "frame of reference")
     ds.PositionReferenceIndicator = ""
     ds.PatientPosition = fields.get("patientPosition", "").upper()
     ds.PixelSpacing = [_decimal(value) for value in geometry.spacing]
@@ -139,12 +157,14 @@ def _add_secondary_capture(ds: Dataset, geometry: Geometry) -> None:
         ds.NominalScannedPixelSpacing = [_decimal(value) for value in geometry.spacing]
 
 
-def _instance(common: Dataset, image: np.ndarray, index: int, slope: float, geometry: Geometry) -> Dataset:
+def _instance(common: Dataset, image: np.ndarray, index: int, slope: float, raw: RawVolume) -> Dataset:
     ds = copy.deepcopy(common)
-    ds.SOPInstanceUID = generate_uid(prefix=None)
+    ds.SOPInstanceUID = uid_of(common.SeriesInstanceUID, str(index))
     ds.InstanceNumber = index + 1
-    if geometry.oriented:
-        ds.ImagePositionPatient = [_decimal(value) for value in geometry.positions[index]]
+    if index in raw.slice_notes:
+        ds.ImageComments = raw.slice_notes[index]
+    if raw.geometry.positions is not None and raw.geometry.oriented:
+        ds.ImagePositionPatient = [_decimal(value) for value in raw.geometry.positions[index]]
     ds.SamplesPerPixel, ds.PhotometricInterpretation = 1, "MONOCHROME2"
     ds.Rows, ds.Columns = image.shape
     ds.BitsAllocated, ds.BitsStored, ds.HighBit, ds.PixelRepresentation = 16, 16, 15, 0
@@ -156,9 +176,31 @@ def _instance(common: Dataset, image: np.ndarray, index: int, slope: float, geom
     return ds
 
 
-def _uid(text: str | None) -> str:
-    """The header's UID where it is a valid one, else a new one."""
-    return text if text and len(text) <= 64 and UID.fullmatch(text) else generate_uid(prefix=None)
+def _uid(text: str | None, *identity: str) -> str:
+    """The header's UID where it is a valid one, else one that follows from the texts."""
+    return text if text and len(text) <= 64 and UID.fullmatch(text) else uid_of(*identity)
+
+
+def uid_of(*identity: str) -> str:
+    """A UID below 2.25 that is the same for the same texts, and for no others.
+
+    >>> uid_of("a", "b") == uid_of("a", "b"), uid_of("a", "b") == uid_of("ab", "")
+    (True, False)
+    """
+    digest = hashlib.sha256(json.dumps(identity).encode()).digest()
+    return f"2.25.{uuid.UUID(bytes=digest[:16], version=5).int}"
+
+
+def model_texts(model: ModelIdentity) -> tuple[str, ...]:
+    """All that tells one model from another."""
+    return model.name, model.version, model.weights_sha256, model.certificate_id
+
+
+def _digest(images: np.ndarray) -> str:
+    digest = hashlib.sha256()
+    for image in images:
+        digest.update(np.ascontiguousarray(image, np.float32).tobytes())
+    return digest.hexdigest()
 
 
 def _date(text: str) -> str:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import xml.etree.ElementTree as ET
+from pathlib import Path
 
 import h5py
 import numpy as np
@@ -39,6 +42,7 @@ class FastMRIRaw(RawVolume):
                 fields={**header_fields(header), **attributes},
                 mask=_mask(file, matrix[1], path),
                 acquired=read_acquired(header, matrix[1], path),
+                scan_id=hashlib.sha256(json.dumps([Path(path).name, shape, attributes]).encode()).hexdigest(),
             )
 
     def _read(self, index: int) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import defaultdict
 from dataclasses import dataclass, field
 
@@ -61,7 +62,8 @@ class IsmrmrdRaw(RawVolume):
         """
         with open_volume(path) as file:
             group = find_group(file)
-            encoding = read_encoding(file[group]["xml"][0], path, remove_oversampling)
+            text = file[group]["xml"][0]
+            encoding = read_encoding(text, path, remove_oversampling)
             data = file[group]["data"]
             heads = data.fields("head")[:]
             used = np.flatnonzero(is_image(heads, encoding))
@@ -82,7 +84,10 @@ class IsmrmrdRaw(RawVolume):
         whitening, note = noise.prewhitening()
         notes = (note, *zero_filled(encoding, columns, rows_of(heads[used], encoding.matrix[0])))
         series = _series(heads, used)
+        scan_id = hashlib.sha256(text if isinstance(text, bytes) else text.encode())
+        scan_id.update(heads.tobytes())
         common = {"path": str(path), "encoding": encoding, "group": group, "whitening": whitening, "notes": notes}
+        common["scan_id"] = scan_id.hexdigest()
         return [
             cls(
                 shape=(len(slices), int(coils[0]), encoding.height, encoding.matrix[1]),

@@ -24,6 +24,7 @@ class RawVolume:
         acquired: first column that can have been measured and the one after the last; None: all.
         suffix: what a series of several in one file adds to the file's name.
         notes: how the k-space was made, in words: prewhitening, partial Fourier, asymmetric echo.
+        scan_id: the same for all series of one scan and for no other scan; UIDs that the header lacks follow from it.
         slice_notes: what there is to say about single slices, by their place in the series.
     """
 
@@ -36,6 +37,7 @@ class RawVolume:
     acquired: tuple[int, int] | None = None
     suffix: str = ""
     notes: tuple[str, ...] = ()
+    scan_id: str = ""
     slice_notes: Mapping[int, str] = field(default_factory=dict)
 
     @property

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from scripts.files import check_disk_space
 from scripts.fourier import center_crop
+from scripts.inference.model_identity import ModelIdentity
 from scripts.inference.nifti import write_nifti
 from scripts.inference.raw_volume import RawVolume
 
@@ -30,8 +31,7 @@ class VolumeWriter:
     Args:
         output_dir: gets ``<name>.nii.gz`` and, for DICOM, the folder ``<name>_dicom``.
         formats: of "nifti" and "dicom".
-        model_name: named in the outputs.
-        model_version: named in the outputs.
+        model: named in the outputs.
 
     Raises:
         ValueError: an unknown format.
@@ -39,7 +39,7 @@ class VolumeWriter:
     """
 
     def __init__(
-        self, output_dir: str | Path, formats: Sequence[str] = ("nifti",), model_name: str = "", model_version: str = ""
+        self, output_dir: str | Path, formats: Sequence[str] = ("nifti",), model: ModelIdentity | None = None
     ) -> None:
         formats = (formats,) if isinstance(formats, str) else tuple(formats)
         if not formats or set(formats) - set(FORMATS):
@@ -48,7 +48,7 @@ class VolumeWriter:
             raise ImportError("'formats': dicom needs the package pydicom: pip install pydicom")
         self.output_dir = Path(output_dir)
         self.formats = formats
-        self.model = (model_name, model_version)
+        self.model = model or ModelIdentity()
         self.raw: RawVolume | None = None
 
     def attach(self, engine: Engine) -> None:
@@ -98,12 +98,12 @@ class VolumeWriter:
         try:
             if "nifti" in self.formats:
                 written.append(self.output_dir / f"{name}.nii.gz")
-                write_nifti(written[-1], self._images, self.raw.geometry, " ".join(self.model).strip())
+                write_nifti(written[-1], self._images, self.raw.geometry, str(self.model))
             if "dicom" in self.formats:
                 from scripts.inference.dicom import write_dicom  # pydicom is needed for this format alone
 
                 written.append(self.output_dir / f"{name}_dicom")
-                write_dicom(written[-1], self._images, self.raw.geometry, self.raw.fields, *self.model)
+                write_dicom(written[-1], self._images, self.raw, self.model)
                 if not self.raw.geometry.oriented:
                     logger.warning("%s: no position in the raw data: DICOM is secondary capture", self.raw.path)
         finally:

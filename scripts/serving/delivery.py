@@ -9,18 +9,25 @@ from pathlib import Path
 import torch
 
 from scripts.inference import VolumeWriter
+from scripts.serving.outbox import Outbox
 from scripts.serving.scan import Scan
 
 
 class Delivery:
-    """Writes each series of a scan as files.
+    """Writes each series of a scan as files, and puts its DICOM files into the queue of an archive.
 
     Args:
         writer: as in file inference; the series are named by date, time and number.
+        outbox: the queue; None: nothing is sent.
+
+    Raises:
+        ValueError: a queue without DICOM among the formats.
     """
 
-    def __init__(self, writer: VolumeWriter) -> None:
-        self.writer = writer
+    def __init__(self, writer: VolumeWriter, outbox: Outbox | None = None) -> None:
+        if outbox is not None and "dicom" not in writer.formats:
+            raise ValueError(f"'formats': expected dicom among them, to send it, found {list(writer.formats)}")
+        self.writer, self.outbox = writer, outbox
         self._numbers = itertools.count(1)
 
     def __call__(self, scan: Scan) -> list[str]:
@@ -40,4 +47,5 @@ class Delivery:
                 written += self.writer.finish(f"{name}{raw.suffix}")
             finally:
                 self.writer.discard()
-        return [str(path) for path in written]
+        queued = [self.outbox.put(path) for path in written if path.is_dir()] if self.outbox is not None else []
+        return [str(path) for path in (*written, *queued)]

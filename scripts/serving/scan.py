@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -94,6 +95,7 @@ class Scan:
             found = " x ".join(map(str, self.encoding.matrix))
             raise ScanError(f"'encodedSpace/matrixSize': expected at most {limits.max_matrix} a side, found {found}")
         self.source, self.budget = source, budget
+        self.identity = hashlib.sha256(header.encode())
         self.noise = NoiseCovariance()
         self.whitening: np.ndarray | None = None
         self.coils = 0
@@ -119,6 +121,7 @@ class Scan:
         if not is_image(head, self.encoding):
             return None
         self._start(samples)
+        self.identity.update(head.tobytes())
         place = _place(head)
         if place in self.done:
             self._leave_out(head, "its slice was complete before")
@@ -175,6 +178,7 @@ class Scan:
                 fields=self.encoding.fields,
                 suffix=series_suffix(key, varying),
                 notes=self.notes,
+                scan_id=self.identity.hexdigest(),
                 slice_notes={index: done.note for index, done in enumerate(ordered) if done.note},
             )
             found.append((raw, ordered))

@@ -16,9 +16,11 @@ from dataclasses import replace
 
 import torch
 
+from scripts.inference.model_identity import ModelIdentity
 from scripts.serving.connection import Connection, Service
 from scripts.serving.limits import Limits, MemoryBudget, ScanError
 from scripts.serving.messages import CLOSE_MESSAGE, text_message
+from scripts.serving.outbox import Outbox
 from scripts.serving.scan import Scan
 from scripts.serving.slice_network import SliceNetwork
 
@@ -37,9 +39,9 @@ class MrdServer:
         device: where to run it.
         host: address to listen on; the default is reached from this machine alone.
         port: to listen on; 0 takes a free one.
-        model_name: with the version named in every image.
-        model_version: of the bundle.
+        model: named in every image.
         deliver: called with each finished scan; returns where its series went.
+        outbox: queue whose thread runs while the server does.
         remove_oversampling: see :func:`scripts.inference.encoding.read_encoding`.
         limits: fields of :class:`scripts.serving.limits.Limits` that differ from its defaults.
 
@@ -54,9 +56,9 @@ class MrdServer:
         host: str = "127.0.0.1",
         port: int = 9002,
         *,
-        model_name: str = "",
-        model_version: str = "",
+        model: ModelIdentity | None = None,
         deliver: Callable[[Scan], list[str]] | None = None,
+        outbox: Outbox | None = None,
         remove_oversampling: bool = True,
         limits: dict | None = None,
     ) -> None:
@@ -64,7 +66,7 @@ class MrdServer:
             self.limits = replace(Limits(), **(limits or {}))
         except TypeError as error:
             raise ValueError(f"'limits': {error}") from error
-        self.host, self.port = host, port
+        self.host, self.port, self.outbox = host, port, outbox
         threads = torch.get_num_threads()
         self.executor = ThreadPoolExecutor(1, "network", initializer=torch.set_num_threads, initargs=(threads,))
         self.service = Service(
@@ -73,7 +75,7 @@ class MrdServer:
             deliver or (lambda scan: []),
             self.limits,
             MemoryBudget(self.limits.max_memory_mb),
-            f"{model_name} {model_version}".strip(),
+            str(model or ModelIdentity()),
             remove_oversampling,
         )
         self.stop: Callable[[], None] = lambda: None
@@ -88,10 +90,14 @@ class MrdServer:
             ready: called with the port once the server listens.
         """
         _allow_files(self.limits.max_connections + 100)
+        if self.outbox is not None:
+            self.outbox.start()
         try:
             asyncio.run(self._serve(ready))
         finally:
             self.executor.shutdown()
+            if self.outbox is not None:
+                self.outbox.stop()
 
     async def _serve(self, ready: Callable[[int], None] | None) -> None:
         stop = asyncio.Event()

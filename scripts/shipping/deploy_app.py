@@ -21,7 +21,7 @@ from monai.deploy.conditions import BooleanCondition
 from monai.deploy.core import AppContext, Application, Fragment, Image, IOType, Operator, OperatorSpec
 from monai.deploy.operators.monai_bundle_inference_operator import IOMapping, MonaiBundleInferenceOperator
 
-from scripts.inference import KspaceSlices, VolumeWriter, find_inputs
+from scripts.inference import KspaceSlices, VolumeWriter, find_inputs, identify_model
 from scripts.run_config import bundle_root
 from scripts.shipping.manifest import MANIFEST, verify_bundle
 
@@ -122,7 +122,10 @@ class ReconstructionApp(Application):
         if (bundle / MANIFEST).is_file():
             verify_bundle(bundle)
         metadata = json.loads((bundle / "configs" / "metadata.json").read_text(encoding="utf-8"))
-        writer = VolumeWriter(context.output_path, self.formats, metadata["name"], metadata["version"])
+        model = identify_model(
+            metadata["name"], metadata["version"], bundle / "models" / "model.pt", bundle / "docs" / "certificate.json"
+        )
+        writer = VolumeWriter(context.output_path, self.formats, model)
         reader = KspaceReader(self, files=find_inputs(context.input_path), progress=self.progress, name="kspace_reader")
         network = MonaiBundleInferenceOperator(
             self,

@@ -11,7 +11,9 @@ from pydicom.uid import MRImageStorage, SecondaryCaptureImageStorage
 
 from scripts.inference.dicom import rescale_slope, write_dicom
 from scripts.inference.geometry import Geometry
+from scripts.inference.model_identity import ModelIdentity
 from scripts.inference.nifti import write_nifti
+from scripts.inference.raw_volume import RawVolume
 
 AXES = np.eye(3)
 PLACED = Geometry(
@@ -23,6 +25,7 @@ PLACED = Geometry(
     slice_direction=AXES[2],
 )
 UNPLACED = Geometry(spacing=(0.5, 1.25), slice_thickness=4.0)
+MODEL = ModelIdentity("Model", "1.0", "ab" * 32, "cd" * 32)
 FIELDS = {
     "studyInstanceUID": "1.2.826.0.1.9",
     "studyDate": "2024-01-31",
@@ -37,6 +40,10 @@ FIELDS = {
 @pytest.fixture
 def images():
     return (np.random.default_rng(0).random((3, 20, 16)) * 3e-4).astype(np.float32)
+
+
+def series(geometry, fields, **notes):
+    return RawVolume("scan.h5", (3, 1, 20, 16), (20, 16), geometry, fields, scan_id="scan", **notes)
 
 
 def read_series(folder):
@@ -70,7 +77,7 @@ def test_equal_images_give_equal_files(images, tmp_path):
 
 @pytest.mark.parametrize("geometry", [PLACED, UNPLACED], ids=["placed", "unplaced"])
 def test_dicom_values_map_back(images, tmp_path, geometry):
-    write_dicom(tmp_path / "s", images, geometry, FIELDS, "Model", "1.0")
+    write_dicom(tmp_path / "s", images, series(geometry, FIELDS), MODEL)
     slope = rescale_slope(float(images.max()))
     for image, ds in zip(images, read_series(tmp_path / "s"), strict=True):
         assert len(ds["RescaleSlope"].value.original_string) <= 16
@@ -80,30 +87,59 @@ def test_dicom_values_map_back(images, tmp_path, geometry):
 
 
 def test_dicom_of_zeros(tmp_path):
-    write_dicom(tmp_path / "s", np.zeros((1, 4, 4), np.float32), UNPLACED, {}, "Model", "1.0")
+    write_dicom(tmp_path / "s", np.zeros((1, 4, 4), np.float32), series(UNPLACED, {}), MODEL)
     assert not read_series(tmp_path / "s")[0].pixel_array.any()
 
 
 def test_dicom_identity(images, tmp_path):
-    write_dicom(tmp_path / "s", images, PLACED, FIELDS, "Model", "1.0")
-    series = read_series(tmp_path / "s")
-    assert {ds.StudyInstanceUID for ds in series} == {"1.2.826.0.1.9"}
-    assert len({ds.SeriesInstanceUID for ds in series}) == len({ds.FrameOfReferenceUID for ds in series}) == 1
-    assert len({ds.SOPInstanceUID for ds in series}) == len(series)
-    first = series[0]
+    write_dicom(tmp_path / "s", images, series(PLACED, FIELDS), MODEL)
+    found = read_series(tmp_path / "s")
+    assert {ds.StudyInstanceUID for ds in found} == {"1.2.826.0.1.9"}
+    assert len({ds.SeriesInstanceUID for ds in found}) == len({ds.FrameOfReferenceUID for ds in found}) == 1
+    assert len({ds.SOPInstanceUID for ds in found}) == len(found)
+    first = found[0]
     assert all(element.value.is_valid for element in first if element.VR == "UI")
     assert first.file_meta.MediaStorageSOPClassUID == first.SOPClassUID == MRImageStorage
     assert first.SeriesDescription == "Model 1.0"
     assert first.ImageType[0] == "DERIVED"
     assert (first.PatientName, first.PatientID, first.StudyDate) == ("", "", "20240131")
     assert [float(v) for v in first.PixelSpacing] == [0.5, 1.25]
-    assert [float(v) for v in series[2].ImagePositionPatient] == [-6, 12, 10]
+    assert [float(v) for v in found[2].ImagePositionPatient] == [-6, 12, 10]
     assert [float(v) for v in first.ImageOrientationPatient] == [1, 0, 0, 0, 1, 0]
     assert (first.RepetitionTime, first.EchoTime, first.SpacingBetweenSlices) == (500, 20, 5)
 
 
+def test_dicom_names_the_model_and_what_was_done(images, tmp_path):
+    raw = series(PLACED, FIELDS, notes=("prewhitened", "partial Fourier: 3"), slice_notes={1: "zero-filled"})
+    write_dicom(tmp_path / "s", images, raw, MODEL)
+    first, second, _ = read_series(tmp_path / "s")
+    equipment = first.ContributingEquipmentSequence[0]
+    assert equipment.PurposeOfReferenceCodeSequence[0].CodeMeaning == "Processing Equipment"
+    assert (equipment.ManufacturerModelName, equipment.SoftwareVersions) == ("Model", "1.0")
+    assert equipment.DeviceSerialNumber == "ab" * 32
+    assert f"certificate of unlearning {'cd' * 32}" in equipment.ContributionDescription
+    assert "prewhitened; partial Fourier: 3" in first.DerivationDescription
+    assert "ImageComments" not in first
+    assert second.ImageComments == "zero-filled"
+
+
+def test_what_is_written_twice_has_the_same_uids(images, tmp_path):
+    def uids(name, values=images, raw=None, model=MODEL):
+        write_dicom(tmp_path / name, values, raw or series(UNPLACED, {}), model)
+        return [(ds.StudyInstanceUID, ds.SeriesInstanceUID, ds.SOPInstanceUID) for ds in read_series(tmp_path / name)]
+
+    first = uids("a")
+    assert uids("b") == first
+    other_model = uids("c", model=ModelIdentity("Model", "1.0", "ef" * 32))
+    other_images = uids("d", values=images * 2)
+    assert other_model[0][0] == other_images[0][0] == first[0][0]  # the study is the scan's
+    assert len({uid for run in (first, other_model, other_images) for _, _, uid in run}) == 9
+    other_series = uids("e", raw=RawVolume("scan.h5", (3, 1, 20, 16), (20, 16), UNPLACED, {}, scan_id="other"))
+    assert other_series[0][0] != first[0][0]
+
+
 def test_dicom_without_position_is_secondary_capture(images, tmp_path):
-    write_dicom(tmp_path / "s", images, UNPLACED, {}, "Model", "1.0")
+    write_dicom(tmp_path / "s", images, series(UNPLACED, {}), MODEL)
     first = read_series(tmp_path / "s")[0]
     assert first.SOPClassUID == SecondaryCaptureImageStorage
     assert "ImagePositionPatient" not in first
@@ -111,11 +147,11 @@ def test_dicom_without_position_is_secondary_capture(images, tmp_path):
 
 
 def test_a_series_is_replaced_whole(images, tmp_path):
-    write_dicom(tmp_path / "s", images, UNPLACED, {}, "Model", "1.0")
-    write_dicom(tmp_path / "s", images[:1], UNPLACED, {}, "Model", "1.0")
+    write_dicom(tmp_path / "s", images, series(UNPLACED, {}), MODEL)
+    write_dicom(tmp_path / "s", images[:1], series(UNPLACED, {}), MODEL)
     assert [path.name for path in tmp_path.rglob("*")] == ["s", "IM0001.dcm"]
     with pytest.raises(ValueError, match="could not broadcast|NaN|shape|unpack"):
-        write_dicom(tmp_path / "t", np.zeros((1, 4, 4, 4)), UNPLACED, {}, "Model", "1.0")
+        write_dicom(tmp_path / "t", np.zeros((1, 4, 4, 4)), series(UNPLACED, {}), MODEL)
     assert not (tmp_path / "t").exists()
 
 
@@ -123,7 +159,7 @@ def test_a_series_is_replaced_whole(images, tmp_path):
 @pytest.mark.parametrize("geometry", [PLACED, UNPLACED], ids=["placed", "unplaced"])
 @pytest.mark.parametrize("fields", [FIELDS, {}], ids=["header", "bare"])
 def test_dicom_is_valid(images, tmp_path, geometry, fields):
-    write_dicom(tmp_path / "s", images, geometry, fields, "Model", "1.0")
+    write_dicom(tmp_path / "s", images, series(geometry, fields), MODEL)
     for path in (tmp_path / "s").iterdir():
         report = subprocess.run(["dciodvfy", path], capture_output=True, text=True, check=False).stderr
         assert not [line for line in report.splitlines() if line.startswith(("Error", "Abort"))], report

@@ -10,7 +10,7 @@ from monai.engines import SupervisedEvaluator
 from torch.utils.data import DataLoader
 
 from scripts.data.slices import prepare_batch
-from scripts.inference import KspaceSlices, VolumeWriter, reconstruct
+from scripts.inference import KspaceSlices, ModelIdentity, VolumeWriter, reconstruct
 from scripts.networks import ZeroFilled
 from tests.conftest import CROP, write_tiny_volume
 from tests.inference.raw_files import make_kspace, write_ismrmrd
@@ -19,7 +19,7 @@ from tests.inference.raw_files import make_kspace, write_ismrmrd
 def run(source, output, network=None, formats=("nifti",)):
     network = network or ZeroFilled()
     dataset = KspaceSlices(network=network)
-    writer = VolumeWriter(output, formats, "Model", "1.0")
+    writer = VolumeWriter(output, formats, ModelIdentity("Model", "1.0"))
     evaluator = SupervisedEvaluator(
         torch.device("cpu"),
         DataLoader(dataset),

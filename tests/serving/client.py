@@ -19,9 +19,9 @@ import numpy as np
 import torch
 from ismrmrd.serialization import ConfigFile, ProtocolDeserializer, ProtocolSerializer
 
-from scripts.inference import VolumeWriter
+from scripts.inference import ModelIdentity, VolumeWriter
 from scripts.networks import VarNet, ZeroFilled
-from scripts.serving import Delivery, MrdServer
+from scripts.serving import Delivery, MrdServer, Outbox
 
 ROOT = Path(__file__).resolve().parents[2]
 START = """
@@ -62,13 +62,13 @@ def varnet() -> VarNet:
 NETWORKS = {"varnet": varnet, "zero": ZeroFilled, "breaks": Breaks, "not finite": NotFinite, "slow": Slow}
 
 
-def make_server(network="zero", output_dir=None, formats=("nifti",), **settings) -> MrdServer:
+def make_server(network="zero", output_dir=None, formats=("nifti",), archive=None, **settings) -> MrdServer:
     """A server on a free port."""
     if output_dir:
-        settings["deliver"] = Delivery(VolumeWriter(output_dir, list(formats), "Model", "1.0"))
-    return MrdServer(
-        NETWORKS[network](), torch.device("cpu"), port=0, model_name="Model", model_version="1.0", **settings
-    )
+        settings["outbox"] = Outbox(f"{output_dir}/outbox", archive, retry_s=0.1) if archive else None
+        writer = VolumeWriter(output_dir, list(formats), ModelIdentity("Model", "1.0"))
+        settings["deliver"] = Delivery(writer, settings["outbox"])
+    return MrdServer(NETWORKS[network](), torch.device("cpu"), port=0, model=ModelIdentity("Model", "1.0"), **settings)
 
 
 class Running:

@@ -1,0 +1,137 @@
+"""Archives: DICOM C-STORE by ``pynetdicom``, STOW-RS by ``dicomweb-client``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pydicom
+import requests
+from dicomweb_client import DICOMwebClient
+from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, MRImageStorage, SecondaryCaptureImageStorage
+from pynetdicom import AE
+from pynetdicom.association import Association
+
+from scripts.serving.outbox import OutageError
+
+BUSY = range(0xA700, 0xA800)
+"""C-STORE status: refused, out of resources."""
+WARNINGS = range(0xB000, 0xC000)
+"""C-STORE status: stored, with a warning."""
+
+
+class CStoreArchive:
+    """DICOM node that takes images by C-STORE.
+
+    Args:
+        host, port: of the node.
+        called: its application entity title.
+        calling: ours.
+        timeout_s: of the network and of each answer.
+    """
+
+    def __init__(
+        self, host: str, port: int, called: str = "ANY-SCP", calling: str = "MRIRECON", timeout_s: float = 30
+    ) -> None:
+        self.host, self.port, self.called = host, int(port), called
+        self.entity = AE(ae_title=calling)
+        self.entity.acse_timeout = self.entity.dimse_timeout = self.entity.network_timeout = timeout_s
+        self.entity.connection_timeout = timeout_s
+        for storage in (MRImageStorage, SecondaryCaptureImageStorage):
+            self.entity.add_requested_context(storage, [ExplicitVRLittleEndian, ImplicitVRLittleEndian])
+
+    def __str__(self) -> str:
+        return f"{self.called} at {self.host}:{self.port}"
+
+    def store(self, paths: Iterable[Path]) -> Iterator[tuple[Path, str]]:
+        """Store files over one association; see :class:`scripts.serving.outbox.Archive`."""
+        association = self.entity.associate(self.host, self.port, ae_title=self.called)
+        if not association.is_established:
+            reason = "refused the association" if association.is_rejected else "cannot be reached"
+            raise OutageError(f"{self}: {reason}")
+        try:
+            for path in paths:
+                if not association.is_established:
+                    raise OutageError(f"{self}: the association ended")
+                yield path, self._store(association, path)
+        finally:
+            if association.is_established:
+                association.release()
+
+    def _store(self, association: Association, path: Path) -> str:
+        try:
+            answer = association.send_c_store(pydicom.dcmread(path))
+        except ValueError as error:  # no presentation context for it
+            return str(error)
+        except RuntimeError as error:
+            raise OutageError(f"{self}: {error}") from error
+        if "Status" not in answer:
+            raise OutageError(f"{self}: no answer")
+        if answer.Status in BUSY:
+            raise OutageError(f"{self}: out of resources")
+        if answer.Status == 0 or answer.Status in WARNINGS:
+            return ""
+        return f"{self}: C-STORE status 0x{answer.Status:04X} {answer.get('ErrorComment', '')}".strip()
+
+
+class StowArchive:
+    """DICOMweb server that takes images by STOW-RS.
+
+    Args:
+        url: of the service, e.g. ``https://archive/dicom-web``.
+        token_file: text file with a bearer token.
+        user, password_file: for basic authentication instead.
+        timeout_s: of each answer.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        token_file: str | Path | None = None,
+        user: str | None = None,
+        password_file: str | Path | None = None,
+        timeout_s: float = 60,
+    ) -> None:
+        session = _Session(timeout_s)
+        if token_file is not None:
+            session.headers["Authorization"] = f"Bearer {_secret(token_file)}"
+        elif user is not None and password_file is not None:
+            session.auth = (user, _secret(password_file))
+        self.url, self.client = url, DICOMwebClient(url, session=session)
+        self.client.set_http_retry_params(retry=False)  # the queue tries again, and says so
+
+    def __str__(self) -> str:
+        return self.url
+
+    def store(self, paths: Iterable[Path]) -> Iterator[tuple[Path, str]]:
+        """Store files one request each; see :class:`scripts.serving.outbox.Archive`."""
+        for path in paths:
+            try:
+                answer = self.client.store_instances([pydicom.dcmread(path)])
+            except requests.HTTPError as error:
+                status = error.response.status_code if error.response is not None else 0
+                if status in (400, 409, 415):  # this image, whenever it is sent
+                    yield path, f"{self}: {error}"
+                    continue
+                raise OutageError(f"{self}: {error}") from error
+            except (requests.RequestException, OSError) as error:
+                raise OutageError(f"{self}: {error}") from error
+            failed = answer.get("FailedSOPSequence")
+            yield path, f"{self}: failure reason 0x{failed[0].FailureReason:04X}" if failed else ""
+
+
+class _Session(requests.Session):
+    """A session whose requests have a timeout."""
+
+    def __init__(self, timeout_s: float) -> None:
+        super().__init__()
+        self.timeout_s = timeout_s
+
+    def request(self, *arguments: Any, **options: Any) -> requests.Response:
+        options.setdefault("timeout", self.timeout_s)
+        return super().request(*arguments, **options)
+
+
+def _secret(path: str | Path) -> str:
+    return Path(path).read_text(encoding="utf-8").strip()
