@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +16,7 @@ class ModelIdentity:
         name: of the bundle.
         version: of the bundle.
         weights_sha256: of the file of weights; "" where unknown.
-        certificate_id: SHA-256 of the content of the certificate of unlearning; "" where there is none.
+        certificate_id: SHA-256 of the file of the certificate of unlearning; "" where there is none.
     """
 
     name: str = ""
@@ -29,25 +28,20 @@ class ModelIdentity:
         return f"{self.name} {self.version}".strip()
 
 
-def identify_model(name: str, version: str, weights: str | Path, certificate: str | Path) -> ModelIdentity:
+def identify_model(name: str, version: str, weights: str | Path, bundle: str | Path) -> ModelIdentity:
     """Identity of a bundle's model.
 
     Args:
         name: of the bundle.
         version: of the bundle.
         weights: the file that is loaded.
-        certificate: ``certificate.json`` of the unlearning run; it may be missing.
+        bundle: its folder, with ``docs/certificate.json`` where a certificate was shipped.
 
     Raises:
         FileNotFoundError: no such weights.
-        ValueError: a certificate without ``content_sha256``.
     """
     if not Path(weights).is_file():
         raise FileNotFoundError(f"{weights}: no such weights file")
-    identity = ""
-    if Path(certificate).is_file():
-        try:
-            identity = str(json.loads(Path(certificate).read_text(encoding="utf-8"))["content_sha256"])
-        except (ValueError, KeyError, TypeError) as error:
-            raise ValueError(f"{certificate}: expected a certificate with 'content_sha256', found {error!r}") from error
+    certificate = Path(bundle) / "docs" / "certificate.json"
+    identity = file_sha256(certificate) if certificate.is_file() else ""
     return ModelIdentity(str(name), str(version), file_sha256(weights), identity)

@@ -112,7 +112,8 @@ def _build(folder: Path, source: Path, shipment: Shipment, metadata: Mapping, li
     card = (source / "docs" / "README.md").read_text(encoding="utf-8")
     (docs / "README.md").write_text(write_card(card, shipment, metadata), encoding="utf-8")
     shutil.copyfile(licence, docs / "data_license.txt")
-    shutil.copyfile(source / "docs" / "deploy.md", docs / "deploy.md")
+    for name in ("deploy.md", "serve.md"):
+        shutil.copyfile(source / "docs" / name, docs / name)
     for path in shipment.evidence:
         shutil.copyfile(path, docs / path.name)
     _export(folder, shipment)

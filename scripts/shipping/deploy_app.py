@@ -122,9 +122,7 @@ class ReconstructionApp(Application):
         if (bundle / MANIFEST).is_file():
             verify_bundle(bundle)
         metadata = json.loads((bundle / "configs" / "metadata.json").read_text(encoding="utf-8"))
-        model = identify_model(
-            metadata["name"], metadata["version"], bundle / "models" / "model.pt", bundle / "docs" / "certificate.json"
-        )
+        model = identify_model(metadata["name"], metadata["version"], bundle / "models" / "model.pt", bundle)
         writer = VolumeWriter(context.output_path, self.formats, model)
         reader = KspaceReader(self, files=find_inputs(context.input_path), progress=self.progress, name="kspace_reader")
         network = MonaiBundleInferenceOperator(

@@ -42,13 +42,14 @@ def write_configs(source: Path, target: Path, shipment: Shipment, metadata: Mapp
         text = path.read_text(encoding="utf-8")
         if "imports" in yaml.safe_load(text):  # a verb; anything else is an overlay
             path.write_text(adapt(text, {k: v for k, v in blocks.items() if v}, path), encoding="utf-8")
-    inference = json.loads((source / "inference.json").read_text(encoding="utf-8"))
-    requires = inference["network_def"].get("_requires_")
     target_name, arguments = shipment.network["_target_"], {**shipment.network}
     del arguments["_target_"]
-    inference["network_def"] = {"_target_": target_name, "_requires_": requires, **arguments}
-    inference["weights"] = f"$@bundle_root + '/models/{MODEL}'"
-    _dump(target / "inference.json", inference)
+    for name in ("inference.json", "serve.json"):
+        content = json.loads((source / name).read_text(encoding="utf-8"))
+        requires = content["network_def"].get("_requires_")
+        content["network_def"] = {"_target_": target_name, "_requires_": requires, **arguments}
+        content["weights"] = f"$@bundle_root + '/models/{MODEL}'"
+        _dump(target / name, content)
     _dump(target / "metadata.json", metadata)
 
 

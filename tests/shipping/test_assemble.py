@@ -33,7 +33,7 @@ def test_layout(shipped):
     assert names == {"LICENSE", "configs", "docs", "manifest.json", "models", "mri_unlearning.py", "scripts"}
     assert {path.name for path in (shipped / "models").iterdir()} == {"model.pt", "model.ts"}
     docs = {path.name for path in (shipped / "docs").iterdir()}
-    assert docs == {"README.md", "data_license.txt", "deploy.md", "audit.json"}
+    assert docs == {"README.md", "data_license.txt", "deploy.md", "serve.md", "audit.json"}
     configs = {path.name for path in (shipped / "configs").iterdir()}
     assert {"metadata.json", "inference.json", "train.yaml", "unlearn.yaml", "evaluate.yaml", "logging.conf"} <= configs
     assert (shipped / "configs" / "methods" / "noisy_label.yaml").is_file()
