@@ -1,21 +1,33 @@
 """Evidence of forgetting: measures, gates and the verdict that follows from them."""
 
+from scripts.audit.acquisitions import Acquisitions, other_masks
 from scripts.audit.audit import Audit
-from scripts.audit.inputs import audited_weights, check_cohorts, record_beside
+from scripts.audit.continued import ContinuedTraining
+from scripts.audit.distances import OutputDistance
+from scripts.audit.inputs import audited_weights, check_cohorts, record_beside, training_steps
 from scripts.audit.probe import SliceProbe
 from scripts.audit.provenance import AuditedFiles
+from scripts.audit.quantised import audited_models
 from scripts.audit.relearning import Relearning
+from scripts.audit.resurfacing import Resurfacing
 from scripts.audit.section import audit_section
 from scripts.audit.statistics import Statistics
 
 __all__ = [
+    "Acquisitions",
     "Audit",
     "AuditedFiles",
+    "ContinuedTraining",
+    "OutputDistance",
     "Relearning",
+    "Resurfacing",
     "SliceProbe",
     "Statistics",
     "audit_section",
+    "audited_models",
     "audited_weights",
     "check_cohorts",
+    "other_masks",
     "record_beside",
+    "training_steps",
 ]

@@ -9,10 +9,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from scripts.audit import measures
+from scripts.audit.experiment import AUDITED, CALIBRATION, ORIGINAL, QUANTISED, QUERY, Experiment, oracle_names
 from scripts.audit.gates import check_gates, control, declared, judge, overall
 from scripts.audit.hallucination import null_space_maps
 from scripts.audit.inputs import check_cohorts, check_subgroups, cost, read_record, record_beside
-from scripts.audit.measures import AUDITED, CALIBRATION, ORIGINAL, QUERY, oracles
 from scripts.audit.probe import SliceProbe
 from scripts.audit.provenance import (
     SETTINGS,
@@ -23,7 +23,6 @@ from scripts.audit.provenance import (
     provenance_problems,
     weights_hashes,
 )
-from scripts.audit.relearning import Relearning
 from scripts.audit.section import audit_page
 from scripts.audit.statistics import Statistics
 from scripts.audit.tables import audit_markdown
@@ -41,17 +40,18 @@ GUARANTEE = (
     "hold for these weights, these scans and these measures, and another attack may find what these did not."
 )
 MAPS = 2  # scans whose null-space maps are drawn
+HIDDEN = (QUERY, CALIBRATION, QUANTISED)  # models that say nothing about hallucination
 logger = logging.getLogger(__name__)
 
 
 class Audit:
-    """Runs the comparison once, derives every measure from it, judges the gates and writes the outputs.
+    """Evaluates every model once, runs the experiments, judges the gates and writes the outputs.
 
     Args:
-        comparison: evaluates every model on BTA, KTA and UA; its models hold ``G`` and ``unlearned`` and may hold
-            ``oracle``, ``oracle 2`` …, ``query`` and ``calibration``.
+        comparison: evaluates every model on BTA, KTA and UA; its models hold ``G``, ``unlearned`` and ``unlearned,
+            int8`` and may hold ``oracle``, ``oracle 2`` …, ``query`` and ``calibration``.
         probe: attached to the comparison's evaluator.
-        relearning: trains copies on the forget set.
+        experiments: measures that put slices through networks themselves.
         gates: declared acceptance gates, see :func:`scripts.audit.gates.judge`.
         files: weights as loaded into the comparison's models, datalist, and the unlearning run's record, without
             which cost is not measured.
@@ -67,7 +67,7 @@ class Audit:
         self,
         comparison: Comparison,
         probe: SliceProbe,
-        relearning: Relearning,
+        experiments: Sequence[Experiment],
         gates: Sequence[Mapping],
         files: AuditedFiles,
         statistics: Statistics | None = None,
@@ -77,7 +77,7 @@ class Audit:
         check_gates(gates)
         check_subgroups(subgroups)
         check_cohorts(comparison.cohorts)
-        self.comparison, self.probe, self.relearning = comparison, probe, relearning
+        self.comparison, self.probe, self.experiments = comparison, probe, list(experiments)
         self.gates = [dict(gate) for gate in gates]
         weights, record = files.weights, files.record
         self.files = files
@@ -100,6 +100,7 @@ class Audit:
         Returns:
             The content of ``audit.json``.
         """
+        logger.info("%s", self.plan())
         volumes = [volume for cohort in self.comparison.cohorts.values() for volume in cohort]
         hashes = FileHashes(volume.path for volume in volumes)
         summary = self.comparison.run()
@@ -114,6 +115,15 @@ class Audit:
         write_text(self.output_dir / "audit.html", audit_page(result) + "\n")
         logger.info("verdict: %s\n\n%s\n", result["verdict"]["verdict"], audit_markdown(result))
         return result
+
+    def plan(self) -> str:
+        """What is about to be done, in slices through a network, training included: one line a measure."""
+        models = self.comparison.models
+        whole = sum(volume.num_slices for volumes in self.comparison.cohorts.values() for volume in volumes)
+        counts = {"evaluation of every model": whole * len(models)}
+        counts |= {experiment.name: experiment.slices(models) for experiment in self.experiments}
+        lines = [f"{name}: {count:,} slices through a network" for name, count in counts.items()]
+        return "\n".join(["the audit will take", *lines])
 
     def _judged(self, found: Mapping, original: Mapping, problems: Mapping) -> dict:
         """Verdict, gates and control, from the measures of the audited model and of the original."""
@@ -162,16 +172,17 @@ class Audit:
         patients = {volume.name: volume.patient_id for volumes in cohorts.values() for volume in volumes}
         features = {name: run["features"] for name, run in self._seen().items()}
         return {
-            "oracle_gap": measures.gaps(results, oracles(results), self.statistics),
+            "oracle_gap": measures.gaps(results, oracle_names(models), self.statistics),
             "original_gap": measures.gaps(results, [ORIGINAL], self.statistics),
+            "quantised": measures.gaps(results, oracle_names(models), self.statistics, audited=QUANTISED),
             "distribution": measures.distributions(results),
             "membership": measures.membership(results, self.statistics),
             "have_you_forgotten": measures.have_you_forgotten(results),
-            "relearning": self.relearning.measure(models, results),
             "hallucination": measures.hallucination(self._null_space(), patients, self.statistics),
             "distance": measures.distance(models, features, cohorts),
             "subgroups": measures.subgroups(results, cohorts, self.subgroups, self.statistics),
             "cost": cost(self.record, self.training),
+            **{one.name: one.measure(models, results, self.statistics) for one in self.experiments},
         }
 
     def _seen(self) -> dict:
@@ -181,7 +192,7 @@ class Audit:
 
     def _null_space(self) -> dict:
         """Model -> volume of BTA -> sums of the null-space error."""
-        return {name: run["null_space"] for name, run in self._seen().items() if name not in (QUERY, CALIBRATION)}
+        return {name: run["null_space"] for name, run in self._seen().items() if name not in HIDDEN}
 
     def _path(self, path: str | Path) -> str:
         """A path as seen from the audit's folder, so that both can be moved together."""
@@ -190,12 +201,12 @@ class Audit:
     def _original(self, results: Results) -> dict:
         """The measures with the original in place of the audited model, for the control."""
         return {
-            "oracle_gap": measures.gaps(results, oracles(results), self.statistics, audited=ORIGINAL),
+            "oracle_gap": measures.gaps(results, oracle_names(results.models), self.statistics, audited=ORIGINAL),
             "membership": measures.membership(results, self.statistics, audited=ORIGINAL),
         }
 
     def _draw(self) -> None:
-        models = {name: m for name, m in self.comparison.models.items() if name not in (QUERY, CALIBRATION)}
+        models = {name: m for name, m in self.comparison.models.items() if name not in HIDDEN}
         transform, device = self.comparison.transform, self.comparison.device
         volumes = self.comparison.cohorts["BTA"][:MAPS]
         scans = [reconstruct(models, "BTA", v, [v.num_slices // 2], transform, device) for v in volumes]

@@ -1,11 +1,20 @@
-"""How far two networks are apart, in their weights and in what they represent."""
+"""How far two networks are apart: in their weights, in what they represent, and in their images."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
+
+from scripts.audit.experiment import AUDITED, ORACLE, oracle_names
+from scripts.audit.statistics import Statistics, not_measured
+from scripts.data.volumes import Volume
+from scripts.evaluation.bootstrap import ratio_with_interval
+from scripts.evaluation.reconstruct import Models, each_slice, spread
+from scripts.evaluation.results import Results
 
 
 def weight_distance(first: Mapping[str, Tensor], second: Mapping[str, Tensor]) -> float:
@@ -50,3 +59,84 @@ def linear_cka(first: Tensor, second: Tensor) -> float:
     cross = (first.T @ second).square().sum()
     scale = torch.linalg.norm(first.T @ first) * torch.linalg.norm(second.T @ second)
     return float(cross / scale)
+
+
+def relative_distance(first: Tensor, second: Tensor, target: Tensor) -> float:
+    """‖x₁ − x₂‖₂ / ‖y‖₂ of two reconstructions of one slice, a fraction.
+
+    Args:
+        first, second: reconstructions, of one shape.
+        target: the reference image, of the same shape.
+
+    >>> relative_distance(torch.tensor([3.0, 0.0]), torch.tensor([0.0, 0.0]), torch.tensor([0.0, 6.0]))
+    0.5
+    """
+    return float(torch.linalg.norm((first - second).double()) / torch.linalg.norm(target.double()))
+
+
+class OutputDistance:
+    """How far the audited model's images lie from the oracle's, beside how far another oracle's do.
+
+    Source: after Georgiev et al., Attribute-to-Delete, 2024 (arXiv 2410.23232), which compares the outputs of
+    unlearned models with those of models that were trained without the forget set (KLoM).
+
+    Args:
+        cohorts: cohort -> volumes.
+        transform: undersamples a slice, see :class:`scripts.data.Undersample`.
+        limit: the most slices that the measure may put through a network.
+        device: where to run the networks.
+    """
+
+    name = "output_distance"
+
+    def __init__(
+        self,
+        cohorts: Mapping[str, Sequence[Volume]],
+        transform: Callable[[dict], dict],
+        limit: int,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        self.cohorts = {name: list(volumes) for name, volumes in cohorts.items() if volumes}
+        self.transform, self.limit, self.device = transform, limit, device
+
+    def slices(self, models: Models) -> int:
+        """See :class:`scripts.audit.experiment.Experiment`."""
+        chosen = sum(map(len, self._chosen(models).values()))
+        return chosen * len(self._compared(models)) if ORACLE in models else 0
+
+    def measure(self, models: Models, results: Results, statistics: Statistics) -> dict:
+        """Cohort -> ``model``, the mean relative distance to the oracle; ``oracles``, that of the other oracles;
+        ``ratio`` of the two, which needs two oracles: 1 is as close as honest retraining."""
+        if ORACLE not in models:
+            return not_measured("no oracle weights")
+        table = {}
+        for cohort, chosen in self._chosen(models).items():
+            distances = self._distances(self._compared(models), chosen)
+            volumes = list(distances[AUDITED])
+            patient = {volume.name: volume.patient_id for volume in self.cohorts[cohort]}
+            own = [distances[AUDITED][volume] for volume in volumes]
+            entry: dict = {"model": float(np.mean(own)), "oracles": None}
+            entry["ratio"] = not_measured("it needs two oracles, the same training with other seeds")
+            others = [distances[name] for name in oracle_names(models) if name != ORACLE]
+            if others:
+                between = [float(np.mean([other[volume] for other in others])) for volume in volumes]
+                entry["oracles"] = float(np.mean(between))
+                entry["ratio"] = ratio_with_interval(own, between, [patient[v] for v in volumes], **statistics.draw)
+            table[cohort] = entry
+        return table
+
+    def _distances(self, models: Models, slices: Sequence[tuple[Volume, int]]) -> dict[str, dict[str, float]]:
+        """Model -> volume -> mean over its slices of the distance to the oracle."""
+        found: dict[str, dict[str, list[float]]] = {name: defaultdict(list) for name in models if name != ORACLE}
+        for one in each_slice(models, slices, self.transform, self.device):
+            for name, volumes in found.items():
+                distance = relative_distance(one.images[name], one.images[ORACLE], one.label["target"])
+                volumes[one.label["volume"][0]].append(distance)
+        return {name: {v: float(np.mean(d)) for v, d in volumes.items()} for name, volumes in found.items()}
+
+    def _compared(self, models: Models) -> Models:
+        return {name: models[name] for name in (AUDITED, *oracle_names(models))}
+
+    def _chosen(self, models: Models) -> dict[str, list[tuple[Volume, int]]]:
+        limit = max(self.limit // (len(self._compared(models)) * len(self.cohorts)), 1)
+        return {name: spread(volumes, limit) for name, volumes in self.cohorts.items()}

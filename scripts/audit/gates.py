@@ -9,18 +9,31 @@ from typing import Any
 
 from scripts.audit.statistics import NOT_MEASURED, Statistics, is_measured, not_measured
 
-GUARDS = {"under-forgetting": "not forgotten", "over-forgetting": "over-forgotten", "retain damage": "retain damaged"}
+GUARDS = {  # in this order: the first guard of which a gate fails gives the verdict
+    "under-forgetting": "not forgotten",
+    "over-forgetting": "over-forgotten",
+    "suppression": "suppressed",
+    "retain damage": "retain damaged",
+}
 MEASURES = (
     r"oracle_gap/(BTA|KTA|UA)/(psnr|ssim|nmse)/(gap|above|below)",
     r"original_gap/(BTA|KTA|UA)/(psnr|ssim|nmse)/gap",
     r"membership/(error|gain)/(auc|above|below)",
-    r"hallucination/(oracle_gap|original_gap)",
+    r"quantised/(BTA|KTA|UA)/(psnr|ssim|nmse)/(gap|above|below)",
+    r"resurfacing/(BTA|KTA|UA)/(psnr|ssim)/(rise|gap)",
+    r"relearning/(psnr|ssim)/(rise|area)",
+    r"acquisitions/highest/(KTA|UA)/(psnr|ssim)/above",
+    r"output_distance/(BTA|KTA|UA)/ratio",
+    r"hallucination/(oracle_gap|original_gap|enhancement)",
+    r"likelihood/[a-z_]+",
 )
 CONTROL = "control: the original fails no gate against under-forgetting"
-KEYS = {"name", "guards", "measure", "at_least", "at_most"}
+KEYS = {"name", "guards", "measure", "at_least", "at_most", "if_measured"}
 MEANINGS = {
     "not forgotten": "at least one gate against under-forgetting fails, whatever else holds",
     "over-forgotten": "no gate against under-forgetting fails, at least one against over-forgetting does",
+    "suppressed": "the output is as if forgotten, but the knowledge is still there: no gate against under-forgetting "
+    "or over-forgetting fails, at least one against suppression does",
     "retain damaged": "only gates against retain damage fail",
     "undecided": "no gate fails, but at least one is undecided or not measured, or the control fails to show that this "
     "audit can see remembering at all, or an oracle is not shown to be one, or audit and run differ",
@@ -32,9 +45,12 @@ MEANINGS = {
 def check_gates(gates: Sequence[Mapping]) -> None:
     """Refuse gates that could not be judged.
 
+    Args:
+        gates: see :func:`judge`.
+
     Raises:
         ValueError: naming the gate, the field, what was found and what was expected; also where one of the
-            three failures has no gate.
+            four failures has no gate.
     """
     for index, gate in enumerate(gates):
         where = f"gates: {gate.get('name', index) if isinstance(gate, Mapping) else index}"
@@ -47,6 +63,8 @@ def check_gates(gates: Sequence[Mapping]) -> None:
         limits = [key for key in ("at_least", "at_most") if isinstance(gate.get(key), (int, float))]
         if len(limits) != 1 or len(set(gate) & {"at_least", "at_most"}) != 1:
             raise ValueError(f"{where}: expected one number, at_least or at_most, found {dict(gate)}")
+        if not isinstance(gate.get("if_measured", False), bool):
+            raise ValueError(f"{where}: 'if_measured': expected true or false, found {gate['if_measured']!r}")
     names = [gate["name"] for gate in gates]
     if len(set(names)) != len(names):
         raise ValueError(f"gates: 'name': expected each name once, found {names}")
@@ -72,13 +90,14 @@ def judge(gate: Mapping[str, Any], measures: Mapping[str, Any]) -> dict:
     """Judge one gate by the interval of its measure.
 
     Args:
-        gate: ``name``, ``guards``, ``measure`` (a path into the measures) and ``at_least`` or ``at_most``.
+        gate: ``name``, ``guards``, ``measure`` (a path into the measures), ``at_least`` or ``at_most``, and
+            ``if_measured``, true where the gate does not count without a result.
         measures: the audit's results; the path leads to ``{"value", "interval"}``.
 
     Returns:
         The gate with ``value``, ``interval``, ``verdict``: *pass* where the whole interval keeps the limit,
-        *fail* where all of it breaks it, *undecided* where it straddles the limit or there is no interval,
-        *not measured* (with ``why``).
+        *fail* where all of it breaks it, *undecided* where it straddles the limit, there is no interval, or the
+        measure states under ``cannot_accept`` why it can reject but not accept; *not measured* (with ``why``).
 
     >>> gate = {"name": "KTA", "guards": "under-forgetting", "measure": "oracle_gap/KTA/psnr/above", "at_most": 1.0}
     >>> found = {"oracle_gap": {"KTA": {"psnr": {"above": {"value": 0.2, "interval": [-0.1, 0.5]}}}}}
@@ -93,7 +112,10 @@ def judge(gate: Mapping[str, Any], measures: Mapping[str, Any]) -> dict:
     if not is_measured(entry):
         return {**gate, "value": None, "interval": None, "verdict": NOT_MEASURED, "why": entry[NOT_MEASURED]}
     value, interval = entry["value"], entry["interval"]
-    return {**gate, "value": value, "interval": interval, "verdict": _verdict(gate, interval)}
+    verdict = _verdict(gate, interval)
+    if verdict == "pass" and entry.get("cannot_accept"):
+        return {**gate, "value": value, "interval": interval, "verdict": "undecided", "why": entry["cannot_accept"]}
+    return {**gate, "value": value, "interval": interval, "verdict": verdict}
 
 
 def _verdict(gate: Mapping[str, Any], interval: Sequence[float] | None) -> str:
@@ -137,7 +159,11 @@ def overall(judged: Sequence[Mapping[str, Any]], sees_remembering: bool = True, 
         failed = [gate["name"] for gate in judged if gate["verdict"] == "fail" and gate["guards"] == guard]
         if failed:
             return {"verdict": verdict, "meaning": MEANINGS[verdict], "because": failed}
-    because = [gate["name"] for gate in judged if gate["verdict"] in ("undecided", NOT_MEASURED)]
+    because = [
+        gate["name"]
+        for gate in judged
+        if gate["verdict"] == "undecided" or (gate["verdict"] == NOT_MEASURED and not gate.get("if_measured"))
+    ]
     if not sees_remembering:
         because.append(CONTROL)
     because += doubts

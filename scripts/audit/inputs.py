@@ -128,3 +128,9 @@ def cost(record: Mapping | None, training: Mapping | None = None) -> dict:
         shares = {name: counts[name] / training["cost"][name] for name in COUNTS if training["cost"][name]}
     slices = {role: entry["slices"] for role, entry in record["data"].items()}
     return {**counts, "slices_read": slices, "share_of_training": shares}
+
+
+def training_steps(weights: str | Path) -> int | None:
+    """Steps of the training of some weights, from the record beside them; None where there is none."""
+    record = read_record(record_beside(weights), weights)
+    return None if record is None else int(record["cost"]["steps"])

@@ -9,25 +9,20 @@ import torch
 from torch import Tensor
 
 from scripts.audit.distances import linear_cka, weight_distance
+from scripts.audit.experiment import AUDITED, CALIBRATION, ORACLE, ORIGINAL, QUERY, oracle_names
 from scripts.audit.gaps import distribution_distance, forgotten_ratio, gap
 from scripts.audit.membership import attack, auc
 from scripts.audit.statistics import Statistics, not_measured
 from scripts.data.volumes import Volume
-from scripts.evaluation.bootstrap import mean_with_interval
+from scripts.evaluation.bootstrap import mean_with_interval, ratio_with_interval
 from scripts.evaluation.metrics import METRICS
 from scripts.evaluation.results import ZERO_FILLED, Results
 
-AUDITED, ORIGINAL, ORACLE, QUERY, CALIBRATION = "unlearned", "G", "oracle", "query", "calibration"
 NO_ORACLE = not_measured("no oracle weights")
 
 
-def oracles(results: Results) -> list[str]:
-    """The oracle and, after it, the same training with other seeds."""
-    return [name for name in results.models if name == ORACLE or name.startswith(f"{ORACLE} ")]
-
-
 def gaps(results: Results, references: Sequence[str], statistics: Statistics, audited: str = AUDITED) -> dict:
-    """Cohort -> metric -> :func:`scripts.audit.oracle_gap.gap` of a model to the references."""
+    """Cohort -> metric -> :func:`scripts.audit.gaps.gap` of a model to the references."""
     if not references:
         return NO_ORACLE
     table: dict = {}
@@ -78,7 +73,7 @@ def membership(results: Results, statistics: Statistics, audited: str = AUDITED)
     patients = results.patients("UA"), results.patients("KTA")
     found = {}
     for name, gain in (("error", False), ("gain", True)):
-        references = [scores(model, gain) for model in oracles(results)]
+        references = [scores(model, gain) for model in oracle_names(results.models)]
         entry = attack(*scores(audited, gain), patients, statistics, references)
         entry["original_auc"] = auc(*scores(ORIGINAL, gain))
         found[name] = {key: NO_ORACLE if value is None else value for key, value in entry.items()}
@@ -101,7 +96,10 @@ def have_you_forgotten(results: Results) -> dict:
 def hallucination(
     sums: Mapping[str, Mapping[str, Mapping[str, float]]], patients: Mapping[str, str], statistics: Statistics
 ) -> dict:
-    """Null-space NMSE of each model on the retain test set, and its gap to original and oracle.
+    """Null-space NMSE of each model on the retain test set, its gap to original and oracle, and the enhancement.
+
+    ``enhancement`` is the audited model's null-space error over the original's: below 1 the retained kind gained from
+    forgetting (the claim of Xue et al., Erase to Enhance, MIDL 2024).
 
     Args:
         sums: model -> volume -> ``{"null", "error", "target"}``, see :class:`scripts.audit.probe.SliceProbe`.
@@ -121,6 +119,8 @@ def hallucination(
             for model, rows in sums.items()
         }
     }
+    pair = (values[AUDITED], values[ORIGINAL])
+    table["enhancement"] = ratio_with_interval(*pair, names, **statistics.draw)
     for name, reference in (("original_gap", ORIGINAL), ("oracle_gap", ORACLE)):
         table[name] = NO_ORACLE
         if reference in values:

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import copy
-import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 
-import torch
-from ignite.engine import Engine, Events
-from monai.engines import SupervisedEvaluator, SupervisedTrainer
+import numpy as np
 
-from scripts.audit.statistics import not_measured
-from scripts.data.slices import prepare_batch
+from scripts.audit.continued import ContinuedTraining, Curve, level, rise
+from scripts.audit.experiment import AUDITED, ORACLE, ORIGINAL, audited_and_oracle
+from scripts.audit.statistics import Statistics, not_measured
+from scripts.data.volumes import Volume
+from scripts.evaluation.bootstrap import mean_with_interval
+from scripts.evaluation.reconstruct import Models, spread
 from scripts.evaluation.results import Results
-from scripts.evaluation.volume_metrics import MeanOverVolumes, VolumeMetrics
-from scripts.networks import loss_scaling
-from scripts.training import ClipGradient, FiniteLoss
 
-logger = logging.getLogger(__name__)
+METRICS = ("psnr", "ssim")
 
 
 def steps_to_reach(curve: Sequence[tuple[int, float]], goal: float) -> int | None:
@@ -58,35 +55,81 @@ def relearning_ratio(model: Sequence[tuple[int, float]], oracle: Sequence[tuple[
     return {"goal": goal, "steps": steps, "oracle_steps": reference, "ratio": ratio}
 
 
-class Relearning:
-    """Trains copies of models on the forget set with MONAI's stock trainer and follows them on the forget test set.
+def mean_height(values: Sequence[np.ndarray], steps: Sequence[int]) -> np.ndarray:
+    """(n,) the area under each volume's curve, by the trapezoidal rule, over the number of steps.
 
     Args:
-        forget_loader: slices of the forget training volumes.
-        test_loader: slices of the forget test volumes.
-        loss_function: J.
-        device: where to train.
-        learning_rate: of Adam.
-        max_steps: the most steps taken; 0 leaves the measure out.
-        every: steps between two evaluations.
+        values: one (n,) array a step.
+        steps: the steps, ascending; a single one gives its values.
+
+    >>> mean_height([np.array([0.0]), np.array([2.0]), np.array([2.0])], [0, 2, 4])
+    array([1.5])
+    """
+    if len(steps) == 1:
+        return np.asarray(values[0], dtype=np.float64)
+    heights = np.stack(values)
+    return np.diff(steps) @ (heights[1:] + heights[:-1]) / 2 / (steps[-1] - steps[0])
+
+
+def relearning(
+    model: Curve, oracle: Curve | None, patients: Sequence[str], goal: float, statistics: Statistics
+) -> dict:
+    """The relearning of a model beside the oracle's, on the forget test set.
+
+    Args:
+        model: the audited model's results at each step of training on the forget set.
+        oracle: the oracle's at the same steps; None: there is none.
+        patients: the patient of each volume.
+        goal: PSNR in dB at which the forget domain counts as known again.
+        statistics: the settings of the intervals.
+
+    Returns:
+        What :func:`relearning_ratio` says, ``curves`` of the mean PSNR, and for PSNR and SSIM: ``area``, the area
+        between the model's curve and the oracle's over the number of steps (how far the model is ahead on the way, in
+        the metric's unit), and ``rise``, the same after each curve's own start is taken away, which without an oracle
+        is the model's rise alone. An undertrained model relearns slowly: read both beside BTA.
+    """
+    steps = sorted(model)
+    curves = {AUDITED: _mean_curve(model), **({} if oracle is None else {ORACLE: _mean_curve(oracle)})}
+    found: dict = {**relearning_ratio(curves[AUDITED], curves.get(ORACLE, []), goal), "curves": curves}
+    found |= {"max_steps": steps[-1], "against": "its own start" if oracle is None else "the oracle treated alike"}
+    for metric in METRICS:
+        rises = mean_height([rise(model, oracle, step, "KTA", metric) for step in steps], steps)
+        found[metric] = {
+            "rise": mean_with_interval(rises, patients, **statistics.draw),
+            "area": not_measured("no oracle weights"),
+        }
+        if oracle is not None:
+            ahead = [level(model, step, "KTA", metric) - level(oracle, step, "KTA", metric) for step in steps]
+            found[metric]["area"] = mean_with_interval(mean_height(ahead, steps), patients, **statistics.draw)
+    return found
+
+
+class Relearning:
+    """Trains the audited model and the oracle on the forget set and follows both on the forget test set.
+
+    Args:
+        training: on the slices of the forget training volumes.
+        volumes: the forget test volumes.
+        limit: the most slices that the measure may put through a network.
+        max_steps: steps of training; 0 leaves the measure out.
+        every: steps between two looks.
         tolerance: the goal is the original's PSNR times (1 - tolerance).
-        seed: every model sees the same slices and masks in the same order.
 
     Raises:
         ValueError: impossible settings.
     """
 
+    name = "relearning"
+
     def __init__(
         self,
-        forget_loader: Iterable,
-        test_loader: Iterable,
-        loss_function: torch.nn.Module,
-        device: torch.device | str,
-        learning_rate: float = 1e-3,
-        max_steps: int = 100,
-        every: int = 10,
+        training: ContinuedTraining,
+        volumes: Sequence[Volume],
+        limit: int,
+        max_steps: int = 40,
+        every: int = 2,
         tolerance: float = 0.05,
-        seed: int = 0,
     ) -> None:
         if max_steps < 0 or every < 1 or max_steps % every:
             raise ValueError(
@@ -94,63 +137,36 @@ class Relearning:
             )
         if not 0 <= tolerance < 1:
             raise ValueError(f"relearning: 'tolerance': expected in [0, 1), found {tolerance}")
-        self.forget_loader, self.test_loader = forget_loader, test_loader
-        self.loss_function = loss_function
-        self.device = torch.device(device)
-        self.learning_rate = learning_rate
-        self.max_steps, self.every, self.tolerance, self.seed = max_steps, every, tolerance, seed
+        self.training, self.tolerance = training, tolerance
+        self.at = list(range(0, max_steps + 1, every))
+        allowed = limit // 2 - max_steps * training.batch_size  # of each of two models, for looking at it
+        if max_steps and allowed < len(self.at):
+            raise ValueError(
+                f"relearning: 'limit': expected at least {2 * (max_steps * training.batch_size + len(self.at))} slices "
+                f"for {max_steps} steps seen every {every}, found {limit}"
+            )
+        self.chosen = spread(volumes, allowed // len(self.at)) if max_steps and volumes else []
 
-    def measure(self, models: Mapping[str, torch.nn.Module], results: Results) -> dict:
-        """Relearning of the audited model and of the oracle, if there is one: see :func:`relearning_ratio`."""
-        if not self.max_steps:
+    def slices(self, models: Models) -> int:
+        """See :class:`scripts.audit.experiment.Experiment`."""
+        each = self.at[-1] * self.training.batch_size + len(self.at) * len(self.chosen)
+        return each * len(audited_and_oracle(models)) if self.chosen else 0
+
+    def measure(self, models: Models, results: Results, statistics: Statistics) -> dict:
+        """See :func:`relearning`."""
+        if not self.at[-1]:
             return not_measured("turned off (relearning_steps: 0)")
-        if "KTA" not in results.cohorts:
+        if not self.chosen:
             return not_measured("no volumes in KTA")
-        goal = float(results.values("G", "KTA", "psnr").mean()) * (1 - self.tolerance)
-        curves = {name: self.curve(models[name], goal) for name in ("unlearned", "oracle") if name in models}
-        ratio = relearning_ratio(curves["unlearned"], curves.get("oracle", []), goal)
-        return {**ratio, "max_steps": self.max_steps, "curves": curves}
+        curves = {
+            name: self.training.curve(name, models[name], self.at, {"KTA": self.chosen})
+            for name in audited_and_oracle(models)
+        }
+        original = self.training.curve(ORIGINAL, models[ORIGINAL], [0], {"KTA": self.chosen})
+        goal = float(level(original, 0, "KTA", "psnr").mean()) * (1 - self.tolerance)
+        patients = curves[AUDITED][0].patients("KTA")
+        return relearning(curves[AUDITED], curves.get(ORACLE), patients, goal, statistics)
 
-    def curve(self, network: torch.nn.Module, goal: float) -> list[tuple[int, float]]:
-        """(step, mean PSNR in dB on the forget test volumes) until the goal or ``max_steps``; the network stays."""
-        network = copy.deepcopy(network).to(self.device)
-        points = [(0, self._psnr(network))]
-        if points[0][1] >= goal:
-            return points
-        torch.manual_seed(self.seed)
-        trainer = SupervisedTrainer(
-            device=self.device,
-            max_epochs=self.max_steps // self.every,
-            epoch_length=self.every,
-            train_data_loader=self.forget_loader,
-            network=network,
-            optimizer=torch.optim.Adam(network.parameters(), lr=self.learning_rate),
-            loss_function=self.loss_function,
-            prepare_batch=prepare_batch,
-            train_handlers=[ClipGradient(0.5), FiniteLoss()],
-            **loss_scaling(network),
-        )
 
-        @trainer.on(Events.EPOCH_COMPLETED)
-        def _follow(engine: Engine) -> None:
-            state = torch.get_rng_state()
-            points.append((engine.state.iteration, self._psnr(network)))
-            torch.set_rng_state(state)
-            logger.info("relearning: step %d, %.2f dB, goal %.2f dB", *points[-1], goal)
-            if points[-1][1] >= goal:
-                engine.terminate()
-
-        trainer.run()
-        return points
-
-    def _psnr(self, network: torch.nn.Module) -> float:
-        evaluator = SupervisedEvaluator(
-            device=self.device,
-            val_data_loader=self.test_loader,
-            network=network,
-            prepare_batch=prepare_batch,
-            key_val_metric={"psnr": MeanOverVolumes(VolumeMetrics(), "psnr")},
-            decollate=False,
-        )
-        evaluator.run()
-        return float(evaluator.state.metrics["psnr"])
+def _mean_curve(curve: Curve) -> list[tuple[int, float]]:
+    return [(step, float(level(curve, step, "KTA", "psnr").mean())) for step in sorted(curve)]

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from scripts.audit.statistics import NOT_MEASURED, is_measured
+from scripts.evaluation.results import COHORTS
 from scripts.evaluation.table import ABSENT, DECIMALS, HEADINGS, Table, markdown_document, model_table, number, percent
 
 MARKS = {"pass": "✓ pass", "fail": "✗ fail", "undecided": "? undecided", NOT_MEASURED: f"– {NOT_MEASURED}"}
@@ -32,7 +33,11 @@ def audit_tables(result: Mapping[str, Any]) -> list[Table]:
         "distribution": ("Distribution distance to the oracle", _distribution),
         "membership": ("Membership inference", _membership),
         "have_you_forgotten": ("Have you forgotten? (KS ratio)", _forgotten),
-        "relearning": ("Relearning", _relearning),
+        "quantised": ("Gap of the audited model to the oracle, its weights rounded to int8", _gaps),
+        "resurfacing": ("Resurfacing: training on retained data alone", _resurfacing),
+        "relearning": ("Relearning: training on the forget set", _relearning),
+        "acquisitions": ("Other acquisitions: gap to the oracle", _acquisitions),
+        "output_distance": ("Distance of the images to the oracle's", _output_distance),
         "hallucination": ("Hallucination (null-space error, retain test set)", _hallucination),
         "distance": ("Weights and representation", _distance),
         "subgroups": ("Subgroups", _subgroups),
@@ -47,6 +52,7 @@ def audit_tables(result: Mapping[str, Any]) -> list[Table]:
             if is_measured(found[name])
             else Table(title, f"Not measured: {found[name][NOT_MEASURED]}.")
             for name, (title, show) in shown.items()
+            if name in found
         ),
     ]
 
@@ -161,21 +167,77 @@ def _forgotten(title: str, entry: Mapping, share: str) -> Table:
 
 
 def _relearning(title: str, entry: Mapping, share: str) -> Table:
+    shown = [step for step, _ in next(iter(entry["curves"].values()))]
+    shown = [step for step in shown if step in (0, 2, 4, 8, 16, 32, shown[-1])]
     rows = []
     for model, curve in entry["curves"].items():
         steps = entry["steps"] if model == "unlearned" else entry["oracle_steps"]
         reached = f"more than {entry['max_steps']}" if steps is None else str(steps)
-        rows.append([model, reached, number(curve[0][1]), number(curve[-1][1])])
+        rows.append([model, reached, *(number(value) for step, value in curve if step in shown)])
     ratio = entry["ratio"]
     said = f"{ratio:.2f}" if is_measured(ratio) else f"{NOT_MEASURED} ({ratio[NOT_MEASURED]})"
-    note = f"Steps of training on the forget set until {entry['goal']:.2f} dB on KTA; ratio to the oracle: {said}."
-    return Table(title, note, ["model", "steps", "KTA PSNR before", "KTA PSNR after"], rows)
+    area, head = (spread(entry["psnr"][name], 2, True) for name in ("area", "rise"))
+    note = (
+        f"Steps until {entry['goal']:.2f} dB on KTA; ratio to the oracle: {said}. Area between the curves over the "
+        f"steps [{share}]: {area} dB, {spread(entry['ssim']['area'], 3, True)} in SSIM. Head start, each from its own "
+        f"beginning, beside {entry['against']}: {head} dB. An undertrained model relearns slowly: read this beside BTA."
+    )
+    columns = ["model", "steps to the goal", *(f"KTA PSNR [dB] after {step}" for step in shown)]
+    return Table(title, note, columns, rows)
+
+
+def _resurfacing(title: str, entry: Mapping, share: str) -> Table:
+    rows = [
+        [
+            f"{cohort} {HEADINGS[metric]}",
+            number(found["before"], DECIMALS[metric]),
+            number(found["after"], DECIMALS[metric]),
+            number(found["oracle_after"], DECIMALS[metric]),
+            spread(found["rise"], DECIMALS[metric], True),
+            spread(found["gap"], DECIMALS[metric], True),
+        ]
+        for cohort in COHORTS
+        if cohort in entry
+        for metric, found in entry[cohort].items()
+    ]
+    part = "" if entry["share_of_training"] is None else f", {percent(entry['share_of_training'])} of the training's"
+    weaker = "" if entry["against"].startswith("the oracle") else " Without an oracle this is weaker evidence."
+    note = (
+        f"{entry['steps']} steps{part}. Rise: of the model, beside {entry['against']}; gap: to the oracle treated "
+        f"alike; each at the step where it is largest.{weaker} {entry.get('too_few', '')}"
+    ).strip()
+    columns = ["measure", "before", "after", "oracle after", f"rise [{share}]", f"gap [{share}]"]
+    return Table(title, note, columns, rows)
+
+
+def _acquisitions(title: str, entry: Mapping, share: str) -> Table:
+    names = [name for name in entry if name != "highest"]
+    rows = [
+        [name, f"{cohort} {HEADINGS[metric]}", spread(found["gap"], DECIMALS[metric], True)]
+        for name in names
+        for cohort, metrics in entry[name].items()
+        for metric, found in metrics.items()
+    ]
+    note = "The same scans under undersampling patterns that the method did not see."
+    return Table(title, note, ["acquisition", "measure", f"mean difference [{share}]"], rows)
+
+
+def _output_distance(title: str, entry: Mapping, share: str) -> Table:
+    rows = [
+        [cohort, number(found["model"], 4), number(found["oracles"], 4), spread(found["ratio"])]
+        for cohort, found in entry.items()
+    ]
+    note = "Relative l2 distance, mean over slices; the ratio needs a second oracle, and 1 is honest retraining."
+    return Table(title, note, ["cohort", "model to oracle", "oracle to oracle", f"ratio [{share}]"], rows)
 
 
 def _hallucination(title: str, entry: Mapping, share: str) -> Table:
     rows = [[m, number(v["null_space_nmse"], 5), number(v["share_of_error"])] for m, v in entry["models"].items()]
     gaps = [f"{spread(entry[k], 5, True)} to the {k.partition('_')[0]}" for k in ("original_gap", "oracle_gap")]
-    note = f"Part of the error in k-space columns that were not measured. Difference [{share}]: {'; '.join(gaps)}."
+    note = (
+        f"Part of the error in k-space columns that were not measured. Difference [{share}]: {'; '.join(gaps)}. "
+        f"Enhancement, the model's over the original's: {spread(entry['enhancement'])}; below 1 is better."
+    )
     return Table(title, note, ["model", "null-space NMSE", "share of the error"], rows)
 
 

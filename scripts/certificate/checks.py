@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
+from scripts.audit.experiment import AUDITED, ORIGINAL
 from scripts.audit.gates import control, judge, overall
-from scripts.audit.measures import AUDITED, ORIGINAL
 from scripts.audit.provenance import doubts, provenance_problems
 from scripts.audit.statistics import Statistics
 from scripts.certificate.scans import measures_of, results_of
@@ -23,12 +23,54 @@ REFERENCE_GATES = tuple(  # those of audit.yaml; who lays down others tells the 
     for name, guards, measure, limit in (
         ("retain quality", "retain damage", "oracle_gap/BTA/psnr/below", {"at_least": -1.0}),
         ("retain quality beside the original", "retain damage", "original_gap/BTA/psnr/gap", {"at_least": -1.0}),
+        ("retain structure", "retain damage", "oracle_gap/BTA/ssim/below", {"at_least": -0.03}),
+        ("enhancement", "retain damage", "hallucination/enhancement", {"at_most": 1.05}),
         ("forget test set not known", "under-forgetting", "oracle_gap/KTA/psnr/above", {"at_most": 1.0}),
         ("forget training set not known", "under-forgetting", "oracle_gap/UA/psnr/above", {"at_most": 1.0}),
+        ("forget test structure not known", "under-forgetting", "oracle_gap/KTA/ssim/above", {"at_most": 0.06}),
+        ("forget training structure not known", "under-forgetting", "oracle_gap/UA/ssim/above", {"at_most": 0.06}),
         ("no membership signal", "under-forgetting", "membership/gain/above", {"at_most": 0.25}),
         ("forget test set not ruined", "over-forgetting", "oracle_gap/KTA/psnr/below", {"at_least": -1.0}),
         ("forget training set not ruined", "over-forgetting", "oracle_gap/UA/psnr/below", {"at_least": -1.0}),
         ("no inverse membership signal", "over-forgetting", "membership/gain/below", {"at_least": -0.25}),
+        ("forget test set does not resurface", "suppression", "resurfacing/KTA/psnr/rise", {"at_most": 0.5}),
+        ("forget training set does not resurface", "suppression", "resurfacing/UA/psnr/rise", {"at_most": 0.5}),
+        ("forget test structure does not resurface", "suppression", "resurfacing/KTA/ssim/rise", {"at_most": 0.03}),
+        ("forget training structure does not resurface", "suppression", "resurfacing/UA/ssim/rise", {"at_most": 0.03}),
+        (
+            "forget test set like the oracle's when trained on",
+            "suppression",
+            "resurfacing/KTA/psnr/gap",
+            {"at_most": 1.0},
+        ),
+        (
+            "forget training set like the oracle's when trained on",
+            "suppression",
+            "resurfacing/UA/psnr/gap",
+            {"at_most": 1.0},
+        ),
+        ("no head start when relearning", "suppression", "relearning/psnr/rise", {"at_most": 0.5}),
+        ("no lead when relearning", "suppression", "relearning/psnr/area", {"at_most": 1.0}),
+        ("not known under other acquisitions", "suppression", "acquisitions/highest/KTA/psnr/above", {"at_most": 1.0}),
+        (
+            "forget training set not known under other acquisitions",
+            "suppression",
+            "acquisitions/highest/UA/psnr/above",
+            {"at_most": 1.0},
+        ),
+        ("forget test set not known to coarser weights", "suppression", "quantised/KTA/psnr/above", {"at_most": 1.0}),
+        (
+            "forget training set not known to coarser weights",
+            "suppression",
+            "quantised/UA/psnr/above",
+            {"at_most": 1.0},
+        ),
+        (
+            "images as close as another oracle's",
+            "suppression",
+            "output_distance/KTA/ratio",
+            {"at_most": 2.0, "if_measured": True},
+        ),
     )
 )
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from scripts.audit import measures
+from scripts.audit.experiment import AUDITED, ORIGINAL, QUANTISED, oracle_names
 from scripts.audit.statistics import Statistics
 from scripts.data.volumes import Volume
 from scripts.evaluation.metrics import METRICS
@@ -74,7 +75,7 @@ def measures_of(scans: Sequence[Mapping[str, Any]], statistics: Statistics, fiel
         of the original in place of the audited model.
     """
     results = Results(results_of(scans))
-    references = measures.oracles(results)
+    references = oracle_names(results.models)
     patients = {scan["scan"]: scan["patient"] for scan in scans}
     models = list(dict.fromkeys(model for scan in scans for model in scan["null_space"]))
     sums = {m: {s["scan"]: s["null_space"][m] for s in scans if m in s["null_space"]} for m in models}
@@ -83,15 +84,16 @@ def measures_of(scans: Sequence[Mapping[str, Any]], statistics: Statistics, fiel
         cohorts.setdefault(scan["cohort"], []).append(_volume(scan))
     return {
         "oracle_gap": measures.gaps(results, references, statistics),
-        "original_gap": measures.gaps(results, [measures.ORIGINAL], statistics),
+        "original_gap": measures.gaps(results, [ORIGINAL], statistics),
+        "quantised": measures.gaps(results, references, statistics, audited=QUANTISED),
         "distribution": measures.distributions(results),
         "membership": measures.membership(results, statistics),
         "have_you_forgotten": measures.have_you_forgotten(results),
-        "hallucination": measures.hallucination(sums or {measures.AUDITED: {}}, patients, statistics),
+        "hallucination": measures.hallucination(sums or {AUDITED: {}}, patients, statistics),
         "subgroups": measures.subgroups(results, cohorts, fields, statistics),
         "control": {
-            "oracle_gap": measures.gaps(results, references, statistics, audited=measures.ORIGINAL),
-            "membership": measures.membership(results, statistics, audited=measures.ORIGINAL),
+            "oracle_gap": measures.gaps(results, references, statistics, audited=ORIGINAL),
+            "membership": measures.membership(results, statistics, audited=ORIGINAL),
         },
     }
 

@@ -97,3 +97,35 @@ def mean_with_interval(
         volumes=len(values),
         patients=len(set(owners(patients))),
     )
+
+
+def ratio_with_interval(
+    first: Sequence[float] | np.ndarray,
+    second: Sequence[float] | np.ndarray,
+    patients: Sequence[str],
+    confidence: float = 0.9,
+    samples: int = 2000,
+    seed: int = 0,
+) -> Estimate:
+    """Ratio of the means of two paired quantities and its patient-level bootstrap interval.
+
+    Args:
+        first: (n,), one number a volume.
+        second: (n,), positive numbers of the same volumes, drawn together with the first.
+        patients: (n,), see :func:`patient_counts`.
+        confidence: the share of replicates that the interval holds.
+        samples: number of bootstrap samples.
+        seed: the seed of the draw.
+
+    >>> ratio_with_interval([2.0, 4.0], [1.0, 2.0], ["a", "b"], samples=50)["interval"]
+    [2.0, 2.0]
+    """
+    one, other = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
+    counts = patient_counts(patients, samples, seed)
+    interval = None if counts is None else percentile_interval((counts @ one) / (counts @ other), confidence)
+    return Estimate(
+        value=float(one.mean() / other.mean()),
+        interval=interval,
+        volumes=len(one),
+        patients=len(set(owners(patients))),
+    )

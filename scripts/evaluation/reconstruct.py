@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,9 @@ from torch import Tensor
 
 from scripts.data.slices import SliceDataset, prepare_batch
 from scripts.data.volumes import Volume
-from scripts.fourier import center_crop
+from scripts.evaluation.results import VolumeResult
+from scripts.evaluation.volume_metrics import VolumeMetrics
+from scripts.fourier import crop_like
 
 Models = Mapping[str, torch.nn.Module]
 
@@ -73,8 +76,7 @@ def each_slice(
     dataset.slices = list(slices)
     for index in range(len(dataset)):
         inputs, label, args, _ = prepare_batch(torch.utils.data.default_collate([dataset[index]]), device)
-        size = label["target"].shape[-2:]
-        images = {name: center_crop(network(inputs, *args), size).float() for name, network in ready.items()}
+        images = {name: crop_like(network(inputs, *args), label["target"]).float() for name, network in ready.items()}
         yield SliceImages(label, args[0], images)
 
 
@@ -96,3 +98,58 @@ def reconstruct(
         np.stack([one.label["target"][0, 0].cpu().numpy() for one in found]),
         {name: np.stack([one.images[name][0, 0].cpu().numpy() for one in found]) for name in models},
     )
+
+
+def measure_models(
+    models: Models,
+    cohorts: Mapping[str, Sequence[tuple[Volume, int]]],
+    transform: Callable[[dict], dict],
+    device: torch.device | str = "cpu",
+) -> list[VolumeResult]:
+    """PSNR, SSIM and NMSE of every model on chosen slices of some volumes.
+
+    Args:
+        models: name -> network.
+        cohorts: cohort -> volume and number of each slice; a volume's figures are those of its chosen slices.
+        transform: undersamples a slice, see :class:`scripts.data.Undersample`.
+        device: where to run the networks.
+    """
+    results = []
+    for cohort, slices in cohorts.items():
+        metrics = {name: VolumeMetrics() for name in models}
+        for one in each_slice(models, slices, transform, device):
+            for name, metric in metrics.items():
+                metric.update((one.images[name], one.label))
+        for name, metric in metrics.items():
+            results += [VolumeResult(name, cohort, v, **asdict(values)) for v, values in metric.compute().items()]
+    return results
+
+
+def spread(volumes: Sequence[Volume], limit: int) -> list[tuple[Volume, int]]:
+    """At most ``limit`` slices, as equally many of each volume as can be, from the middle outwards.
+
+    Where there are more volumes than slices, the volumes are evenly spaced in their list.
+
+    Args:
+        volumes: the volumes.
+        limit: the most slices, at least one.
+
+    Raises:
+        ValueError: a limit below one.
+
+    >>> volume = type("Volume", (), {"num_slices": 3})()
+    >>> [number for _, number in spread([volume], limit=2)]
+    [1, 0]
+    """
+    if limit < 1:
+        raise ValueError(f"slices: expected a limit of at least one, found {limit}")
+    if len(volumes) > limit:
+        volumes = [volumes[index * len(volumes) // limit] for index in range(limit)]
+    orders = [sorted(range(v.num_slices), key=partial(_from_middle, v.num_slices)) for v in volumes]
+    turns = range(max(map(len, orders), default=0))
+    ranked = [(v, order[turn]) for turn in turns for v, order in zip(volumes, orders, strict=True) if turn < len(order)]
+    return ranked[:limit]
+
+
+def _from_middle(count: int, index: int) -> int:
+    return abs(index - count // 2)

@@ -6,7 +6,8 @@ from scripts.audit.statistics import not_measured
 UNDER = {"name": "under", "guards": "under-forgetting", "measure": "oracle_gap/KTA/psnr/above", "at_most": 1.0}
 OVER = {"name": "over", "guards": "over-forgetting", "measure": "oracle_gap/KTA/psnr/below", "at_least": -1.0}
 RETAIN = {"name": "retain", "guards": "retain damage", "measure": "oracle_gap/BTA/psnr/below", "at_least": -0.5}
-GATES = [UNDER, OVER, RETAIN]
+HIDDEN = {"name": "hidden", "guards": "suppression", "measure": "resurfacing/KTA/psnr/rise", "at_most": 0.5}
+GATES = [UNDER, OVER, RETAIN, HIDDEN]
 
 
 def measures(value, interval, cohort="KTA"):
@@ -37,8 +38,8 @@ def test_what_was_not_measured_says_why():
     assert judge(RETAIN, measures(0.0, [0, 0]))["verdict"] == "not measured"
 
 
-def verdicts(under, over, retain):
-    return [{**gate, "verdict": verdict} for gate, verdict in zip(GATES, (under, over, retain), strict=True)]
+def verdicts(under, over, retain, hidden="pass"):
+    return [{**gate, "verdict": verdict} for gate, verdict in zip(GATES, (under, over, retain, hidden), strict=True)]
 
 
 @pytest.mark.parametrize(
@@ -49,11 +50,31 @@ def verdicts(under, over, retain):
         (("pass", "fail", "fail"), "over-forgotten", ["over"]),
         (("undecided", "pass", "fail"), "retain damaged", ["retain"]),
         (("not measured", "pass", "undecided"), "undecided", ["under", "retain"]),
+        (("pass", "pass", "fail", "fail"), "suppressed", ["hidden"]),
+        (("undecided", "pass", "pass", "fail"), "suppressed", ["hidden"]),
+        (("fail", "pass", "pass", "fail"), "not forgotten", ["under"]),
+        (("pass", "fail", "pass", "fail"), "over-forgotten", ["over"]),
+        (("pass", "pass", "pass", "undecided"), "undecided", ["hidden"]),
     ],
 )
 def test_overall(judged, verdict, because):
     found = overall(verdicts(*judged))
     assert (found["verdict"], found["because"]) == (verdict, because)
+
+
+def test_what_can_only_reject_does_not_pass():
+    def found(interval):
+        rise = {"value": 0.0, "interval": interval, "cannot_accept": "60 steps"}
+        return judge(HIDDEN, {"resurfacing": {"KTA": {"psnr": {"rise": rise}}}})
+
+    assert (found([0.0, 0.1])["verdict"], found([0.0, 0.1])["why"]) == ("undecided", "60 steps")
+    assert found([0.6, 0.7])["verdict"] == "fail"
+
+
+def test_a_gate_may_wait_for_its_measure():
+    judged = verdicts("pass", "pass", "pass", "not measured")
+    assert overall(judged)["verdict"] == "undecided"
+    assert overall([*judged[:3], {**judged[3], "if_measured": True}])["verdict"] == "forgotten"
 
 
 def test_a_blind_audit_does_not_say_forgotten():
@@ -75,10 +96,11 @@ def test_a_blind_audit_does_not_say_forgotten():
         ({"at_most": "1"}, "gates: under: expected one number"),
         ({"margin": 1}, "gates: under: expected the keys"),
         ({"name": "over"}, "each name once"),
+        ({"if_measured": "yes"}, "gates: under: 'if_measured': expected true or false, found 'yes'"),
         ({"guards": "retain damage"}, "at least one gate for each failure, none for under-forgetting"),
     ],
 )
 def test_gates_that_cannot_be_judged_are_refused(change, message):
     check_gates(GATES)
     with pytest.raises(ValueError, match=message):
-        check_gates([{**UNDER, **change}, OVER, RETAIN])
+        check_gates([{**UNDER, **change}, OVER, RETAIN, HIDDEN])

@@ -1,4 +1,4 @@
-"""Null-space error, distances between networks, the probe and relearning."""
+"""Null-space error, distances between networks, and the probe."""
 
 import math
 
@@ -9,14 +9,11 @@ from monai.engines import SupervisedEvaluator
 from scripts.audit.distances import linear_cka, weight_distance
 from scripts.audit.hallucination import null_space_error, null_space_maps, null_space_part
 from scripts.audit.probe import SliceProbe, bottleneck
-from scripts.audit.relearning import Relearning, relearning_ratio
-from scripts.audit.statistics import is_measured
 from scripts.data import EquispacedFractionMask, SliceDataset, Undersample, prepare_batch
 from scripts.evaluation.reconstruct import reconstruct
 from scripts.fourier import fft2c
 from scripts.networks import VarNet, ZeroFilled
 from scripts.requests import Cohorts
-from scripts.training.reconstruction_loss import ReconstructionLoss
 
 MASK = torch.zeros(1, 1, 1, 16, 1, dtype=torch.bool)
 MASK[..., [4, 7, 8, 9, 12], :] = True  # the centre is column 8; 4 and 12 are frequency ±4
@@ -115,54 +112,3 @@ def test_maps_are_drawn_alike_each_time(tiny_datalist, tmp_path):
         scan = reconstruct({"zero-filled": ZeroFilled()}, "BTA", volume, [1], transform)
         null_space_maps([scan], tmp_path / name)
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
-
-
-class Gain(torch.nn.Module):
-    """The zero-filled image times one weight."""
-
-    def __init__(self, weight: float) -> None:
-        super().__init__()
-        self.weight = torch.nn.Parameter(torch.tensor(weight))
-
-    def forward(self, masked_kspace, mask=None):
-        return self.weight * ZeroFilled()(masked_kspace)
-
-
-def relearning(**settings) -> Relearning:
-    kspace = torch.randn(1, 1, 8, 8, 2, generator=torch.Generator().manual_seed(0))
-    batch = {
-        "masked_kspace": kspace,
-        "mask": torch.ones(1, 1, 1, 8, 1, dtype=torch.bool),
-        "target": 2 * ZeroFilled()(kspace) + 0.01 * torch.eye(8),
-        "max_value": torch.tensor([20.0]),
-        "volume": ["knee"],
-        "slice": torch.tensor([0]),
-    }
-    loss = ReconstructionLoss(ssim_weight=0.0, l1_weight=1.0)
-    return Relearning([batch], [batch], loss, "cpu", learning_rate=0.1, **settings)
-
-
-def test_relearning_counts_steps_to_the_goal():
-    network = Gain(1.0)
-    curve = relearning(max_steps=12, every=2).curve(network, goal=40.0)
-    steps, values = zip(*curve, strict=True)
-    assert steps == tuple(range(0, steps[-1] + 1, 2))
-    assert values[-1] >= 40 > values[-2]
-    assert network.weight.item() == 1.0  # a copy was trained
-    near = relearning(max_steps=12, every=2).curve(Gain(1.6), goal=40.0)
-    ratio = relearning_ratio(near, curve, goal=40.0)
-    assert 0 < ratio["ratio"] < 1
-    assert len(relearning(max_steps=4, every=2).curve(Gain(1.999), goal=40.0)) == 1  # it is there already
-
-
-def test_relearning_that_does_not_arrive():
-    short = [(0, 1.0), (5, 2.0)]
-    assert relearning_ratio(short, short, goal=9.0)["steps"] is None
-    for curves in ((short, short), (short, []), (short, [(0, 10.0)])):
-        assert not is_measured(relearning_ratio(*curves, goal=9.0)["ratio"])
-
-
-@pytest.mark.parametrize("settings", [{"max_steps": 5, "every": 2}, {"max_steps": -2}, {"tolerance": 1.0}])
-def test_impossible_relearning_is_refused(settings):
-    with pytest.raises(ValueError, match="relearning: '"):
-        relearning(**settings)

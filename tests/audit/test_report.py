@@ -7,13 +7,17 @@ import numpy as np
 import pytest
 
 from scripts.audit import measures
+from scripts.audit.experiment import oracle_names
 from scripts.audit.gates import control, judge, overall
 from scripts.audit.inputs import audited_weights, check_subgroups, cost, read_record
+from scripts.audit.relearning import relearning
+from scripts.audit.resurfacing import resurfacing
 from scripts.audit.section import audit_page, audit_section
 from scripts.audit.statistics import Statistics, is_measured, not_measured
 from scripts.audit.tables import audit_markdown
 from scripts.evaluation.results import Results, VolumeResult, summarise
 from tests.audit.test_gates import GATES
+from tests.audit.test_survival import curve
 
 LEVELS = {"zero-filled": 20, "G": 30, "oracle": 25, "oracle 2": 25.4, "oracle 3": 24.8, "unlearned": 26, "query": 33}
 STATISTICS = Statistics(samples=200)
@@ -38,7 +42,7 @@ def results():
 
 
 def test_measures_of_known_levels(results):
-    gaps = measures.gaps(results, measures.oracles(results), STATISTICS)
+    gaps = measures.gaps(results, oracle_names(results.models), STATISTICS)
     assert gaps["KTA"]["psnr"]["gap"]["value"] == pytest.approx(1.0)
     assert gaps["KTA"]["psnr"]["above"]["value"] == pytest.approx(0.6)
     assert gaps["KTA"]["psnr"]["below"]["interval"] == pytest.approx([1.2, 1.2])
@@ -60,7 +64,7 @@ def test_measures_of_known_levels(results):
 
 def test_without_an_oracle_what_needs_it_is_not_measured():
     alone = Results(records(("zero-filled", "G", "unlearned")))
-    assert not is_measured(measures.gaps(alone, measures.oracles(alone), STATISTICS))
+    assert not is_measured(measures.gaps(alone, oracle_names(alone.models), STATISTICS))
     assert not is_measured(measures.distributions(alone))
     assert not is_measured(measures.have_you_forgotten(alone))
     found = measures.membership(alone, STATISTICS)["gain"]
@@ -69,7 +73,7 @@ def test_without_an_oracle_what_needs_it_is_not_measured():
 
 
 def audit_of(results, names=None) -> dict:
-    references = measures.oracles(results)
+    references = oracle_names(results.models)
     sums = {m: {f"BTA_{i}.h5": {"null": 1.0, "error": 2.0, "target": 50.0} for i in range(6)} for m in results.models}
     patients = {f"BTA_{i}.h5": "" for i in range(6)}
     found = {
@@ -78,8 +82,13 @@ def audit_of(results, names=None) -> dict:
         "distribution": measures.distributions(results),
         "membership": measures.membership(results, STATISTICS),
         "have_you_forgotten": measures.have_you_forgotten(results),
-        "relearning": {"goal": 28.0, "steps": None, "oracle_steps": 10, "ratio": not_measured("too slow"),
-                       "max_steps": 20, "curves": {"unlearned": [[0, 26.0], [20, 27.0]]}},
+        "relearning": relearning(curve("unlearned", {0: 22.0, 20: 23.0}), None, ["P0", "P1", "P2"], 28.0, STATISTICS),
+        "resurfacing": {
+            **resurfacing(curve("unlearned", {0: 22.0, 60: 22.2}), None, STATISTICS), "share_of_training": 0.1,
+        },
+        "quantised": measures.gaps(results, ["G"], STATISTICS),
+        "acquisitions": not_measured("no oracle weights"),
+        "output_distance": {"KTA": {"model": 0.1, "oracles": None, "ratio": not_measured("one oracle")}},
         "hallucination": measures.hallucination(sums, patients, STATISTICS),
         "distance": {"G": {"weights": 0.1, "cka": {"BTA": 0.9}}, "oracle": not_measured("no oracle weights")},
         "subgroups": [],

@@ -1,0 +1,119 @@
+"""Other acquisitions: whether a model that forgot under one undersampling still knows under another."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import torch
+
+from scripts.audit.experiment import AUDITED, oracle_names
+from scripts.audit.gaps import gap
+from scripts.audit.statistics import Statistics, not_measured
+from scripts.data.masks import ColumnMask, RandomMask
+from scripts.data.slices import Undersample
+from scripts.data.volumes import Volume
+from scripts.evaluation.reconstruct import Models, measure_models, spread
+from scripts.evaluation.results import Results
+
+METRICS = ("psnr", "ssim")
+COHORTS = ("KTA", "UA")
+
+
+def other_masks(mask: ColumnMask) -> dict[str, ColumnMask]:
+    """Two other accelerations of the same pattern, two thirds and three halves of its own, and random columns.
+
+    >>> from scripts.data import EquispacedFractionMask
+    >>> list(other_masks(EquispacedFractionMask(acceleration=3, center_fraction=0.08)))
+    ['2x', '4.5x', '3x random']
+    """
+    less, more = 2 * mask.acceleration / 3, 3 * mask.acceleration / 2
+    return {
+        f"{less:g}x": type(mask)(less, mask.center_fraction),
+        f"{more:g}x": type(mask)(more, mask.center_fraction),
+        f"{mask.acceleration:g}x random": RandomMask(mask.acceleration, mask.center_fraction),
+    }
+
+
+def acquisition_gaps(found: Mapping[str, Results], statistics: Statistics) -> dict:
+    """The gap to the oracles under each acquisition, and the highest of them.
+
+    Args:
+        found: acquisition -> results of the audited model and of the oracles.
+        statistics: the settings of the intervals.
+
+    Returns:
+        acquisition -> cohort -> ``psnr`` (dB) and ``ssim`` -> see :func:`scripts.audit.gaps.gap`; under ``highest``
+        the entry ``above`` of the acquisition where it is largest, which is named.
+    """
+    table: dict = {}
+    for acquisition, results in found.items():
+        table[acquisition] = {
+            cohort: {metric: _gap(results, cohort, metric, statistics) for metric in METRICS}
+            for cohort in results.cohorts
+        }
+    cohorts = next(iter(table.values()))
+    table["highest"] = {
+        cohort: {metric: {"above": _highest(table, cohort, metric)} for metric in METRICS} for cohort in cohorts
+    }
+    return table
+
+
+def _gap(results: Results, cohort: str, metric: str, statistics: Statistics) -> dict:
+    references = {name: results.values(name, cohort, metric) for name in oracle_names(results.models)}
+    return gap(results.values(AUDITED, cohort, metric), references, results.patients(cohort), statistics)
+
+
+def _highest(table: Mapping, cohort: str, metric: str) -> dict:
+    above = {acquisition: entry[cohort][metric]["above"] for acquisition, entry in table.items()}
+    name = max(above, key=lambda acquisition: above[acquisition]["value"])
+    return {**above[name], "acquisition": name}
+
+
+class Acquisitions:
+    """Measures the audited model and the oracles on the forgotten kind under other undersampling patterns.
+
+    Args:
+        masks: name -> pattern, see :func:`other_masks`.
+        cohorts: cohort -> volumes, of which KTA and UA are used.
+        limit: the most slices that the measure may put through a network.
+        device: where to run the networks.
+    """
+
+    name = "acquisitions"
+
+    def __init__(
+        self,
+        masks: Mapping[str, ColumnMask],
+        cohorts: Mapping[str, Sequence[Volume]],
+        limit: int,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        self.masks, self.device, self.limit = dict(masks), device, limit
+        self.volumes = {name: list(cohorts[name]) for name in COHORTS if cohorts.get(name)}
+
+    def slices(self, models: Models) -> int:
+        """See :class:`scripts.audit.experiment.Experiment`."""
+        chosen = sum(map(len, self._chosen(models).values()))
+        return chosen * len(self.masks) * len(self._compared(models)) if oracle_names(models) else 0
+
+    def measure(self, models: Models, results: Results, statistics: Statistics) -> dict:
+        """See :func:`acquisition_gaps`."""
+        if not oracle_names(models):
+            return not_measured("no oracle weights")
+        if not self.masks or not self.volumes:
+            return not_measured("no other acquisition, or no volumes in KTA and UA")
+        compared, chosen = self._compared(models), self._chosen(models)
+        transforms: dict[str, Callable[[dict], dict]] = {
+            name: Undersample(mask, seed=0) for name, mask in self.masks.items()
+        }
+        return acquisition_gaps(
+            {name: Results(measure_models(compared, chosen, t, self.device)) for name, t in transforms.items()},
+            statistics,
+        )
+
+    def _compared(self, models: Models) -> Models:
+        return {name: models[name] for name in (AUDITED, *oracle_names(models))}
+
+    def _chosen(self, models: Models) -> dict[str, list[tuple[Volume, int]]]:
+        shares = max(len(self.masks) * len(self._compared(models)) * len(self.volumes), 1)
+        return {name: spread(volumes, max(self.limit // shares, 1)) for name, volumes in self.volumes.items()}

@@ -1,0 +1,135 @@
+"""Resurfacing: whether what a model was made to forget comes back when it is trained on retained data alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from scripts.audit.continued import ContinuedTraining, Curve, level, rise
+from scripts.audit.experiment import AUDITED, ORACLE, audited_and_oracle
+from scripts.audit.statistics import Statistics, not_measured
+from scripts.data.volumes import Volume
+from scripts.evaluation.bootstrap import mean_with_interval
+from scripts.evaluation.reconstruct import Models, spread
+from scripts.evaluation.results import Results
+
+METRICS = ("psnr", "ssim")
+EARLY = 60  # steps: enough to reject a model, too few to accept one
+LOOKING = 90  # a tenth of the slices is for looking at three cohorts at three steps, the rest for training
+ACCEPTING = 0.1  # share of training's steps below which nothing is accepted
+
+
+def resurfacing(model: Curve, oracle: Curve | None, statistics: Statistics, too_few: str | None = None) -> dict:
+    """What came back, at the step where most did.
+
+    Args:
+        model: the audited model's results at each step of training on retained data, 0 included.
+        oracle: the oracle's at the same steps; None: there is none.
+        statistics: the settings of the intervals.
+        too_few: why the training was too short to accept a model; None: it was long enough.
+
+    Returns:
+        ``steps``, ``against``, and for each cohort, for PSNR (dB) and SSIM: ``before`` and ``after``, means of the
+        model at the start and at the end; ``oracle_after``; ``rise``, of the model less that of the oracle treated
+        alike (without an oracle: the model's alone); ``gap``, model minus oracle, both treated alike. Rise and gap
+        are those of the step at which their mean is largest, and name it.
+
+    Source: after Hu et al., Unlearning or Obfuscating? Jogging the Memory of Unlearned LLMs via Benign Relearning, 2024
+    (arXiv 2406.13356).
+    """
+    steps = sorted(model)
+    found: dict = {"steps": steps[-1], "against": "its own state" if oracle is None else "the oracle treated alike"}
+    if too_few is not None:
+        found["too_few"] = too_few
+    for cohort in model[0].cohorts:
+        patients = model[0].patients(cohort)
+        found[cohort] = {}
+        for metric in METRICS:
+            rises = {step: rise(model, oracle, step, cohort, metric) for step in steps[1:]}
+            entry: dict = {
+                "before": float(level(model, 0, cohort, metric).mean()),
+                "after": float(level(model, steps[-1], cohort, metric).mean()),
+                "oracle_after": None,
+                "rise": _largest(rises, patients, statistics, too_few),
+                "gap": not_measured("no oracle weights"),
+            }
+            if oracle is not None:
+                gaps = {s: level(model, s, cohort, metric) - level(oracle, s, cohort, metric) for s in steps[1:]}
+                entry["oracle_after"] = float(level(oracle, steps[-1], cohort, metric).mean())
+                entry["gap"] = _largest(gaps, patients, statistics, too_few)
+            found[cohort][metric] = entry
+    return found
+
+
+def _largest(
+    values: Mapping[int, np.ndarray], patients: Sequence[str], statistics: Statistics, too_few: str | None
+) -> dict:
+    step = max(values, key=lambda s: values[s].mean())
+    found = {**mean_with_interval(values[step], patients, **statistics.draw), "step": step}
+    return found if too_few is None else {**found, "cannot_accept": too_few}
+
+
+class Resurfacing:
+    """Trains the audited model and the oracle on retained data and measures both on every cohort.
+
+    Args:
+        training: on the slices of the retain set.
+        cohorts: cohort -> volumes on which the models are measured.
+        limit: the most slices that the measure may put through a network; it shortens the training where it must.
+        share: the length of the training, as a share of the steps of the original's training; 0 leaves the measure
+            out.
+        training_steps: the steps of the original's training; None: they are not known.
+
+    Raises:
+        ValueError: a share outside [0, 1], or a limit that allows no step.
+    """
+
+    name = "resurfacing"
+
+    def __init__(
+        self,
+        training: ContinuedTraining,
+        cohorts: Mapping[str, Sequence[Volume]],
+        limit: int,
+        share: float = 0.15,
+        training_steps: int | None = None,
+    ) -> None:
+        if not 0 <= share <= 1:
+            raise ValueError(f"resurfacing: 'share': expected in [0, 1], found {share}")
+        each = limit // 2  # of two models
+        looks = max(each // LOOKING, 1)
+        self.training, self.share, self.training_steps = training, share, training_steps
+        self.chosen = {name: spread(volumes, looks) for name, volumes in cohorts.items() if volumes}
+        self.looks = sum(map(len, self.chosen.values()))
+        wanted = EARLY if training_steps is None else max(round(share * training_steps), 1)
+        allowed = (each - 3 * self.looks) // training.batch_size
+        if share and allowed < 1:
+            raise ValueError(f"resurfacing: 'limit': expected slices for at least one step, found {limit}")
+        self.steps = min(wanted, allowed) if share else 0
+        self.at = sorted({0, min(EARLY, self.steps), self.steps})
+
+    @property
+    def too_few(self) -> str | None:
+        """Why the training is too short to accept a model, or None."""
+        if self.training_steps is None:
+            return f"{self.steps} steps; how many the original's training took is not known"
+        if self.steps < ACCEPTING * self.training_steps:
+            return f"{self.steps} steps, less than {ACCEPTING:.0%} of the {self.training_steps} of the training"
+        return None
+
+    def slices(self, models: Models) -> int:
+        """See :class:`scripts.audit.experiment.Experiment`."""
+        each = self.steps * self.training.batch_size + len(self.at) * self.looks
+        return each * len(audited_and_oracle(models)) if self.steps else 0
+
+    def measure(self, models: Models, results: Results, statistics: Statistics) -> dict:
+        """See :func:`resurfacing`."""
+        if not self.steps:
+            return not_measured("turned off (resurfacing_share: 0)")
+        curves = {
+            name: self.training.curve(name, models[name], self.at, self.chosen) for name in audited_and_oracle(models)
+        }
+        found = resurfacing(curves[AUDITED], curves.get(ORACLE), statistics, self.too_few)
+        share = None if self.training_steps is None else self.steps / self.training_steps
+        return {**found, "share_of_training": share}

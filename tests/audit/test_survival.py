@@ -1,0 +1,228 @@
+"""Whether what was forgotten comes back: resurfacing, relearning, other acquisitions, coarser weights, distances."""
+
+import numpy as np
+import pytest
+import torch
+
+from scripts.audit.acquisitions import Acquisitions, acquisition_gaps, other_masks
+from scripts.audit.continued import ContinuedTraining
+from scripts.audit.distances import OutputDistance
+from scripts.audit.quantised import quantised, quantised_network
+from scripts.audit.relearning import Relearning, mean_height, relearning, relearning_ratio
+from scripts.audit.resurfacing import Resurfacing, resurfacing
+from scripts.audit.statistics import Statistics, is_measured
+from scripts.data import EquispacedFractionMask, RandomMask, Undersample, inspect_volume
+from scripts.evaluation.reconstruct import spread
+from scripts.evaluation.results import Results, VolumeResult
+from scripts.networks import VarNet, ZeroFilled
+from scripts.training.reconstruction_loss import ReconstructionLoss
+from tests.conftest import write_tiny_volume
+
+STATISTICS = Statistics(samples=200)
+MASK = EquispacedFractionMask(4, 0.12)
+OFFSETS = {"KTA": [-1.0, 0.0, 1.0], "UA": [-2.0, 2.0]}  # how scans differ; what changes is the same in all of them
+
+
+def curve(name, levels, cohorts=("KTA", "UA")):
+    """Step -> results whose mean PSNR are the levels, and whose SSIM are a hundredth of the PSNR."""
+    return {
+        step: Results(
+            VolumeResult(
+                name, cohort, f"{cohort}_{i}", f"P{i}", "", 1, psnr=level + o, ssim=(level + o) / 100, nmse=0.1
+            )
+            for cohort in cohorts
+            for i, o in enumerate(OFFSETS[cohort])
+        )
+        for step, level in levels.items()
+    }
+
+
+def test_resurfacing_is_the_rise_beside_the_oracle_where_it_is_highest():
+    model, oracle = curve("unlearned", {0: 22.0, 60: 24.0, 500: 23.5}), curve("oracle", {0: 21.0, 60: 21.0, 500: 21.5})
+    found = resurfacing(model, oracle, STATISTICS)
+    entry = found["KTA"]["psnr"]
+    assert (entry["before"], entry["after"], entry["oracle_after"]) == pytest.approx((22.0, 23.5, 21.5))
+    assert (entry["rise"]["value"], entry["rise"]["step"]) == (pytest.approx(2.0), 60)
+    assert entry["rise"]["interval"] == pytest.approx([2.0, 2.0])
+    assert (entry["gap"]["value"], entry["gap"]["step"]) == (pytest.approx(3.0), 60)
+    assert found["UA"]["ssim"]["rise"]["value"] == pytest.approx(0.02)
+    assert "cannot_accept" not in entry["rise"]
+
+
+def test_resurfacing_without_an_oracle_is_against_the_models_own_state():
+    found = resurfacing(curve("unlearned", {0: 22.0, 60: 24.0}), None, STATISTICS, too_few="60 steps")
+    assert found["against"] == "its own state"
+    assert found["KTA"]["psnr"]["rise"]["value"] == pytest.approx(2.0)
+    assert found["KTA"]["psnr"]["rise"]["cannot_accept"] == "60 steps"
+    assert not is_measured(found["KTA"]["psnr"]["gap"])
+
+
+def test_relearning_areas_are_those_between_straight_lines():
+    model, oracle = curve("unlearned", {0: 22.0, 2: 24.0, 4: 26.0}), curve("oracle", {0: 21.0, 2: 21.5, 4: 22.0})
+    found = relearning(model, oracle, ["P0", "P1", "P2"], 24.0, STATISTICS)
+    assert found["psnr"]["area"]["value"] == pytest.approx((1.0 + 4.0) / 2)
+    assert found["psnr"]["rise"]["value"] == pytest.approx((0.0 + 3.0) / 2)
+    assert found["ssim"]["area"]["value"] == pytest.approx(0.025)
+    assert (found["steps"], found["oracle_steps"]) == (2, None)
+    alone = relearning(model, None, ["P0", "P1", "P2"], 24.0, STATISTICS)
+    assert alone["psnr"]["rise"]["value"] == pytest.approx(2.0)
+    assert not is_measured(alone["psnr"]["area"])
+    assert not is_measured(alone["ratio"])
+
+
+def test_mean_height_is_numpys_trapezoid():
+    steps, values = [0, 1, 4, 10], np.random.default_rng(0).normal(size=(4, 3))
+    expected = np.trapezoid(values, steps, axis=0) / 10
+    np.testing.assert_allclose(mean_height(list(values), steps), expected)
+    np.testing.assert_allclose(mean_height([values[0]], [0]), values[0])
+
+
+def test_relearning_that_does_not_arrive():
+    short = [(0, 1.0), (5, 2.0)]
+    assert relearning_ratio(short, short, goal=9.0)["steps"] is None
+    for curves in ((short, short), (short, []), (short, [(0, 10.0)])):
+        assert not is_measured(relearning_ratio(*curves, goal=9.0)["ratio"])
+
+
+def test_acquisitions_name_the_one_where_most_is_known():
+    found = {}
+    for name, lead in {"2x": 0.5, "6x": 1.5}.items():
+        rows = []
+        for model, level in {"unlearned": 20 + lead, "oracle": 20.0, "oracle 2": 20.2}.items():
+            rows += [VolumeResult(model, "KTA", f"v{i}", f"P{i}", "", 1, level, level / 100, 0.1) for i in range(3)]
+        found[name] = Results(rows)
+    table = acquisition_gaps(found, STATISTICS)
+    highest = table["highest"]["KTA"]["psnr"]["above"]
+    assert (highest["acquisition"], highest["value"]) == ("6x", pytest.approx(1.3))  # beside the better oracle
+    assert table["2x"]["KTA"]["psnr"]["gap"]["value"] == pytest.approx(0.5)
+
+
+def test_other_masks_are_two_accelerations_and_random_columns():
+    masks = other_masks(EquispacedFractionMask(8, 0.04))
+    assert [mask.acceleration for mask in masks.values()] == pytest.approx([16 / 3, 12, 8])
+    assert isinstance(masks["8x random"], RandomMask)
+    assert all(mask(320, seed=0).sum() == pytest.approx(320 / mask.acceleration, rel=0.4) for mask in masks.values())
+
+
+def test_quantised_weights_lie_on_255_levels():
+    weight = torch.randn(16, 8, generator=torch.Generator().manual_seed(0))
+    coarse, scale = quantised(weight), weight.abs().max() / 127
+    assert float((coarse - weight).abs().max()) <= float(scale) / 2 + 1e-7
+    torch.testing.assert_close((coarse / scale).round() * scale, coarse)
+    assert coarse.abs().max() == pytest.approx(float(weight.abs().max()))
+    assert quantised(torch.zeros(3)).tolist() == [0, 0, 0]
+
+
+def test_quantising_a_network_leaves_it_and_its_vectors():
+    network = torch.nn.Linear(5, 3)
+    before = [parameter.clone() for parameter in network.parameters()]
+    coarse = quantised_network(network)
+    torch.testing.assert_close(list(network.parameters()), before)
+    assert not torch.equal(coarse.weight, network.weight)
+    assert torch.equal(coarse.bias, network.bias)
+
+
+class Gain(torch.nn.Module):
+    """The zero-filled image times one weight; counts the slices that go through it or any copy of it."""
+
+    seen = 0
+
+    def __init__(self, weight: float) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.tensor(weight))
+
+    def forward(self, masked_kspace, mask=None):
+        Gain.seen += len(masked_kspace)
+        return self.weight * ZeroFilled()(masked_kspace)
+
+
+@pytest.fixture(scope="module")
+def volumes(tmp_path_factory):
+    root = tmp_path_factory.mktemp("volumes")
+    for index in range(3):
+        write_tiny_volume(root / f"{index}.h5", index, slices=3, patient_id=f"P{index}")
+    return [inspect_volume(root / f"{index}.h5") for index in range(3)]
+
+
+def training(volumes, **settings):
+    loss = ReconstructionLoss(ssim_weight=1.0, l1_weight=0.0)
+    return ContinuedTraining(volumes, MASK, loss, "cpu", **{"learning_rate": 0.01, **settings})
+
+
+def test_training_goes_on_with_a_copy_and_alike_for_every_model(volumes):
+    torch.manual_seed(5)
+    network = VarNet(num_cascades=1, chans=2, pools=1, sens_chans=2, sens_pools=1)
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    seen = {"KTA": spread(volumes, 4)}
+    first = training(volumes).curve("a", network, [0, 3, 6], seen)
+    torch.manual_seed(7)  # what came before does not matter
+    again = training(volumes).curve("b", network, [6], seen)
+    assert list(first) == [0, 3, 6]
+    assert first[6].values("a", "KTA", "psnr").tolist() == again[6].values("b", "KTA", "psnr").tolist()
+    assert first[6].values("a", "KTA", "psnr").tolist() != first[0].values("a", "KTA", "psnr").tolist()
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+    annealed = training(volumes, anneal=True).curve("a", network, [6], seen)
+    assert annealed[6].values("a", "KTA", "psnr").tolist() != first[6].values("a", "KTA", "psnr").tolist()
+
+
+def experiments(volumes, limit):
+    cohorts = {"BTA": volumes[:1], "KTA": volumes[1:2], "UA": volumes[2:]}
+    return [
+        Relearning(training(volumes), volumes[1:2], limit, max_steps=4, every=2),
+        Resurfacing(training(volumes), cohorts, limit, share=0.5, training_steps=20),
+        Acquisitions(other_masks(MASK), cohorts, limit),
+        OutputDistance(cohorts, Undersample(MASK, seed=0), limit),
+    ]
+
+
+@pytest.mark.parametrize("limit", [60, 200])
+@pytest.mark.parametrize("oracles", [(), ("oracle",), ("oracle", "oracle 2")])
+def test_no_measure_takes_more_slices_than_it_says_or_may(volumes, limit, oracles):
+    models = {name: Gain(1.0 + i / 10) for i, name in enumerate(("G", "unlearned", *oracles))}
+    results = Results([VolumeResult("G", "KTA", "v", "", "", 1, 30.0, 0.9, 0.1)])
+    for experiment in experiments(volumes, limit):
+        Gain.seen = 0
+        experiment.measure(models, results, STATISTICS)
+        goal = 3 if experiment.name == "relearning" else 0  # the original's own level, looked at once
+        assert Gain.seen - goal <= experiment.slices(models) <= limit
+        assert Gain.seen >= experiment.slices(models)
+
+
+def test_output_distance_beside_another_oracle(volumes):
+    models = {"G": Gain(3.0), "unlearned": Gain(2.0), "oracle": Gain(1.0), "oracle 2": Gain(1.5)}
+    distance = OutputDistance({"KTA": volumes}, Undersample(MASK, seed=0), limit=100)
+    results = Results([VolumeResult("G", "KTA", "v", "", "", 1, 30.0, 0.9, 0.1)])
+    found = distance.measure(models, results, STATISTICS)["KTA"]
+    assert found["ratio"]["value"] == pytest.approx(2.0)
+    assert found["ratio"]["interval"] == pytest.approx([2.0, 2.0])
+    assert found["model"] == pytest.approx(2 * found["oracles"])
+    del models["oracle 2"]
+    assert not is_measured(distance.measure(models, results, STATISTICS)["KTA"]["ratio"])
+    del models["oracle"]
+    assert not is_measured(distance.measure(models, results, STATISTICS))
+
+
+def test_a_short_training_rejects_but_does_not_accept(volumes):
+    cohorts = {"KTA": volumes}
+
+    def too_few(steps, share=0.15, limit=4000):
+        return Resurfacing(training(volumes), cohorts, limit, share, training_steps=steps).too_few
+
+    assert too_few(400) is None
+    assert too_few(400, share=0.05) == "20 steps, less than 10% of the 400 of the training"
+    assert "less than 10%" in too_few(40000)  # the limit shortens it
+    assert "not known" in too_few(None)
+
+
+@pytest.mark.parametrize(
+    "settings", [{"max_steps": 5, "every": 2}, {"max_steps": -2}, {"tolerance": 1.0}, {"limit": 20}]
+)
+def test_impossible_relearning_is_refused(volumes, settings):
+    with pytest.raises(ValueError, match="relearning: '"):
+        Relearning(training(volumes), volumes, **{"limit": 1000, **settings})
+
+
+@pytest.mark.parametrize("settings", [{"share": 1.5}, {"limit": 6}])
+def test_impossible_resurfacing_is_refused(volumes, settings):
+    with pytest.raises(ValueError, match="resurfacing: '"):
+        Resurfacing(training(volumes), {"KTA": volumes}, **{"limit": 1000, **settings})
