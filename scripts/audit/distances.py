@@ -65,8 +65,9 @@ def relative_distance(first: Tensor, second: Tensor, target: Tensor) -> float:
     """‖x₁ − x₂‖₂ / ‖y‖₂ of two reconstructions of one slice, a fraction.
 
     Args:
-        first, second: reconstructions, of one shape.
-        target: the reference image, of the same shape.
+        first: a reconstruction.
+        second: another one, of the same shape.
+        target: the reference image, of that shape.
 
     >>> relative_distance(torch.tensor([3.0, 0.0]), torch.tensor([0.0, 0.0]), torch.tensor([0.0, 6.0]))
     0.5
