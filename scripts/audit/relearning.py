@@ -8,13 +8,14 @@ import numpy as np
 
 from scripts.audit.continued import ContinuedTraining, Curve, level, rise
 from scripts.audit.experiment import AUDITED, ORACLE, ORIGINAL, audited_and_oracle
-from scripts.audit.statistics import Statistics, not_measured
+from scripts.audit.statistics import Statistics, not_measured, rejecting
 from scripts.data.volumes import Volume
 from scripts.evaluation.bootstrap import mean_with_interval
 from scripts.evaluation.reconstruct import Models, spread
 from scripts.evaluation.results import Results
 
 METRICS = ("psnr", "ssim")
+ACCEPTING = 20  # steps below which a model may be rejected, but not accepted
 
 
 def steps_to_reach(curve: Sequence[tuple[int, float]], goal: float) -> int | None:
@@ -91,17 +92,17 @@ def relearning(
     """
     steps = sorted(model)
     curves = {AUDITED: _mean_curve(model), **({} if oracle is None else {ORACLE: _mean_curve(oracle)})}
+    short = None if steps[-1] >= ACCEPTING else f"{steps[-1]} steps, fewer than {ACCEPTING}"
     found: dict = {**relearning_ratio(curves[AUDITED], curves.get(ORACLE, []), goal), "curves": curves}
     found |= {"max_steps": steps[-1], "against": "its own start" if oracle is None else "the oracle treated alike"}
     for metric in METRICS:
         rises = mean_height([rise(model, oracle, step, "KTA", metric) for step in steps], steps)
-        found[metric] = {
-            "rise": mean_with_interval(rises, patients, **statistics.draw),
-            "area": not_measured("no oracle weights"),
-        }
+        found[metric] = {"rise": rejecting(mean_with_interval(rises, patients, **statistics.draw), short)}
+        found[metric]["area"] = not_measured("no oracle weights")
         if oracle is not None:
             ahead = [level(model, step, "KTA", metric) - level(oracle, step, "KTA", metric) for step in steps]
-            found[metric]["area"] = mean_with_interval(mean_height(ahead, steps), patients, **statistics.draw)
+            area = mean_with_interval(mean_height(ahead, steps), patients, **statistics.draw)
+            found[metric]["area"] = rejecting(area, short)
     return found
 
 
@@ -165,7 +166,8 @@ class Relearning:
         original = self.training.curve(ORIGINAL, models[ORIGINAL], [0], {"KTA": self.chosen})
         goal = float(level(original, 0, "KTA", "psnr").mean()) * (1 - self.tolerance)
         patients = curves[AUDITED][0].patients("KTA")
-        return relearning(curves[AUDITED], curves.get(ORACLE), patients, goal, statistics)
+        found = relearning(curves[AUDITED], curves.get(ORACLE), patients, goal, statistics)
+        return {**found, "learning_rate": self.training.learning_rate}
 
 
 def _mean_curve(curve: Curve) -> list[tuple[int, float]]:

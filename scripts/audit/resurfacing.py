@@ -8,7 +8,7 @@ import numpy as np
 
 from scripts.audit.continued import ContinuedTraining, Curve, level, rise
 from scripts.audit.experiment import AUDITED, ORACLE, audited_and_oracle
-from scripts.audit.statistics import Statistics, not_measured
+from scripts.audit.statistics import Statistics, not_measured, rejecting
 from scripts.data.volumes import Volume
 from scripts.evaluation.bootstrap import mean_with_interval
 from scripts.evaluation.reconstruct import Models, spread
@@ -66,8 +66,7 @@ def _largest(
     values: Mapping[int, np.ndarray], patients: Sequence[str], statistics: Statistics, too_few: str | None
 ) -> dict:
     step = max(values, key=lambda s: values[s].mean())
-    found = {**mean_with_interval(values[step], patients, **statistics.draw), "step": step}
-    return found if too_few is None else {**found, "cannot_accept": too_few}
+    return {**rejecting(mean_with_interval(values[step], patients, **statistics.draw), too_few), "step": step}
 
 
 class Resurfacing:
@@ -132,4 +131,4 @@ class Resurfacing:
         }
         found = resurfacing(curves[AUDITED], curves.get(ORACLE), statistics, self.too_few)
         share = None if self.training_steps is None else self.steps / self.training_steps
-        return {**found, "share_of_training": share}
+        return {**found, "share_of_training": share, "learning_rate": self.training.learning_rate}

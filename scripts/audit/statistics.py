@@ -66,3 +66,12 @@ def is_measured(entry: Any) -> bool:
     (True, False)
     """
     return not (isinstance(entry, Mapping) and NOT_MEASURED in entry)
+
+
+def rejecting(entry: Mapping[str, Any], why: str | None) -> dict[str, Any]:
+    """An entry that can reject a model but not accept one, where there is a reason; else the entry as it is.
+
+    >>> rejecting({"value": 0.1}, "60 steps")
+    {'value': 0.1, 'cannot_accept': '60 steps'}
+    """
+    return dict(entry) if why is None else {**entry, "cannot_accept": why}

@@ -68,6 +68,9 @@ def test_relearning_areas_are_those_between_straight_lines():
     assert alone["psnr"]["rise"]["value"] == pytest.approx(2.0)
     assert not is_measured(alone["psnr"]["area"])
     assert not is_measured(alone["ratio"])
+    assert alone["psnr"]["rise"]["cannot_accept"] == "4 steps, fewer than 20"
+    long = {step: curve("unlearned", {step: 22.0})[step] for step in (0, 20)}
+    assert "cannot_accept" not in relearning(long, None, ["P0", "P1", "P2"], 24.0, STATISTICS)["psnr"]["rise"]
 
 
 def test_mean_height_is_numpys_trapezoid():
