@@ -100,22 +100,19 @@ class Cohorts:
         for name, request in self.erased_in_test.items():
             logger.warning("'test' holds a scan that request %s erased: %s", request, name)
 
-    def members(self) -> list[Volume]:
-        """The scans of the forget set that are one of many: a retained training scan is of the same kind.
+    def by_part(self) -> dict[str, list[Volume]]:
+        """The scans of the forget set by what an oracle knows of scans like them, without empty parts.
 
-        An oracle knows their kind. Of the other forgotten scans it never saw any like them.
+        Returns:
+            ``kind``: no scan of their anatomy stays in training, so that an oracle never saw any. ``contrast``: their
+            anatomy stays, their contrast of it goes. ``member``: others of their anatomy and contrast stay.
         """
-        staying = {kind_of(volume) for volume in self.retain}
-        return [volume for volume in self.forget if kind_of(volume) in staying]
-
-    def parts(self) -> list[str]:
-        """What the forget set consists of: scans of a ``kind`` that goes as a whole, ``member``s of one that stays."""
-        members = len(self.members())
-        return [name for name, there in (("kind", members < len(self.forget)), ("member", members > 0)) if there]
-
-    def held_out(self, retain_subset: Sequence[Volume]) -> list[Volume]:
-        """Retain volumes that the original was not trained on: those to validate on, else the retain subset itself."""
-        return self.validation or list(retain_subset)
+        anatomies, staying = {kind_of(v)[0] for v in self.retain}, {kind_of(v) for v in self.retain}
+        parts: dict[str, list[Volume]] = {"kind": [], "contrast": [], "member": []}
+        for volume in self.forget:
+            kind = kind_of(volume)
+            parts["member" if kind in staying else "contrast" if kind[0] in anatomies else "kind"].append(volume)
+        return {name: volumes for name, volumes in parts.items() if volumes}
 
     def training(self, oracle: bool, forget_only: bool = False) -> list[Volume]:
         """What a model is trained on: D_r ∪ D_f, D_r alone for the oracle, or D_f alone.

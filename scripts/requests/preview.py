@@ -10,6 +10,7 @@ from scripts.requests.cohorts import Cohorts, kind_of
 from scripts.requests.selectors import Selection, values
 
 LISTED = 50
+GOES = {"kind": "all of its anatomy", "contrast": "all of its contrast", "member": "one of a kind that stays"}
 
 
 def describe_request(data: Cohorts, methods: Mapping[str, str]) -> str:
@@ -17,7 +18,7 @@ def describe_request(data: Cohorts, methods: Mapping[str, str]) -> str:
 
     Args:
         data: The datalist, split by the request.
-        methods: The method for scans of a ``kind`` that goes as a whole, and for a ``member`` of a kind that stays.
+        methods: The method of each part of the forget set, see :meth:`Cohorts.by_part`.
 
     Returns:
         Lines of Markdown.
@@ -57,13 +58,12 @@ def _selectors(selection: Selection) -> list[str]:
 
 
 def _scans(data: Cohorts, methods: Mapping[str, str]) -> list[str]:
-    members = {volume.name for volume in data.members()}
+    parts = {volume.name: part for part, volumes in data.by_part().items() for volume in volumes}
     rows = []
     for volume in data.forget[:LISTED]:
-        part = "member" if volume.name in members else "kind"
-        goes = "one of a kind that stays" if part == "member" else "all of its kind"
+        part = parts[volume.name]
         patient = volume.patient_id or "not named"
-        rows.append(f"| {volume.name} | {patient} | {_kind(volume)} | {goes} | {methods[part]} |")
+        rows.append(f"| {volume.name} | {patient} | {_kind(volume)} | {GOES[part]} | {methods[part]} |")
     if len(data.forget) > LISTED:
         rows.append(f"| … {len(data.forget) - LISTED} more | | | | |")
     return rows
@@ -74,7 +74,7 @@ def _what_stays(data: Cohorts) -> list[str]:
     left = [volume for volume in data.retain if volume.patient_id in patients]
     nameless = sum(not volume.patient_id for volume in data.forget)
     kinds = Counter(_kind(volume) for volume in data.retain)
-    alike = sorted({_kind(volume) for volume in data.members()})
+    alike = sorted({_kind(volume) for volume in data.by_part().get("member", [])})
     erased = [f"{name} ({by})" for name, by in data.erased.items()]
     lines = [f"Other scans of these patients that stay: {_list(volume.name for volume in left) or 'none'}."]
     if nameless:

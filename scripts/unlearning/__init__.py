@@ -5,7 +5,7 @@ from scripts.unlearning.blind_teacher import BlindTeacher
 from scripts.unlearning.blindspot import Blindspot
 from scripts.unlearning.bounded_ascent import BoundedAscent
 from scripts.unlearning.calibrated_teacher import CalibratedTeacher
-from scripts.unlearning.default import default_method, default_target
+from scripts.unlearning.default import default_method
 from scripts.unlearning.encoder_features import EncoderFeatures
 from scripts.unlearning.forget_term import ForgetTerm
 from scripts.unlearning.frozen import Original
@@ -58,5 +58,4 @@ __all__ = [
     "TeacherTerm",
     "WeightAverage",
     "default_method",
-    "default_target",
 ]

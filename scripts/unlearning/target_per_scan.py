@@ -1,8 +1,8 @@
-"""Two targets in one run: one for scans of a kind that goes as a whole, another for those that are one of many."""
+"""Several targets in one run: each forget scan has the one that fits what an oracle knows of scans like it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import torch
 
@@ -19,9 +19,8 @@ class TargetPerScan(GainTerm):
 
     Args:
         forget_loader: The batches of the forget set.
-        kind_target: The target of all samples but those of ``members``.
-        member_target: The target of the samples of ``members``.
-        members: The forget scans of a kind that stays.
+        targets: The target of each part of the forget set.
+        parts: The volumes of each part, see :meth:`scripts.requests.Cohorts.by_part`; targets of others are not used.
         forget_weight: The factor of the term, per dB.
         retain_weight: The factor of the retain loss.
 
@@ -31,29 +30,32 @@ class TargetPerScan(GainTerm):
     def __init__(
         self,
         forget_loader: Iterable,
-        kind_target: GainTerm,
-        member_target: GainTerm,
-        members: Iterable[Volume],
+        targets: Mapping[str, GainTerm],
+        parts: Mapping[str, Iterable[Volume]],
         forget_weight: float = 0.05,
         retain_weight: float = 1.0,
     ) -> None:
         super().__init__(forget_loader, forget_weight, retain_weight)
-        self.targets = (kind_target, member_target)
-        self.members = {volume.name for volume in members}
+        self.targets = {part: targets[part] for part in parts}
+        self.part = {volume.name: part for part, volumes in parts.items() for volume in volumes}
 
     def start(self, engine: Trainer) -> None:
-        """Restart the forget stream and let both targets measure what they need."""
-        for target in self.targets:
+        """Restart the forget stream and let every target measure what it needs."""
+        for target in self.targets.values():
             target.start(engine)
         super().start(engine)
 
     def take(self, engine: Trainer, batch: dict) -> dict:
-        """Make a batch the current one, for both targets, too."""
-        for target in self.targets:
+        """Make a batch the current one, for every target, too."""
+        for target in self.targets.values():
             target.take(engine, batch)
         return super().take(engine, batch)
 
     def goal(self, engine: Trainer, label: dict, zero_filled: torch.Tensor) -> torch.Tensor:
-        kind, member = (target.goal(engine, label, zero_filled) for target in self.targets)
-        of_members = torch.tensor([name in self.members for name in label["volume"]], device=zero_filled.device)
-        return torch.where(of_members, member, kind)
+        """Each sample's goal in dB: (B,)."""
+        goals = torch.zeros(len(zero_filled), device=zero_filled.device)
+        for part, target in self.targets.items():
+            own = torch.tensor([self.part[name] == part for name in label["volume"]], device=zero_filled.device)
+            if own.any():
+                goals = torch.where(own, target.goal(engine, label, zero_filled), goals)
+        return goals

@@ -9,7 +9,7 @@ import pytest
 from scripts.requests import Cohorts, describe_request
 from tests.conftest import write_tiny_volume
 
-METHODS = {"kind": "gain_target", "member": "mirror_target"}
+METHODS = {"kind": "gain_target", "contrast": "other_target", "member": "mirror_target"}
 ENTRIES = [
     ("b1", "P1", "brain", "T2"), ("b2", "P1", "brain", "T2"), ("b3", "P2", "brain", "T2"), ("b4", "P3", "brain", "T1"),
     ("k1", "P4", "knee", "PD"), ("k2", "P5", "knee", "PD"),
@@ -34,19 +34,20 @@ def request(*selectors: dict, **more) -> dict:
 
 
 @pytest.mark.parametrize(
-    ("selectors", "members", "parts"),
+    ("selectors", "parts"),
     [
-        ([{"anatomy": "knee"}], [], ["kind"]),
-        ([{"patient_id": "P1"}], ["b1.h5", "b2.h5"], ["member"]),
-        ([{"patient_id": "P4"}], ["k1.h5"], ["member"]),
-        ([{"acquisition": "T1"}], [], ["kind"]),  # a contrast that goes as a whole, though other brains stay
-        ([{"anatomy": "knee"}, {"patient_id": "P1"}], ["b1.h5", "b2.h5"], ["kind", "member"]),
+        ([{"anatomy": "knee"}], {"kind": ["k1", "k2"]}),
+        ([{"patient_id": "P1"}], {"member": ["b1", "b2"]}),
+        ([{"patient_id": "P4"}], {"member": ["k1"]}),
+        ([{"acquisition": "T1"}], {"contrast": ["b4"]}),  # it goes as a whole, though other brains stay
+        ([{"anatomy": "knee"}, {"patient_id": "P1"}], {"kind": ["k1", "k2"], "member": ["b1", "b2"]}),
+        ([{"anatomy": "knee"}, {"patient_id": ["P1", "P3"]}],
+         {"kind": ["k1", "k2"], "contrast": ["b4"], "member": ["b1", "b2"]}),
     ],
-)
-def test_each_scan_is_one_of_many_or_of_a_kind_that_goes(datalist, selectors, members, parts):
-    data = Cohorts(datalist, request(*selectors))
-    assert [volume.name for volume in data.members()] == members
-    assert data.parts() == parts
+)  # fmt: skip
+def test_each_scan_is_one_of_many_or_of_a_contrast_or_anatomy_that_goes(datalist, selectors, parts):
+    found = Cohorts(datalist, request(*selectors)).by_part()
+    assert {part: [Path(volume.name).stem for volume in volumes] for part, volumes in found.items()} == parts
 
 
 def test_the_preview_names_scans_patients_methods_and_what_stays(datalist):
@@ -58,7 +59,7 @@ def test_the_preview_names_scans_patients_methods_and_what_stays(datalist):
         "- selector 2: kspace = 'b1.h5'",
         "To be forgotten: 3 scans of 3 patients, 3 slices.",
         "| b1.h5 | P1 | brain T2 | one of a kind that stays | mirror_target |",
-        "| k2.h5 | P5 | knee PD | all of its kind | gain_target |",
+        "| k2.h5 | P5 | knee PD | all of its anatomy | gain_target |",
         "Other scans of these patients that stay: b2.h5.",
         "Of the kinds of these scans stay: 2 scans of brain T2.",
         "Retain set: 3 scans of 3 patients, 3 slices.",
@@ -76,5 +77,5 @@ def test_the_verb_prints_and_writes_nothing(datalist, tmp_path, monkeypatch, cap
     monkeypatch.chdir(tmp_path)
     config = Path(__file__).parents[2] / "bundle" / "configs" / "preview.yaml"
     monai.bundle.run("preview", config_file=str(config), datalist=datalist, forget_request=request({"anatomy": "knee"}))
-    assert "| k1.h5 | P4 | knee PD | all of its kind | gain_target |" in capsys.readouterr().out
+    assert "| k1.h5 | P4 | knee PD | all of its anatomy | gain_target |" in capsys.readouterr().out
     assert list(tmp_path.iterdir()) == []

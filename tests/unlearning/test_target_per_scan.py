@@ -34,13 +34,16 @@ def batch() -> dict:
 
 def test_goals_by_scan(batch):
     member = Fixed([batch])
-    method = TargetPerScan([batch], GainTarget([batch], gain=4.0, transfer=0.5), member, [scan("patient")])
+    kind, unused = GainTarget([batch], gain=4.0, transfer=0.5), Fixed([batch])
+    targets = {"kind": kind, "contrast": unused, "member": member}
+    parts = {"kind": [scan("knee"), scan("knee 2")], "member": [scan("patient")]}
+    method = TargetPerScan([batch], targets, parts)
     engine = trainer(Scale(), [batch], [])
     method.start(engine)
     label = method.take(engine, batch)
     goals = method.goal(engine, label, batch["image"])
     assert goals.tolist() == [2.0, 11.0, 2.0]
-    assert member.started == 1
+    assert (member.started, unused.started) == (1, 0)
 
 
 def test_the_other_targets_draw_nothing_of_their_own(batch):
@@ -54,7 +57,8 @@ def test_the_other_targets_draw_nothing_of_their_own(batch):
                 yield item
 
     loader = Counted([batch])
-    method = TargetPerScan(loader, Fixed(loader), Fixed(loader), [])
+    targets = {"kind": Fixed(loader), "member": Fixed(loader)}
+    method = TargetPerScan(loader, targets, {"kind": [], "member": []})
     method.term = lambda engine, prediction, label: prediction.mean(dim=(1, 2, 3))
     trainer(Scale(), [batch], [method], prepare_batch=split, epochs=3).run()
     assert len(read) == 3

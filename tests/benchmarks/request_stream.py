@@ -1,0 +1,195 @@
+"""Ten requests, one after the other: ``python -m tests.benchmarks.request_stream``
+
+Trains one original on the mixed phantom and some knees, carries out ten requests of growing kind, each on the weights
+that the one before has left and with one ledger, and trains an oracle for each position of the stream, which never saw
+anything erased up to there. Prints a Markdown table and draws how the others' quality and the gap of every request's
+scans to the oracle develop. Stopped, it continues: what the ledger holds is not done again.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import fire
+import matplotlib as mpl
+import monai.bundle
+import numpy as np
+import torch
+
+from scripts.phantoms import mixed_phantom_datalist, phantom_datalist
+from scripts.requests.erasures import erasures
+from scripts.requests.ledger import Ledger
+
+CONFIGS = Path(__file__).parents[2] / "bundle" / "configs"
+REQUESTS: dict[str, dict] = {
+    "1 a patient": {"patient_id": "good-0001"},
+    "2 two patients": {"patient_id": ["good-0002", "good-0003"]},
+    "3 a patient scanned twice": {"patient_id": "repeated-0001"},
+    "4 wrong references": {"quality": "wrong_target"},
+    "5 spikes": {"quality": "spikes"},
+    "6 moving patients": {"quality": "motion"},
+    "7 three patients": {"patient_id": ["good-0004", "good-0005", "good-0006"]},
+    "8 a scanner": {"systemModel": "phantom B"},
+    "9 a contrast": {"anatomy": "brain", "acquisition": "AXFLAIR"},
+    "10 an organ": {"anatomy": "knee"},
+}
+MIXED = {"good": 24, "repeated": 2, "scanner_b": 4, "motion": 2, "spikes": 2, "wrong_target": 2}
+TESTED = {"good": 8, "scanner_b": 4}
+COMMON = {"network#num_cascades": 2, "network#sens_pools": 2, "network#pools": 2, "check_values": False}
+Rows = list[dict[str, str]]
+
+
+def main(
+    output_dir: str = "outputs/request_stream",
+    matrix: Sequence[int] = (48, 48),
+    slices: int = 1,
+    train_epochs: int = 12,
+    unlearn_epochs: int = 4,
+    retain_fraction: float = 0.3,
+    seed: int = 0,
+) -> None:
+    """Run what is missing, print the table and draw ``stream.png``.
+
+    Args:
+        output_dir: Where weights, evaluation and picture go.
+        matrix: k-space (H, W) of the phantoms.
+        slices: Slices of a scan.
+        train_epochs: Epochs of the original and of each oracle.
+        unlearn_epochs: Epochs of each unlearning.
+        retain_fraction: The share of the retain scans that unlearning may read.
+        seed: Of phantoms, original and unlearning; the oracles have the next one.
+    """
+    torch.set_num_threads(1)
+    logging.getLogger("ignite").setLevel(logging.WARNING)
+    output = Path(output_dir)
+    datalist = _datalist(output, matrix, slices, seed)
+    asked = [{"request_id": name, "reason": "benchmark", "forget": [what]} for name, what in REQUESTS.items()]
+    training = {"datalist": datalist, "train_epochs": train_epochs, "ledger": False}
+    original = output / "original" / "original.pt"
+    _once("train", original, {**training, "forget_request": False, "seed": seed})
+    ledger, weights, models = output / "ledger.jsonl", original, {"G": str(original)}
+    for number, request in enumerate(asked, start=1):
+        made = output / f"unlearned_{number}" / "unlearned.pt"
+        done = {name for run in erasures(Ledger(ledger)) for name in run.requests.values()}
+        if request["request_id"] not in done:
+            settings = {"weights": str(weights), "forget_request": request, "ledger": str(ledger), "seed": seed}
+            settings |= {"unlearn_epochs": unlearn_epochs, "retain_fraction": retain_fraction, "overwrite": True}
+            _run("unlearn", made, {"datalist": datalist, "evaluate_models": False, "oracle_weights": False, **settings})
+        oracle = output / f"oracle_{number}" / "oracle.pt"
+        _once("train", oracle, {**training, "forget_request": asked[:number], "oracle": True, "seed": seed + 1})
+        models |= {f"unlearned {number}": str(made), f"oracle {number}": str(oracle)}
+        weights = made
+    _report(output, _evaluated(output, datalist, models))
+
+
+def _datalist(output: Path, matrix: Sequence[int], slices: int, seed: int) -> str:
+    """The mixed phantom with knees beside its brains; the test list holds scans of people who are never trained on."""
+    size = {"slices_per_volume": slices, "matrix": list(matrix), "seed": seed}
+    knees = {
+        "num_training": {"brain": 1, "knee": 4},
+        "num_validation": {"brain": 1},
+        "num_test": {"brain": 1, "knee": 4},
+    }
+    lists = [
+        (mixed_phantom_datalist("scanner_b", num_training=MIXED, num_test=TESTED, **size), "brain"),
+        (phantom_datalist(**knees, **size), "knee"),
+    ]
+    joined: dict[str, list] = {}
+    for path, anatomy in lists:
+        for section, entries in json.loads(Path(path).read_text()).items():
+            taken = [{**e, "kspace": str(Path(path).parent / e["kspace"])} for e in entries if e["anatomy"] == anatomy]
+            joined.setdefault(section, []).extend({**entry, "quality": entry.get("quality", "good")} for entry in taken)
+    output.mkdir(parents=True, exist_ok=True)
+    (output / "datalist.json").write_text(json.dumps(joined, indent=2))
+    everything = {"test": [entry for entries in joined.values() for entry in entries]}
+    (output / "everything.json").write_text(json.dumps(everything, indent=2))
+    return str(output / "datalist.json")
+
+
+def _once(verb: str, product: Path, settings: Mapping) -> None:
+    if not product.with_suffix(".json").is_file():
+        _run(verb, product, {**settings, "overwrite": True})
+
+
+def _run(verb: str, product: Path, settings: Mapping) -> None:
+    config = str(CONFIGS / f"{verb}.yaml")
+    monai.bundle.run(verb, config_file=config, output_dir=str(product.parent), **COMMON, **settings)
+
+
+def _evaluated(output: Path, datalist: str, models: Mapping[str, str]) -> Rows:
+    """Every model on every scan."""
+    settings = {"datalist": str(output / "everything.json"), "forget_request": False, "ledger": False}
+    _run("evaluate", output / "evaluation" / "metrics.csv", {**settings, "weights": dict(models), "overwrite": True})
+    with open(output / "evaluation" / "metrics.csv", newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def _report(output: Path, rows: Rows) -> None:
+    psnr = {(row["model"], row["volume"]): float(row["psnr"]) for row in rows}
+    erased = [_scans(output, number) for number in range(1, len(REQUESTS) + 1)]
+    gone = {name for names in erased for name in names}
+    retain = _retain_test(output, gone)
+
+    def gap(number: int, names: Sequence[str]) -> float:
+        """Mean PSNR of the weights after request ``number`` less the oracle's, in dB."""
+        return float(np.mean([psnr[f"unlearned {number}", n] - psnr[f"oracle {number}", n] for n in names]))
+
+    def quality(model: str) -> float:
+        return float(np.mean([psnr[model, name] for name in retain]))
+
+    columns = ["request", "scans", "others: unlearned / oracle [dB]", "its own scans − oracle's [dB]",
+               "earlier requests' scans − oracle's: mean, highest [dB]", "G on its scans − oracle's [dB]"]  # fmt: skip
+    table = [["(original)", "", f"{quality('G'):.2f} / –", "", "", ""]]
+    for number, name in enumerate(REQUESTS, start=1):
+        own, earlier = erased[number - 1], [gap(number, names) for names in erased[: number - 1]]
+        before = np.mean([psnr["G", n] - psnr[f"oracle {number}", n] for n in own])
+        table.append([
+            name, str(len(own)), f"{quality(f'unlearned {number}'):.2f} / {quality(f'oracle {number}'):.2f}",
+            f"{gap(number, own):+.2f}", f"{np.mean(earlier):+.2f}, {max(earlier):+.2f}" if earlier else "–",
+            f"{before:+.2f}",
+        ])  # fmt: skip
+    text = "\n".join("| " + " | ".join(row) + " |" for row in [columns, ["---"] * len(columns), *table])
+    (output / "stream.md").write_text(text + "\n", encoding="utf-8")
+    print("\n" + text)
+    curves = {name: [gap(n, erased[i]) for n in range(i + 1, len(erased) + 1)] for i, name in enumerate(REQUESTS)}
+    _draw(output / "stream.png", quality, curves)
+
+
+def _scans(output: Path, number: int) -> list[str]:
+    record = json.loads((output / f"unlearned_{number}" / "unlearned.json").read_text(encoding="utf-8"))
+    return [entry["volume"] for entry in record["data"]["forget"]["volumes"]]
+
+
+def _retain_test(output: Path, gone: set[str]) -> list[str]:
+    """Test scans like those that stay to the end: of scanner A, no contrast or organ that is forgotten."""
+    entries = json.loads((output / "datalist.json").read_text(encoding="utf-8"))["test"]
+    stays = [e for e in entries if e["anatomy"] == "brain" and e["scanner"] == "A" and e["acquisition"] != "AXFLAIR"]
+    assert not gone & {entry["kspace"] for entry in stays}
+    return [entry["kspace"] for entry in stays]
+
+
+def _draw(path: Path, quality, curves: Mapping[str, list[float]]) -> None:
+    mpl.use("Agg")
+    from matplotlib import pyplot as plt
+
+    figure, (above, below) = plt.subplots(2, 1, figsize=(8, 7), sharex=True, layout="constrained")
+    steps = range(1, len(REQUESTS) + 1)
+    above.plot([0, *steps], [quality(m) for m in ("G", *(f"unlearned {n}" for n in steps))], "o-", label="unlearned")
+    above.plot(steps, [quality(f"oracle {n}") for n in steps], "s--", label="oracle")
+    above.set(ylabel="others' test scans, PSNR [dB]")
+    above.legend()
+    for start, (name, values) in enumerate(curves.items(), start=1):
+        below.plot(range(start, start + len(values)), values, "o-", label=name)
+    below.axhline(0, color="black", linewidth=0.8)
+    below.set(xlabel="requests carried out", ylabel="a request's scans, PSNR − oracle's [dB]")
+    below.legend(fontsize=7, ncol=2)
+    figure.savefig(path, dpi=110)
+    plt.close(figure)
+
+
+if __name__ == "__main__":
+    fire.Fire(main)
