@@ -72,7 +72,7 @@ def declared_config(verb: str) -> dict[str, Any]:
     is taken: keys that only an overlay declares are then unknown, and refused.
 
     Args:
-        verb: name of the verb's file in ``configs``, without its suffix.
+        verb: Name of the verb's file in ``configs``, without its suffix.
 
     Raises:
         ValueError: an overlay listed before the file of the verb, which would replace it.
@@ -102,8 +102,8 @@ def refuse_unknown_keys(declared: Mapping[str, Any], config: Mapping[str, Any]) 
     ``--tracking mlflow`` are known.
 
     Args:
-        declared: content of the config files.
-        config: the configuration being run, overrides applied.
+        declared: Content of the config files.
+        config: The configuration being run, overrides applied.
 
     Raises:
         ValueError: naming each unknown key and the nearest known one.

@@ -23,8 +23,8 @@ class Kind:
     """What a setting may be.
 
     Attributes:
-        expected: the words of the error message.
-        fits: whether a value is of this kind.
+        expected: The words of the error message.
+        fits: Whether a value is of this kind.
     """
 
     expected: str
@@ -225,9 +225,9 @@ def read_settings(verb: str, config: Mapping[str, Any], declared: Mapping[str, A
     """Check a configuration; return what has to be changed in it: id -> the value that a word stands for.
 
     Args:
-        verb: whose settings they are.
-        config: the configuration being run, overrides applied, expressions unresolved.
-        declared: content of the config files, whose true, false and numbers within components fix the type there.
+        verb: The verb whose settings they are.
+        config: The configuration being run, overrides applied, expressions unresolved.
+        declared: Content of the config files, whose true, false and numbers within components fix the type there.
 
     Raises:
         ValueError: naming every setting that does not fit, what was expected and what was found.

@@ -48,16 +48,16 @@ class Audit:
     """Evaluates every model once, runs the experiments, judges the gates and writes the outputs.
 
     Args:
-        comparison: evaluates every model on BTA, KTA and UA; its models hold ``G``, ``unlearned`` and ``unlearned,
+        comparison: Evaluates every model on BTA, KTA and UA; its models hold ``G``, ``unlearned`` and ``unlearned,
             int8`` and may hold ``oracle``, ``oracle 2`` …, ``query`` and ``calibration``.
-        probe: attached to the comparison's evaluator.
-        experiments: measures that put slices through networks themselves.
-        gates: declared acceptance gates, see :func:`scripts.audit.gates.judge`.
-        files: weights as loaded into the comparison's models, datalist, and the unlearning run's record, without
+        probe: Attached to the comparison's evaluator.
+        experiments: Measures that put slices through networks themselves.
+        gates: Declared acceptance gates, see :func:`scripts.audit.gates.judge`.
+        files: Weights as loaded into the comparison's models, datalist, and the unlearning run's record, without
             which cost is not measured.
-        statistics: how intervals and equivalence tests are made.
-        subgroups: fields of the volumes whose values make the subgroups.
-        oracle_tuned: whether the method's settings were chosen by looking at the oracle; None: not stated.
+        statistics: How intervals and equivalence tests are made.
+        subgroups: Fields of the volumes whose values make the subgroups.
+        oracle_tuned: Whether the method's settings were chosen by looking at the oracle; None: not stated.
 
     Raises:
         FileNotFoundError, ValueError: before work starts, naming file or field.

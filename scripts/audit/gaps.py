@@ -19,7 +19,7 @@ def equivalence(differences: Values, patients: Sequence[str], margin: float) -> 
     Args:
         differences: (n,), one a volume.
         patients: (n,); a volume with an empty one counts as a patient of its own.
-        margin: above 0, in the unit of the differences.
+        margin: The margin of equivalence, above 0, in the unit of the differences.
 
     Returns:
         ``{"margin", "p", "equivalent"}``: the larger p-value of the two tests, and whether it is below 0.05;
@@ -62,8 +62,8 @@ def gap(
         references: name -> (n,); the first is the reference, further ones (the same training with other seeds)
             give the band.
         patients: (n,) patient of each volume.
-        statistics: the settings of the intervals.
-        margin: the margin of the equivalence test to the first reference; None: no test.
+        statistics: The settings of the intervals.
+        margin: The margin of the equivalence test to the first reference; None: no test.
 
     Returns:
         ``gap``: model minus first reference; ``above``: model minus the reference with the highest mean, which

@@ -46,7 +46,7 @@ def check_gates(gates: Sequence[Mapping]) -> None:
     """Refuse gates that could not be judged.
 
     Args:
-        gates: see :func:`judge`.
+        gates: See :func:`judge`.
 
     Raises:
         ValueError: naming the gate, the field, what was found and what was expected; also where one of the
@@ -92,7 +92,7 @@ def judge(gate: Mapping[str, Any], measures: Mapping[str, Any]) -> dict:
     Args:
         gate: ``name``, ``guards``, ``measure`` (a path into the measures), ``at_least`` or ``at_most``, and
             ``if_measured``, true where the gate does not count without a result.
-        measures: the audit's results; the path leads to ``{"value", "interval"}``.
+        measures: The audit's results; the path leads to ``{"value", "interval"}``.
 
     Returns:
         The gate with ``value``, ``interval``, ``verdict``: *pass* where the whole interval keeps the limit,
@@ -131,8 +131,8 @@ def control(gates: Sequence[Mapping[str, Any]], original: Mapping[str, Any]) -> 
     """Positive control: the original, which remembers, has to fail a gate against under-forgetting.
 
     Args:
-        gates: the declared gates.
-        original: the measures with the original in place of the audited model.
+        gates: The declared gates.
+        original: The measures with the original in place of the audited model.
 
     Returns:
         ``{"gates": those against under-forgetting, judged on the original, "sees_remembering": bool}``.
@@ -145,9 +145,9 @@ def overall(judged: Sequence[Mapping[str, Any]], sees_remembering: bool = True, 
     """The verdict on the model; :data:`MEANINGS` defines each.
 
     Args:
-        judged: what :func:`judge` returned for every gate.
-        sees_remembering: what the :func:`control` found.
-        doubts: why no verdict above undecided can be given, see :func:`scripts.audit.provenance.doubts`.
+        judged: What :func:`judge` returned for every gate.
+        sees_remembering: What the :func:`control` found.
+        doubts: Why no verdict above undecided can be given, see :func:`scripts.audit.provenance.doubts`.
 
     Returns:
         ``{"verdict", "meaning", "because": names of the gates that led to it}``.

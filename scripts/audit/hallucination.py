@@ -28,8 +28,8 @@ def null_space_part(error: Tensor, mask: Tensor) -> Tensor:
     null-space component of the complex coil images, for which no reference is stored.
 
     Args:
-        error: reconstruction minus reference, (B, 1, h, w) real.
-        mask: measured columns, (B, 1, 1, W, 1) bool, w <= W.
+        error: Reconstruction minus reference, (B, 1, h, w) real.
+        mask: Measured columns, (B, 1, 1, W, 1) bool, w <= W.
 
     Returns:
         (B, 1, h, w) float32: the same image without what lies in measured columns.
@@ -59,7 +59,7 @@ def null_space_error(target: Tensor, prediction: Tensor, mask: Tensor) -> dict[s
     Args:
         target: (B, 1, h, w) real.
         prediction: (B, 1, H, W) real, centre-cropped to the target.
-        mask: measured columns, (B, 1, 1, W, 1) bool.
+        mask: Measured columns, (B, 1, 1, W, 1) bool.
 
     Returns:
         ``null``: ‖null-space part of the error‖², ``error``: ‖error‖², ``target``: ‖target‖², each (B,) float64.
@@ -76,8 +76,8 @@ def null_space_maps(scans: Sequence[Scan], path: str | Path) -> None:
     Every error map shares one symmetric scale, in fractions of the volume's maximum. Equal input gives equal bytes.
 
     Args:
-        scans: one row each, with one column for each model.
-        path: the PNG to make.
+        scans: One row each, with one column for each model.
+        path: The PNG to make.
     """
     maps = [[_map(scan, model) for model in scan.images] for scan in scans]
     limit = float(np.percentile(np.abs(np.concatenate([m.ravel() for row in maps for m in row])), PERCENTILE)) or 1.0

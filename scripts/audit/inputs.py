@@ -24,12 +24,12 @@ def audited_weights(
     """Name -> file of every model of the audit, in the order of its tables.
 
     Args:
-        original: weights before unlearning, G.
-        unlearned: the weights to audit.
-        oracle: weights that never saw the forget set; None or False, here and below: none.
-        oracle_seeds: the same training as the oracle's with other seeds.
-        query: weights trained on the forget set alone.
-        calibration: weights that never saw the forget set, for the have-you-forgotten ratio; None: the oracle.
+        original: Weights before unlearning, G.
+        unlearned: The weights to audit.
+        oracle: Weights that never saw the forget set; None or False, here and below: none.
+        oracle_seeds: The same training as the oracle's with other seeds.
+        query: Weights trained on the forget set alone.
+        calibration: Weights that never saw the forget set, for the have-you-forgotten ratio; None: the oracle.
 
     Raises:
         FileNotFoundError: naming the setting and the file.
@@ -56,7 +56,7 @@ def check_cohorts(cohorts: Mapping[str, Sequence]) -> None:
     """Refuse data on which there is nothing to audit.
 
     Args:
-        cohorts: cohort name -> volumes, see :meth:`scripts.data.Cohorts.evaluation`.
+        cohorts: Cohort name -> volumes, see :meth:`scripts.data.Cohorts.evaluation`.
 
     Raises:
         ValueError: no forget training volumes, or no retain test volumes.
@@ -108,8 +108,8 @@ def cost(record: Mapping | None, training: Mapping | None = None) -> dict:
     """Passes, time and data read of the unlearning run, and their share of training's.
 
     Args:
-        record: the run record of ``unlearn``; None: not measured.
-        training: the run record of the original's training; None: no shares.
+        record: The run record of ``unlearn``; None: not measured.
+        training: The run record of the original's training; None: no shares.
 
     Returns:
         The counts of :data:`COUNTS` and the slices read of each role, and under ``share_of_training`` each count

@@ -104,7 +104,7 @@ def hallucination(
     Args:
         sums: model -> volume -> ``{"null", "error", "target"}``, see :class:`scripts.audit.probe.SliceProbe`.
         patients: volume -> patient.
-        statistics: the settings of the intervals.
+        statistics: The settings of the intervals.
     """
     if not sums[AUDITED]:
         return not_measured("no volumes in BTA")

@@ -58,8 +58,8 @@ def attack(
     Args:
         members: (m,) scores of the forget training volumes.
         others: (n,) scores of the unseen forget-domain volumes.
-        patients: the (m,) patients of the members and the (n,) patients of the others.
-        statistics: the settings of the bootstrap over patients; both groups are drawn apart, references are paired.
+        patients: The (m,) patients of the members and the (n,) patients of the others.
+        statistics: The settings of the bootstrap over patients; both groups are drawn apart, references are paired.
         references: (members, others) scores of each reference model on the same volumes.
 
     Returns:

@@ -29,12 +29,12 @@ class SliceProbe:
     """Handler of an evaluator that collects, for every run of it, null-space sums and encoder features.
 
     Args:
-        null_space: volumes whose null-space error is summed, usually the retain test set.
-        features: volumes whose encoder features are kept, usually both test sets.
-        grid: features are averaged to grid x grid positions a slice.
+        null_space: Volumes whose null-space error is summed, usually the retain test set.
+        features: Volumes whose encoder features are kept, usually both test sets.
+        grid: Features are averaged to grid x grid positions a slice.
 
     Attributes:
-        runs: one entry a run, in order: ``{"null_space": {volume: {"null", "error", "target"}},
+        runs: One entry a run, in order: ``{"null_space": {volume: {"null", "error", "target"}},
             "features": {volume: (slices * grid², C) float32}}``; no features where the network has no U-Net.
     """
 

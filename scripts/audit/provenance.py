@@ -25,8 +25,8 @@ class AuditedFiles:
 
     Attributes:
         weights: model -> file, at least ``G`` and ``unlearned``.
-        datalist: the datalist, whose hash must be the run's.
-        record: of the unlearning run; None: weights that no run of ``unlearn`` made.
+        datalist: The datalist, whose hash must be the run's.
+        record: The record of the unlearning run; None: weights that no run of ``unlearn`` made.
     """
 
     weights: Mapping[str, str]
@@ -38,8 +38,8 @@ def record_facts(record: Mapping[str, Any], sha256: str) -> dict:
     """What a run's record says about the origin of its weights, without a name or a path in it.
 
     Args:
-        record: the record that train or unlearn wrote.
-        sha256: of the record's file.
+        record: The record that train or unlearn wrote.
+        sha256: Of the record's file.
 
     Returns:
         ``record`` and, from it, ``verb``, ``handlers`` (how many the unlearning method has), ``weights_in``,
@@ -63,9 +63,9 @@ def lineage(weights: str | Path, record: str | Path | None = None) -> list[Path]
     """The records of every run that led to some weights, the last one first; empty without a record.
 
     Args:
-        weights: the file.
-        record: of the last run; None: the one beside the weights. The record of earlier weights is the one in the
-            weights' folder that states their SHA-256.
+        weights: The file.
+        record: The record of the last run; None: the one beside the weights. The record of earlier weights is the one
+            in the weights' folder that states their SHA-256.
 
     Raises:
         ValueError: the last run's record is of other weights, or no record.

@@ -32,7 +32,7 @@ def relearning_ratio(model: Sequence[tuple[int, float]], oracle: Sequence[tuple[
 
     Args:
         model: (step, PSNR in dB on the forget test set) while the audited model is trained on the forget set.
-        oracle: the same for the oracle, or empty.
+        oracle: The same for the oracle, or empty.
         goal: dB; the original's forget test PSNR less a tolerance.
 
     Returns:
@@ -60,8 +60,8 @@ def mean_height(values: Sequence[np.ndarray], steps: Sequence[int]) -> np.ndarra
     """(n,) the area under each volume's curve, by the trapezoidal rule, over the number of steps.
 
     Args:
-        values: one (n,) array a step.
-        steps: the steps, ascending; a single one gives its values.
+        values: One (n,) array a step.
+        steps: The steps, ascending; a single one gives its values.
 
     >>> mean_height([np.array([0.0]), np.array([2.0]), np.array([2.0])], [0, 2, 4])
     array([1.5])
@@ -78,11 +78,11 @@ def relearning(
     """The relearning of a model beside the oracle's, on the forget test set.
 
     Args:
-        model: the audited model's results at each step of training on the forget set.
-        oracle: the oracle's at the same steps; None: there is none.
-        patients: the patient of each volume.
+        model: The audited model's results at each step of training on the forget set.
+        oracle: The oracle's at the same steps; None: there is none.
+        patients: The patient of each volume.
         goal: PSNR in dB at which the forget domain counts as known again.
-        statistics: the settings of the intervals.
+        statistics: The settings of the intervals.
 
     Returns:
         What :func:`relearning_ratio` says, ``curves`` of the mean PSNR, and for PSNR and SSIM: ``area``, the area
@@ -110,12 +110,12 @@ class Relearning:
     """Trains the audited model and the oracle on the forget set and follows both on the forget test set.
 
     Args:
-        training: on the slices of the forget training volumes.
-        volumes: the forget test volumes.
-        limit: the most slices that the measure may put through a network.
-        max_steps: steps of training; 0 leaves the measure out.
-        every: steps between two looks.
-        tolerance: the goal is the original's PSNR times (1 - tolerance).
+        training: On the slices of the forget training volumes.
+        volumes: The forget test volumes.
+        limit: The most slices that the measure may put through a network.
+        max_steps: Steps of training; 0 leaves the measure out.
+        every: Steps between two looks.
+        tolerance: The goal is the original's PSNR times (1 - tolerance).
 
     Raises:
         ValueError: impossible settings.

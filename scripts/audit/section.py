@@ -24,9 +24,9 @@ def audit_section(result: Mapping[str, Any], folder: str = "", level: int = 2) -
     """An accessible HTML section, with its own small style and without scripts, to be put into a page.
 
     Args:
-        result: the content of ``audit.json``.
-        folder: where the pictures lie, seen from the page, e.g. ``"audit/"``.
-        level: the level of its heading, 1 to 5; subheadings are one deeper.
+        result: The content of ``audit.json``.
+        folder: Where the pictures lie, seen from the page, e.g. ``"audit/"``.
+        level: The level of its heading, 1 to 5; subheadings are one deeper.
     """
     pictures = [(folder + name, PICTURES.get(name, name)) for name in result.get("pictures", [])]
     return template("section.html", TEMPLATES).render(

@@ -22,9 +22,9 @@ class Statistics:
     """How intervals are made and what counts as equivalent.
 
     Attributes:
-        confidence: share of the bootstrap intervals; at 0.9 each limit of a gate is a one-sided test at 5 %.
-        samples: number of bootstrap samples.
-        seed: the seed of the bootstrap.
+        confidence: Share of the bootstrap intervals; at 0.9 each limit of a gate is a one-sided test at 5 %.
+        samples: Number of bootstrap samples.
+        seed: The seed of the bootstrap.
         equivalence: cohort -> margin in dB of the equivalence test on PSNR.
 
     Raises:

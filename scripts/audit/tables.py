@@ -24,7 +24,7 @@ def audit_tables(result: Mapping[str, Any]) -> list[Table]:
     """Every table of an audit, in reading order.
 
     Args:
-        result: the content of ``audit.json``.
+        result: The content of ``audit.json``.
     """
     found, share = result["measures"], f"{result['declared']['confidence']:.0%}"
     shown: dict[str, tuple[str, Callable[[str, Any, str], Table]]] = {

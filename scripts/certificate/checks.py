@@ -74,8 +74,8 @@ def figures(content: Mapping[str, Any], expected_gates: Sequence[Mapping] = REFE
     """Measures, summary, gates, control and verdict, each from the results of each scan.
 
     Args:
-        content: the predicate.
-        expected_gates: gates that the verifier accepts; no better verdict than theirs is believed.
+        content: The predicate.
+        expected_gates: Gates that the verifier accepts; no better verdict than theirs is believed.
     """
     stated, scans = content["audit"], content["scans"]
     declared = stated["declared"]

@@ -24,10 +24,10 @@ class Declaration:
     writes it before it reads a result. Once written it is not replaced: other gates are refused.
 
     Args:
-        gates: acceptance gates, see :func:`scripts.audit.gates.judge`.
-        statistics: settings of intervals and equivalence tests.
-        subgroups: fields whose values make the subgroups.
-        weights: the weights that will be audited; the file ``declaration.json`` lies beside them.
+        gates: Acceptance gates, see :func:`scripts.audit.gates.judge`.
+        statistics: Settings of intervals and equivalence tests.
+        subgroups: Fields whose values make the subgroups.
+        weights: The weights that will be audited; the file ``declaration.json`` lies beside them.
 
     Raises:
         ValueError: gates that could not be judged.

@@ -24,8 +24,8 @@ class Identifiers:
     """Turns identifiers into keyed hashes; without the key they can neither be read nor guessed and compared.
 
     Args:
-        key: at least 16 bytes, kept apart from the certificate.
-        volumes: whose patients and names are the identifiers to be kept out of texts.
+        key: The secret key, at least 16 bytes, kept apart from the certificate.
+        volumes: The volumes whose patients and names must be kept out of texts.
 
     >>> one, other = Identifiers(b"a key of 16 bytes or more"), Identifiers(b"another key of this length")
     >>> one.hash("patient", "P017") == other.hash("patient", "P017")

@@ -47,11 +47,11 @@ def make_predicate(
     all; what else is free text is searched for identifiers.
 
     Args:
-        data: the volumes, split by the forget request.
+        data: The volumes, split by the forget request.
         audit_dir: a finished audit's folder.
-        record_path: the unlearning run's record.
-        identifiers: makes the keyed hashes.
-        declaration: content of ``declaration.json``.
+        record_path: The unlearning run's record.
+        identifiers: Makes the keyed hashes.
+        declaration: Content of ``declaration.json``.
 
     Raises:
         ValueError: the record's forget set is not that of the data.

@@ -66,9 +66,9 @@ def measures_of(scans: Sequence[Mapping[str, Any]], statistics: Statistics, fiel
     """Every measure of the audit that follows from the results of each scan, by the audit's own functions.
 
     Args:
-        scans: as :func:`anonymous_scans` returns them.
-        statistics: the declared settings of intervals and tests.
-        fields: the declared subgroup fields.
+        scans: The scans, as :func:`anonymous_scans` returns them.
+        statistics: The declared settings of intervals and tests.
+        fields: The declared subgroup fields.
 
     Returns:
         The audit's ``measures`` without those that need weights or further training, and ``control``: the measures

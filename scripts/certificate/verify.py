@@ -39,14 +39,14 @@ def verify_certificate(
     """Check everything that the files at hand allow.
 
     Args:
-        certificate: statement or envelope (JSON).
-        folder: the audit's folder; by default the certificate's own. Its ``audit.json`` knows where weights and
+        certificate: Statement or envelope (JSON).
+        folder: The audit's folder; by default the certificate's own. Its ``audit.json`` knows where weights and
             records lie; in a shipped bundle the weights are its ``models/model.pt``.
         public_key: Ed25519 public key (PEM) of whom the verifier trusts.
-        datalist: lets the scans' files be checked, and with the identifier key the names of the forget files.
-        identifier_key: file with the key of the keyed hashes; None: ``MRI_UNLEARNING_KEY``.
+        datalist: Lets the scans' files be checked, and with the identifier key the names of the forget files.
+        identifier_key: File with the key of the keyed hashes; None: ``MRI_UNLEARNING_KEY``.
         weights: model -> file, where they lie elsewhere; ``unlearned`` is the certificate's subject.
-        gates: the gates that the verifier accepts, in place of the project's own.
+        gates: The gates that the verifier accepts, in place of the project's own.
 
     Returns:
         (``holds`` | ``FAILS`` | ``not checked``, what), in reading order.

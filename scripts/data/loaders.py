@@ -25,9 +25,9 @@ class ShareOfBatch(Dataset):
     batch. A process that a last, small batch leaves without a sample gets the first one again, with weight 0.
 
     Args:
-        dataset: the slices; of those that others read, only the random numbers are drawn.
-        rank: of this process.
-        processes: N.
+        dataset: The slices; of those that others read, only the random numbers are drawn.
+        rank: The rank of this process.
+        processes: The number N of processes.
 
     Example:
         >>> volume = type("Volume", (), {"num_slices": 3, "name": "brain_001"})()
@@ -65,9 +65,9 @@ class TrainingLoader(DataLoader):
     """MONAI's ``DataLoader``, whose batches the processes of a distributed run share: see :class:`ShareOfBatch`.
 
     Args:
-        dataset: the slices.
-        batch_size: samples of a batch in one process; ``.batch_size`` is that of all of them together.
-        kwargs: see ``monai.data.DataLoader``.
+        dataset: The slices.
+        batch_size: Samples of a batch in one process; ``.batch_size`` is that of all of them together.
+        kwargs: Those of ``monai.data.DataLoader``.
     """
 
     def __init__(self, dataset: SliceDataset, batch_size: int = 1, **kwargs: Any) -> None:
@@ -81,8 +81,8 @@ class EvaluationLoader(DataLoader):
     """MONAI's ``DataLoader`` over slices in order, each read by one process: MONAI's ``DistributedSampler``, unpadded.
 
     Args:
-        dataset: the slices; masks should be fixed.
-        kwargs: see ``monai.data.DataLoader``.
+        dataset: The slices; masks should be fixed.
+        kwargs: Those of ``monai.data.DataLoader``.
 
     Raises:
         ValueError: fewer slices than processes.
@@ -104,8 +104,8 @@ class EndlessBatches:
     """The batches of a loader, pass after pass, for ever; its place can be kept and found again.
 
     Args:
-        loader: batches; if its ``sampler`` has a ``state_dict``, that is kept too.
-        device: where the tensors of each batch go, once, for all that use it; None: they stay where they are.
+        loader: Batches; if its ``sampler`` has a ``state_dict``, that is kept too.
+        device: Where the tensors of each batch go, once, for all that use it; None: they stay where they are.
 
     Raises:
         ValueError: an empty loader, when a batch is asked for.

@@ -52,10 +52,10 @@ def write_dicom(folder: str | Path, images: np.ndarray, raw: RawVolume, model: M
     scan, model and images: what is written twice has the same, and an archive keeps it once.
 
     Args:
-        folder: to make, with files ``IM0001.dcm``, ….
+        folder: The folder to make, with files ``IM0001.dcm``, ….
         images: (slices, h, w) float, not negative.
-        raw: the series: its geometry, header fields and notes.
-        model: its name and version are the series description; it is the contributing equipment.
+        raw: The series: its geometry, header fields and notes.
+        model: Its name and version are the series description; it is the contributing equipment.
     """
     folder = Path(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)

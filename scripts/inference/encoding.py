@@ -19,14 +19,14 @@ class Encoding:
 
     Attributes:
         matrix: (H, W) of the encoded k-space.
-        height: rows that are left after readout oversampling was removed; H where it is kept.
+        height: Rows that are left after readout oversampling was removed; H where it is kept.
         crop: (h, w) of the image, the centre of (height, W).
-        centre_step: the ``kspace_encode_step_1`` of column W // 2.
-        separate_calibration: whether calibration readouts are no part of the image.
-        averages: how many times each line is measured, as far as the header says.
-        spacing: pixel spacing (mm) between rows and columns; None where unknown.
-        slice_thickness: in mm; None where unknown.
-        fields: texts of the header by name.
+        centre_step: The ``kspace_encode_step_1`` of column W // 2.
+        separate_calibration: Whether calibration readouts are no part of the image.
+        averages: How many times each line is measured, as far as the header says.
+        spacing: Pixel spacing (mm) between rows and columns; None where unknown.
+        slice_thickness: The slice thickness in mm; None where unknown.
+        fields: Texts of the header by name.
     """
 
     matrix: tuple[int, int]
@@ -45,8 +45,8 @@ def read_encoding(text: str | bytes, source: str, remove_oversampling: bool = Tr
 
     Args:
         text: ISMRMRD header (XML).
-        source: named in errors: the file, or the client.
-        remove_oversampling: reduce the readout to the field of view of the reconstructed space.
+        source: Named in errors: the file, or the client.
+        remove_oversampling: Reduce the readout to the field of view of the reconstructed space.
 
     Raises:
         ValueError: no XML, a trajectory that is not Cartesian, or a 3-D encoding; source and field are named.

@@ -35,9 +35,9 @@ class IsmrmrdRaw(RawVolume):
     Noise, navigator and separate calibration readouts are left out of the image; embedded calibration lines are used.
 
     Attributes:
-        group: the HDF5 group.
-        readouts: numbers of the readouts of each slice, in order of position.
-        encoding: grid of the scan.
+        group: The HDF5 group.
+        readouts: Numbers of the readouts of each slice, in order of position.
+        encoding: Grid of the scan.
         whitening: (C, C) complex64, or None where there is no usable noise.
     """
 
@@ -51,8 +51,8 @@ class IsmrmrdRaw(RawVolume):
         """Read header, heads and noise, without the image's samples.
 
         Args:
-            path: the file.
-            remove_oversampling: see :func:`scripts.inference.encoding.read_encoding`.
+            path: The file.
+            remove_oversampling: As for :func:`scripts.inference.encoding.read_encoding`.
 
         Returns:
             The series, in the order of their counters.

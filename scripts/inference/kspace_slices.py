@@ -25,11 +25,12 @@ class KspaceSlices(Dataset):
     not all zero.
 
     Args:
-        mask: undersamples fully sampled files retrospectively, with the pattern that the evaluation draws for
+        mask: Undersamples fully sampled files retrospectively, with the pattern that the evaluation draws for
             this file; None: files are taken as they are.
-        seed: of that pattern.
-        remove_oversampling: of ISMRMRD data (see :func:`scripts.inference.open_raw`).
-        network: asked by its ``check_image_size(height, width)``, where it has one, whether a file is large enough.
+        seed: The seed of that pattern.
+        remove_oversampling: As for :func:`scripts.inference.open_raw`.
+        network: The network, whose ``check_image_size(height, width)``, where it has one, says whether a file is large
+            enough.
     """
 
     def __init__(

@@ -19,10 +19,10 @@ def write_nifti(path: str | Path, images: np.ndarray, geometry: Geometry, descri
     has the spacing alone; without a spacing the unit is "unknown".
 
     Args:
-        path: the ``.nii.gz`` to make.
+        path: The ``.nii.gz`` to make.
         images: (slices, h, w) float32, in memory or mapped from a file.
-        geometry: of these images.
-        description: at most 79 characters.
+        geometry: The geometry of these images.
+        description: A text of at most 79 characters.
     """
     affine = geometry.affine()
     image = nib.Nifti1Image(images.transpose(2, 1, 0), affine)

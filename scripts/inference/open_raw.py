@@ -17,9 +17,9 @@ def open_raw(path: str | Path, remove_oversampling: bool = True) -> Sequence[Raw
     """Open fastMRI HDF5 (data set ``kspace``) or ISMRMRD raw data (a group with ``xml`` and ``data``).
 
     Args:
-        path: the file.
-        remove_oversampling: of ISMRMRD data, reduce the readout to the reconstructed field of view. fastMRI's k-space
-            is taken as it is stored.
+        path: The file.
+        remove_oversampling: Whether to reduce the readout of ISMRMRD data to the reconstructed field of view. fastMRI's
+            k-space is taken as it is stored.
 
     Returns:
         Its series: of ISMRMRD one for each contrast, phase, repetition and set, else one.

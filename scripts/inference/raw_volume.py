@@ -15,17 +15,17 @@ class RawVolume:
     """One scan of 2-D Cartesian slices, read one slice at a time.
 
     Attributes:
-        path: the file.
+        path: The file.
         shape: (slices, coils, H, W) of the k-space.
         crop: (h, w) of the image, the centre of (H, W).
-        geometry: of the cropped image.
-        fields: texts of the header by name, e.g. ``systemVendor``, ``studyInstanceUID``.
+        geometry: The geometry of the cropped image.
+        fields: Texts of the header by name, e.g. ``systemVendor``, ``studyInstanceUID``.
         mask: (W,) bool, the measured columns where the file states them; None: to be inferred.
-        acquired: first column that can have been measured and the one after the last; None: all.
-        suffix: what a series of several in one file adds to the file's name.
-        notes: how the k-space was made, in words: prewhitening, partial Fourier, asymmetric echo.
-        scan_id: the same for all series of one scan and for no other scan; UIDs that the header lacks follow from it.
-        slice_notes: what there is to say about single slices, by their place in the series.
+        acquired: First column that can have been measured and the one after the last; None: all.
+        suffix: What a series of several in one file adds to the file's name.
+        notes: How the k-space was made, in words: prewhitening, partial Fourier, asymmetric echo.
+        scan_id: The same for all series of one scan and for no other scan; UIDs that the header lacks follow from it.
+        slice_notes: What there is to say about single slices, by their place in the series.
     """
 
     path: str

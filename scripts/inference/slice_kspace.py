@@ -14,9 +14,9 @@ class SliceKspace:
     """Sums the readouts of a slice on its grid; lines that were measured several times are averaged.
 
     Args:
-        coils: receive channels.
-        encoding: the grid.
-        allocate: makes the array of zeros; for instance one that lies in a file.
+        coils: Receive channels.
+        encoding: The grid.
+        allocate: Makes the array of zeros; for instance one that lies in a file.
     """
 
     def __init__(self, coils: int, encoding: Encoding, allocate: Callable[..., np.ndarray] = np.zeros) -> None:
@@ -52,7 +52,8 @@ class SliceKspace:
         """K-space (C, height, W) complex64: averaged, prewhitened and without readout oversampling.
 
         Args:
-            whitening: see :class:`scripts.inference.prewhitening.NoiseCovariance`; None: noise is left as it is.
+            whitening: The whitening matrix of :class:`scripts.inference.prewhitening.NoiseCovariance`; None: noise is
+                left as it is.
         """
         kspace = self.total / np.maximum(self.count, 1).astype(np.float32)[:, None, None]
         if whitening is not None:

@@ -29,9 +29,9 @@ class VolumeWriter:
     The images of one volume wait in a temporary file beside the outputs, so memory holds one slice.
 
     Args:
-        output_dir: gets ``<name>.nii.gz`` and, for DICOM, the folder ``<name>_dicom``.
-        formats: of "nifti" and "dicom".
-        model: named in the outputs.
+        output_dir: The folder that gets ``<name>.nii.gz`` and, for DICOM, the folder ``<name>_dicom``.
+        formats: The formats to write, out of "nifti" and "dicom".
+        model: Named in the outputs.
 
     Raises:
         ValueError: an unknown format.

@@ -38,10 +38,10 @@ class Cohorts:
         request: All requests as one; None without a request.
         erased: Name of each scan that was left out -> request that erased it.
         erased_in_test: The same of scans in the test list, which stay there: nothing is trained on them.
-        retain: training volumes that stay, D_r.
-        forget: training volumes to be forgotten, D_f; empty without a request.
-        validation: validation volumes that the request does not select.
-        test: all test volumes.
+        retain: Training volumes that stay, D_r.
+        forget: Training volumes to be forgotten, D_f; empty without a request.
+        validation: Validation volumes that the request does not select.
+        test: All test volumes.
 
     Raises:
         FileNotFoundError, ValueError: before anything is read but headers.
@@ -141,7 +141,7 @@ class Cohorts:
         """Cohorts to evaluate on, without the empty ones.
 
         Args:
-            sections: datalist sections, each split by the request into retain and forget; None: the paper's
+            sections: Datalist sections, each split by the request into retain and forget; None: the paper's
                 BTA (retain test), KTA (forget test) and UA (forget training data), or ``test`` without a request.
 
         Raises:

@@ -23,13 +23,13 @@ class ForgetRequest:
     """What to forget, and why.
 
     Attributes:
-        request_id: the controller's own reference.
-        reason: free text.
-        forget: selectors; a volume is selected where every field of any one selector matches. A value is
+        request_id: The controller's own reference.
+        reason: Free text.
+        forget: Selectors; a volume is selected where every field of any one selector matches. A value is
             compared as text, or is a glob (``*``, ``?``, ``[...]``) where no volume has it exactly; of a list of values
             one has to match.
-        keep_other_scans: whether training scans of a selected patient that the selectors leave out may stay.
-        source: file of the request, for errors.
+        keep_other_scans: Whether training scans of a selected patient that the selectors leave out may stay.
+        source: File of the request, for errors.
     """
 
     request_id: str

@@ -20,7 +20,7 @@ def read_as_text(path: str | Path) -> Any:
     things by them. JSON's ``true``, ``false`` and ``null`` have no other spelling and stay what they are.
 
     Args:
-        path: the file, UTF-8.
+        path: The file, UTF-8.
 
     Raises:
         FileNotFoundError: no such file.

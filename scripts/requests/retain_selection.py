@@ -27,7 +27,7 @@ class KCentre:
     Distances are Euclidean between features, each scaled to unit variance. It reads features of the whole retain set.
 
     Args:
-        features: describes the volumes.
+        features: Describes the volumes.
 
     Source: Sener and Savarese 2018, k-centre greedy.
     """
@@ -57,8 +57,8 @@ class NearestToForget:
     Distances as in :class:`KCentre`. It reads features of the whole retain set and of the forget set.
 
     Args:
-        features: describes the volumes.
-        forget: the forget set.
+        features: Describes the volumes.
+        forget: The forget set.
     """
 
     def __init__(self, features: Features, forget: Sequence[Volume]) -> None:

@@ -21,10 +21,10 @@ def draw_retain_subset(
     """Draw a share of the volumes at random, stratified: whole volumes, not neighbouring slices.
 
     Args:
-        volumes: the retain set.
-        fraction: share of the volumes, in (0, 1]; at least one is drawn.
-        seed: fixes the draw.
-        strata: fields whose combinations are the strata; each gives its share (largest remainders).
+        volumes: The retain set.
+        fraction: Share of the volumes, in (0, 1]; at least one is drawn.
+        seed: Fixes the draw.
+        strata: Fields whose combinations are the strata; each gives its share (largest remainders).
 
     Returns:
         The drawn volumes in the order of ``volumes``.
@@ -64,7 +64,7 @@ class Stratified:
     """Random, stratified by fields; without any, plainly random. Reads no retain data.
 
     Args:
-        strata: see :func:`draw_retain_subset`.
+        strata: As for :func:`draw_retain_subset`.
     """
 
     def __init__(self, strata: Sequence[str] = ("anatomy", "acquisition")) -> None:
@@ -86,14 +86,14 @@ class RetainSubsetSampler(Sampler[int]):
     subset, each further pass is again a new permutation. Seed, epoch and pass fix the order.
 
     Args:
-        dataset: slices of the whole retain set; volumes outside the subset are never read.
-        fraction: share of the volumes, in (0, 1].
-        seed: fixes the draw and the order.
-        selection: the rule of the draw; None: :class:`Stratified`.
+        dataset: Slices of the whole retain set; volumes outside the subset are never read.
+        fraction: Share of the volumes, in (0, 1].
+        seed: Fixes the draw and the order.
+        selection: The rule of the draw; None: :class:`Stratified`.
 
     Attributes:
-        subset: the volumes drawn, D_r'.
-        report: rule of the draw, and how many slices it had to read.
+        subset: The volumes drawn, D_r'.
+        report: Rule of the draw, and how many slices it had to read.
 
     Raises:
         ValueError: see :func:`draw_retain_subset`.

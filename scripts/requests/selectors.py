@@ -32,8 +32,8 @@ class Selection:
 
     Args:
         selectors: a volume is selected where every field of any one selector matches; of a list, one value has to.
-        volumes: all scans; their values decide what is an exact match and what is a glob.
-        where: names the request in errors.
+        volumes: All scans; their values decide what is an exact match and what is a glob.
+        where: Names the request in errors.
 
     Raises:
         ValueError: a field that no volume has.
@@ -68,8 +68,8 @@ class Selection:
         """Refuse a selector, or one value of its lists, that selects no training scan.
 
         Args:
-            training: the scans that the network was trained on.
-            others: those that it was validated and tested on, for the explanation.
+            training: The scans that the network was trained on.
+            others: Those that it was validated and tested on, for the explanation.
 
         Raises:
             ValueError: naming the request, the selector, the value, what was found and the nearest to it.

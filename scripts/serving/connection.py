@@ -40,13 +40,13 @@ class Service:
     """What all connections share.
 
     Attributes:
-        reconstruct: one slice through the network.
-        executor: runs it, one slice at a time.
-        deliver: takes the finished scan and its name; returns where its series went.
-        limits: of every client.
-        budget: memory of all scans.
-        model: name and version.
-        remove_oversampling: see :func:`scripts.inference.encoding.read_encoding`.
+        reconstruct: One slice through the network.
+        executor: The executor that runs it, one slice at a time.
+        deliver: Takes the finished scan and its name, and returns where its series went.
+        limits: The limits of every client.
+        budget: Memory of all scans.
+        model: Name and version.
+        remove_oversampling: As for :func:`scripts.inference.encoding.read_encoding`.
     """
 
     reconstruct: SliceNetwork
@@ -62,9 +62,9 @@ class Connection:
     """One client.
 
     Args:
-        reader, writer: its TCP stream.
-        service: what all share.
-        admit: called when a header comes; raises ScanError where there is no room for another scan.
+        reader, writer: Its TCP stream.
+        service: What all share.
+        admit: Called when a header comes; raises ScanError where there is no room for another scan.
     """
 
     def __init__(

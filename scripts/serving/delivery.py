@@ -17,8 +17,8 @@ class Delivery:
     """Writes each series of a scan as files, and puts its DICOM files into the queue of an archive.
 
     Args:
-        writer: as in file inference; the series are named by date, time and number.
-        outbox: the queue; None: nothing is sent.
+        writer: The writer of file inference; the series are named by date, time and number.
+        outbox: The queue; None: nothing is sent.
 
     Raises:
         ValueError: a queue without DICOM among the formats.

@@ -15,17 +15,17 @@ class Limits:
     """Bounds that keep one client from harming the others.
 
     Attributes:
-        max_connections: open at a time; more are told so and closed.
-        max_scans: connections that have sent a header at a time; more are told so and closed.
-        max_memory_mb: k-space and images of all scans together, without the network's own memory.
-        max_text_bytes: of a configuration, header or text message.
-        max_readout_bytes: samples of one readout, of a waveform or an image.
-        max_matrix: rows and columns of the encoded matrix, each.
-        idle_s: longest wait for the next message.
-        message_s: longest time that one message takes to arrive once it has begun.
-        scan_s: longest time of a connection.
-        send_s: longest time for a client to take what it is sent.
-        drain_s: longest time that scans may go on after SIGTERM.
+        max_connections: Connections open at a time; more are told so and closed.
+        max_scans: Connections that have sent a header at a time; more are told so and closed.
+        max_memory_mb: K-space and images of all scans together, without the network's own memory.
+        max_text_bytes: The size of a configuration, header or text message.
+        max_readout_bytes: Samples of one readout, of a waveform or an image.
+        max_matrix: Rows and columns of the encoded matrix, each.
+        idle_s: Longest wait for the next message.
+        message_s: Longest time that one message takes to arrive once it has begun.
+        scan_s: Longest time of a connection.
+        send_s: Longest time for a client to take what it is sent.
+        drain_s: Longest time that scans may go on after SIGTERM.
     """
 
     max_connections: int = 2000
@@ -45,7 +45,7 @@ class MemoryBudget:
     """Bytes that all scans share.
 
     Args:
-        megabytes: of all together.
+        megabytes: The memory of all scans together.
 
     Example:
         >>> budget = MemoryBudget(1)

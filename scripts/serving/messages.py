@@ -40,8 +40,8 @@ class Message:
     """One message.
 
     Attributes:
-        kind: its number.
-        text: of configuration, header and text.
+        kind: The number of the message's kind.
+        text: The text of a configuration, header or text message.
         head: NumPy record of the acquisition's head.
         samples: (coils, samples) complex64 of the acquisition.
     """

@@ -16,11 +16,11 @@ def mrd_image(done: DoneSlice, encoding: Encoding, series: int, index: int, mode
     """The image as ``ismrmrd`` writes it: float32 magnitude, x along the readout, exactly the values of the array.
 
     Args:
-        done: image (h, w), rows along the readout, and the head of a readout of its slice.
-        encoding: of the scan.
-        series: number of the series, from 1.
-        index: number of the image in the scan, from 1.
-        model: name and version, put into the image's history.
+        done: Image (h, w), rows along the readout, and the head of a readout of its slice.
+        encoding: The encoding of the scan.
+        series: Number of the series, from 1.
+        index: Number of the image in the scan, from 1.
+        model: Name and version, put into the image's history.
     """
     image = ismrmrd.Image.from_array(np.ascontiguousarray(done.image.T))  # (y, x): the readout is x
     head = image.getHead()

@@ -45,12 +45,12 @@ class OpenSlice:
     """A slice whose readouts are still coming.
 
     Attributes:
-        place: series and number.
-        kspace: sum of its readouts.
-        head: of its first readout.
-        columns: of its readouts, in the order of arrival.
-        rows: first and last of all its readouts.
-        size: bytes reserved for it.
+        place: Series and number.
+        kspace: Sum of its readouts.
+        head: The head of its first readout.
+        columns: The columns of its readouts, in the order of arrival.
+        rows: First and last of all its readouts.
+        size: Bytes reserved for it.
     """
 
     place: Place
@@ -75,10 +75,10 @@ class Scan:
 
     Args:
         header: ISMRMRD header (XML).
-        source: the client, named in errors.
-        limits: of size.
-        budget: of memory.
-        remove_oversampling: see :func:`scripts.inference.encoding.read_encoding`.
+        source: The client, named in errors.
+        limits: The limits of size.
+        budget: The budget of memory.
+        remove_oversampling: As for :func:`scripts.inference.encoding.read_encoding`.
 
     Raises:
         ScanError: a header that cannot be served; the field is named.

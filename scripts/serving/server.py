@@ -35,15 +35,15 @@ class MrdServer:
     reconstructed is not read from meanwhile: TCP holds it back.
 
     Args:
-        network: with its weights.
-        device: where to run it.
-        host: address to listen on; the default is reached from this machine alone.
-        port: to listen on; 0 takes a free one.
-        model: named in every image.
-        deliver: called with each finished scan; returns where its series went.
-        outbox: queue whose thread runs while the server does.
-        remove_oversampling: see :func:`scripts.inference.encoding.read_encoding`.
-        limits: fields of :class:`scripts.serving.limits.Limits` that differ from its defaults.
+        network: The network with its weights.
+        device: The device on which it runs.
+        host: The address to listen on; the default is reached from this machine alone.
+        port: The port to listen on; 0 takes a free one.
+        model: Named in every image.
+        deliver: Called with each finished scan; returns where its series went.
+        outbox: Queue whose thread runs while the server does.
+        remove_oversampling: As for :func:`scripts.inference.encoding.read_encoding`.
+        limits: Fields of :class:`scripts.serving.limits.Limits` that differ from its defaults.
 
     Raises:
         ValueError: an unknown limit.
@@ -87,7 +87,7 @@ class MrdServer:
         """Serve; return when asked to stop and drained.
 
         Args:
-            ready: called with the port once the server listens.
+            ready: Called with the port once the server listens.
         """
         _allow_files(self.limits.max_connections + 100)
         if self.outbox is not None:

@@ -20,8 +20,8 @@ class SliceNetwork:
     """Reconstructs k-space slice by slice, as the evaluator of file inference does.
 
     Args:
-        network: in evaluation mode from now on.
-        device: where it is.
+        network: The network, in evaluation mode from now on.
+        device: The device on which it is.
     """
 
     def __init__(self, network: torch.nn.Module, device: torch.device) -> None:
@@ -33,8 +33,8 @@ class SliceNetwork:
 
         Args:
             kspace: (C, H, W) complex64.
-            crop: size (h, w) of the image.
-            source: named in the log.
+            crop: Size (h, w) of the image.
+            source: Named in the log.
 
         Returns:
             Image (h, w) float32; "" or, where it is the fall-back, what to say about it.
