@@ -5,8 +5,8 @@ score under the audited model, with its scores under reference models of which i
 on. The score is the scan's PSNR or gain in dB, or any other that is higher for what a model knows.
 
 Sources: Carlini et al., Membership Inference Attacks From First Principles, IEEE S&P 2022 (LiRA, offline and with
-canaries); Zarifzadeh et al., Low-Cost High-Power Membership Inference Attacks, ICML 2024 (RMIA, comparison with scans of
-the population); Hayes et al., Inexact Unlearning Needs More Careful Evaluations, 2024 (per-scan attacks on
+canaries); Zarifzadeh et al., Low-Cost High-Power Membership Inference Attacks, ICML 2024 (RMIA, comparison with scans
+of the population); Hayes et al., Inexact Unlearning Needs More Careful Evaluations, 2024 (per-scan attacks on
 unlearning).
 """
 

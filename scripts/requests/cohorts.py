@@ -114,6 +114,10 @@ class Cohorts:
             parts["member" if kind in staying else "contrast" if kind[0] in anatomies else "kind"].append(volume)
         return {name: volumes for name, volumes in parts.items() if volumes}
 
+    def held_out(self, retain_subset: Sequence[Volume]) -> list[Volume]:
+        """Retain volumes that the original was not trained on: those to validate on, else the retain subset itself."""
+        return self.validation or list(retain_subset)
+
     def training(self, oracle: bool, forget_only: bool = False) -> list[Volume]:
         """What a model is trained on: D_r ∪ D_f, D_r alone for the oracle, or D_f alone.
 
