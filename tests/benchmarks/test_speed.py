@@ -85,7 +85,11 @@ def test_growth_is_drawn(options):
 
 def test_a_worker_measures_a_network(options, monkeypatch):
     monkeypatch.setitem(network.CASES, "demo", (TINY, (2, 24, 20)))
-    times, memory = network.network(options)
-    assert [row[:2] for row in times.rows] == [["demo", "forward"], ["demo", "step"]]
-    assert all(float(row[3]) > 0 for row in times.rows + memory.rows)
-    assert not list(Path(options.folder).glob("ours*.pt"))
+    (table,) = network.network(options)
+    kinds = ["fp32", "bf16", "fp32, checkpointed", "bf16, checkpointed"]
+    assert [row[:3] for row in table.rows] == [
+        *(["demo", "forward", kind] for kind in kinds[:2]),
+        *(["demo", "step", kind] for kind in kinds),
+    ]
+    assert all(float(row[column]) > 0 for row in table.rows for column in (3, 5))
+    assert not list(Path(options.folder).glob("result*"))

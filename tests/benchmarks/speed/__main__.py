@@ -38,6 +38,7 @@ def main(
     threads: int = 1,
     clock: str = "wall",
     compiled: bool = False,
+    device: str = "cpu",
     unlearn_record: str | None = None,
 ) -> None:
     """Measure, print the tables and write them to ``<output_dir>/<part>.md`` and ``.json``.
@@ -53,6 +54,7 @@ def main(
         threads: of PyTorch in each process.
         clock: wall; or cpu, the time of the process alone, for a machine with other work.
         compiled: also measure the compiled network.
+        device: of the network: cpu, or cuda, where fp16 is measured too and memory is PyTorch's on the GPU.
         unlearn_record: record of a default unlearning run; None: run it.
     """
     parts, sizes = (value.split(",") if isinstance(value, str) else list(value) for value in (parts, sizes))
@@ -62,7 +64,7 @@ def main(
     folder = Path(output_dir)
     folder.mkdir(parents=True, exist_ok=True)
     peer = find_peer(peer_python, folder / "fastmri_environment") if {"network", "data"} & set(parts) else None
-    options = Options(folder, peer, tuple(sizes), repeats, threads, clock, compiled, unlearn_record)
+    options = Options(folder, peer, tuple(sizes), repeats, threads, clock, compiled, device, unlearn_record)
     for part in parts:
         write(part, PARTS[part](options), options)
 
@@ -81,9 +83,10 @@ def conditions(options: Options) -> str:
     """Where and how it was measured."""
     clock = {"wall": "wall time", "cpu": "processor time of the process"}[options.clock]
     load = " / ".join(f"{value:.1f}" for value in os.getloadavg())
+    gpu = f" and {torch.cuda.get_device_name()}" if options.device == "cuda" else ""
     return (
         f"Measured in {clock}, {options.threads} thread(s), {options.repeats} repeats in turns, on {os.cpu_count()} "
-        f"cores ({platform.machine()}), load {load}; torch {torch.__version__}."
+        f"cores ({platform.machine()}{gpu}), load {load}; torch {torch.__version__}."
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -19,6 +19,7 @@ DEMO = {"num_cascades": 3, "chans": 8, "pools": 3, "sens_chans": 4, "sens_pools"
 PUBLISHED = {"num_cascades": 12, "chans": 18, "pools": 4, "sens_chans": 8, "sens_pools": 4}
 PASSES = {"demo": 10, "published": 1}  # of one measurement: short ones vary
 IMAGE_TOLERANCE, GRADIENT_TOLERANCE = 1e-5, 1e-8  # single, double precision
+HALF_TOLERANCE = 0.03  # of an image in half precision, with untrained weights
 CASES = {  # arguments, (coils, height, width)
     "demo": (DEMO, (6, 96, 96)),
     "published": (PUBLISHED, (15, 320, 320)),
@@ -40,7 +41,7 @@ def write_case(path: Path, arguments: dict, shape: tuple[int, int, int], batch: 
     return str(path.absolute())
 
 
-def image_difference(found: dict, expected: dict) -> float:
+def image_difference(found: dict, expected: dict, tolerance: float = IMAGE_TOLERANCE) -> float:
     """Norm of the difference of two images relative to the norm; AssertionError above the tolerance.
 
     Example:
@@ -48,7 +49,7 @@ def image_difference(found: dict, expected: dict) -> float:
         0.0
     """
     error = float((found["image"] - expected["image"]).norm() / expected["image"].norm())
-    assert error < IMAGE_TOLERANCE, f"images differ by {error:.1e}, expected less than {IMAGE_TOLERANCE:.0e}"
+    assert error < tolerance, f"images differ by {error:.1e}, expected less than {tolerance:.0e}"
     return error
 
 
@@ -61,72 +62,81 @@ def gradient_difference(found: dict, expected: dict) -> float:
 
 
 def network(options: Options) -> list[Table]:
-    """Times and memory at each size; fastMRI's columns are empty without its interpreter."""
-    times, memory, notes = [], [], []
+    """Times and memory at each size, beside fastMRI's where its interpreter is known."""
+    rows, notes = [], []
     for name in options.sizes:
         arguments, shape = CASES[name]
         notes.append("{}: {} coils, {} x {}, VarNet({}).".format(name, *shape, ", ".join(_pairs(arguments))))
         path = write_case(options.folder / f"{name}.pt", arguments, shape)
-        for row, peaks, difference in _measure(path, PASSES[name], options):
-            times.append([name, *row])
-            memory.append([name, row[0], *peaks])
-            notes.append(f"{name}, {row[0]}: {difference}.")
-    columns = ["size", "pass", "fastMRI [ms]", "ours [ms]", "ratio", "ours, compiled [ms]", "ratio "]
+        for job, differences, measured in _measure(path, PASSES[name], options):
+            rows += [[name, job, *row] for row in measured]
+            notes.append(f"{name}, {job}: {differences}.")
+    columns = ["size", "pass", "network", "time [ms]", "faster than fastMRI", "memory [MB]", "of fastMRI's"]
     return [
-        Table("VarNet: time", columns, times, [*notes, "One slice a batch. Ratio: median [range] of neighbours."]),
-        Table("VarNet: peak memory of the process", ["size", "pass", "fastMRI [MB]", "ours [MB]", "ratio"], memory),
+        Table("VarNet", columns, rows, [*notes, "One slice a batch. Ratio of times: median [range] of neighbours."])
     ]
+
+
+def variants(options: Options) -> dict[str, dict]:
+    """Name -> how it is loaded. All but the first are compared with the first."""
+    found: dict[str, dict] = {"fastMRI": {"kind": "fastmri"}} if options.peer else {}
+    found["fp32"] = {"kind": "ours"}
+    halves = ["bf16", "fp16"] if options.device == "cuda" else ["bf16"]
+    found |= {half: {"kind": "ours", "precision": half} for half in halves}
+    for precision in ("fp32", "bf16"):
+        found[f"{precision}, checkpointed"] = {
+            "kind": "ours",
+            "precision": precision,
+            "checkpoint_activations": True,
+        }
+    if options.compiled:
+        found["fp32, compiled"] = {"kind": "ours", "compiled": True}
+    return found
 
 
 def _pairs(arguments: dict) -> list[str]:
     return [f"{key} {value}" for key, value in arguments.items()]
 
 
-def _measure(case: str, passes: int, options: Options) -> Iterator[tuple[list[str], list[str], str]]:
-    """Forward and training step: row of times, row of memory, differences of the results."""
-    kinds = {"fastMRI": {"kind": "fastmri"}} if options.peer else {}
-    kinds["ours"] = {"kind": "ours"}
-    if options.compiled:
-        kinds["compiled"] = {"kind": "ours", "compiled": True}
+def _measure(case: str, passes: int, options: Options) -> Iterator[tuple[str, str, list[list[str]]]]:
+    """Forward and training step: how far the results differ, and a row for each variant."""
+    kinds = variants(options)
     with ExitStack() as stack:
         workers = {kind: stack.enter_context(options.worker(peer=kind == "fastMRI")) for kind in kinds}
         for kind, arguments in kinds.items():
-            workers[kind].ask("load_network", case=case, **arguments)
-        checks = [("forward", "write_image", image_difference), ("step", "write_gradients", gradient_difference)]
-        for job, write, difference in checks:
-            found = _compare(workers, write, difference, options.folder.absolute())
-            for worker in workers.values():
+            workers[kind].ask("load_network", case=case, device=options.device, **arguments)
+        for job in ("forward", "step"):
+            differences = _compare(workers, job, options.folder.absolute())
+            here = {kind: worker for kind, worker in workers.items() if job == "step" or "checkpointed" not in kind}
+            for worker in here.values():
                 worker.ask("start_peak")
-            measures = {kind: partial(worker.ask, job) for kind, worker in workers.items()}
-            times = in_turns(measures, options.repeats, passes)
-            peaks = {kind: worker.ask("peak_memory") for kind, worker in workers.items()}
-            yield [job, *_times(times)], _memory(peaks), found
+            times = in_turns({k: partial(w.ask, job) for k, w in here.items()}, options.repeats, passes)
+            peaks = {kind: worker.ask("peak_memory") for kind, worker in here.items()}
+            yield job, differences, [_row(kind, times, peaks) for kind in here]
 
 
-def _compare(workers: dict[str, Worker], write: str, difference: Callable, folder: Path) -> str:
-    """Have every worker write what it makes, and compare all with the first one."""
+def _compare(workers: dict[str, Worker], job: str, folder: Path) -> str:
+    """Have the workers write what they make, and compare all with the first one."""
     results = {}
     for kind, worker in workers.items():
-        if kind == "compiled" and write == "write_gradients":
-            continue  # it would be compiled again for double precision; see tests/networks/test_compiled.py
-        worker.ask(write, path=str(folder / f"{kind}.pt"))
-        results[kind] = torch.load(folder / f"{kind}.pt")
-        (folder / f"{kind}.pt").unlink()
-    first, *others = results
-    return "; ".join(
-        f"{kind} differs from {first} by {difference(results[kind], results[first]):.0e}" for kind in others
-    )
+        if job == "step" and ("bf16" in kind or "fp16" in kind or "compiled" in kind):
+            continue  # see tests/networks/test_precision.py and test_compiled.py
+        worker.ask("write_image" if job == "forward" else "write_gradients", path=str(folder / "result.pt"))
+        results[kind] = torch.load(folder / "result.pt")
+        (folder / "result.pt").unlink()
+    (first, expected), *others = results.items()
+    errors = {kind: _difference(kind, job, found, expected) for kind, found in others}
+    return "; ".join(f"{kind} differs from {first} by {error:.0e}" for kind, error in errors.items())
 
 
-def _times(times: dict[str, list[float]]) -> list[str]:
-    cells = [milliseconds(times[kind]) if kind in times else MISSING for kind in ("fastMRI", "ours", "compiled")]
-    ratios = [
-        ratio(times["fastMRI"], times[kind]) if {"fastMRI", kind} <= times.keys() else MISSING
-        for kind in ("ours", "compiled")
-    ]
-    return [*cells[:2], ratios[0], cells[2], ratios[1]]
+def _difference(kind: str, job: str, found: dict, expected: dict) -> float:
+    if job == "step":
+        return gradient_difference(found, expected)
+    return image_difference(found, expected, IMAGE_TOLERANCE if "fp32" in kind else HALF_TOLERANCE)
 
 
-def _memory(peaks: dict[str, float]) -> list[str]:
-    theirs, ours = peaks.get("fastMRI"), peaks["ours"]
-    return [f"{theirs:.0f}" if theirs else MISSING, f"{ours:.0f}", f"{ours / theirs:.2f}" if theirs else MISSING]
+def _row(kind: str, times: dict[str, list[float]], peaks: dict[str, float]) -> list[str]:
+    faster, less = MISSING, MISSING
+    if kind != "fastMRI" and "fastMRI" in times:
+        faster, less = ratio(times["fastMRI"], times[kind]), f"{peaks[kind] / peaks['fastMRI']:.2f}"
+    return [kind, milliseconds(times[kind]), faster, f"{peaks[kind]:.0f}", less]

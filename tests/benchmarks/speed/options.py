@@ -21,6 +21,7 @@ class Options:
         threads: of PyTorch.
         clock: `wall`, or `cpu` on a machine that has other work.
         compiled: measure the compiled network too.
+        device: `cpu` or `cuda`, of the parts about the network.
         unlearn_record: a run record of `unlearn`; None: run it.
     """
 
@@ -31,6 +32,7 @@ class Options:
     threads: int = 1
     clock: str = "wall"
     compiled: bool = False
+    device: str = "cpu"
     unlearn_record: str | None = None
 
     def worker(self, peer: bool = False) -> Worker:

@@ -9,7 +9,6 @@ import json
 import os
 import sys
 import time
-from pathlib import Path
 
 import torch
 
@@ -24,25 +23,11 @@ def settings(threads: int, clock: str) -> None:
     worker_network.clock = worker_data.clock = time.process_time if clock == "cpu" else time.perf_counter
 
 
-def start_peak() -> None:
-    """Forget earlier peaks of memory (Linux)."""
-    Path("/proc/self/clear_refs").write_text("5")
-
-
-def peak_memory() -> float:
-    """Largest resident memory of this process since `start_peak`, in MB (Linux).
-
-    Not `getrusage`: its peak includes that of the process which started this one.
-    """
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:")) / 1024
-
-
 def main() -> None:
     """Answer requests `{"job": name, "arguments": {…}}`, one JSON line each, until the input ends."""
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # whatever else is printed goes to stderr
-    jobs = {**JOBS, "settings": settings, "start_peak": start_peak, "peak_memory": peak_memory}
+    jobs = {**JOBS, "settings": settings}
     for line in sys.stdin:
         request = json.loads(line)
         print(json.dumps(jobs[request["job"]](**request["arguments"])), file=answers, flush=True)
