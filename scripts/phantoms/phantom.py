@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import nibabel as nib
 import numpy as np
+from joblib import Parallel, delayed
 from tqdm import tqdm
 
 from scripts.data.header import make_header
@@ -21,6 +23,7 @@ from scripts.phantoms.cache import cached_folder
 GENERATOR_VERSION = 6
 """Raise it whenever the same settings would give other files: cached phantoms are then made again."""
 
+JOBS = -1  # as many as there are processors
 FINENESS = 2
 SPACING = {"brain": 2.4, "knee": 1.7}
 COIL_DISTANCE = {"brain": (1.25, 1.8), "knee": (1.25, 1.5)}
@@ -137,28 +140,41 @@ def _write_scans(folder: Path, settings: Mapping) -> None:
     (height, width), slices = settings["matrix"], settings["slices_per_volume"]
     total = sum(sum(counts.values()) for counts in settings["volumes"].values())
     check_disk_space(folder, total * slices * height * width * (8 * settings["num_coils"] + 4))
-    datalist: dict[str, list[dict[str, str]]] = {}
-    patients = dict.fromkeys(ACQUISITIONS, 0)
-    with tqdm(total=total, desc="making phantom scans", unit="volume", dynamic_ncols=True) as progress:
-        for number, (section, counts) in enumerate(settings["volumes"].items()):
-            (folder / section).mkdir()
-            datalist[section] = []
-            for kind, (anatomy, count) in enumerate(counts.items()):
-                for index in range(count):
-                    patients[anatomy] += 1
-                    patient = f"{anatomy}-{patients[anatomy]:04d}"
-                    rng = np.random.default_rng([settings["seed"], kind, number, index])
-                    acquisition = _write_scan(folder / section / f"{patient}.h5", anatomy, patient, settings, rng)
-                    datalist[section].append(
-                        {
-                            "kspace": f"{section}/{patient}.h5",
-                            "patient_id": patient,
-                            "anatomy": anatomy,
-                            "acquisition": acquisition,
-                        }
-                    )
-                    progress.update()
+    scans = list(_scans(settings))
+    datalist: dict[str, list[dict[str, str]]] = {section: [] for section in settings["volumes"]}
+    for section in datalist:
+        (folder / section).mkdir()
+    # threads: NumPy works outside the interpreter's lock; each scan has random numbers of its own
+    write = Parallel(n_jobs=JOBS, prefer="threads", return_as="generator")
+    acquisitions = write(delayed(_write_scan)(folder / s.kspace, s.anatomy, s.patient, settings, s.rng) for s in scans)
+    progress = tqdm(acquisitions, desc="making phantom scans", unit="volume", total=total, dynamic_ncols=True)
+    for scan, acquisition in zip(scans, progress, strict=True):
+        entry = {"kspace": scan.kspace, "patient_id": scan.patient, "anatomy": scan.anatomy, "acquisition": acquisition}
+        datalist[scan.section].append(entry)
     (folder / "datalist.json").write_text(json.dumps(datalist, indent=2) + "\n")
+
+
+class _Planned(NamedTuple):
+    """One scan that is to be made, with its random numbers."""
+
+    section: str
+    anatomy: str
+    patient: str
+    rng: np.random.Generator
+
+    @property
+    def kspace(self) -> str:
+        return f"{self.section}/{self.patient}.h5"
+
+
+def _scans(settings: Mapping) -> Iterator[_Planned]:
+    patients = dict.fromkeys(ACQUISITIONS, 0)
+    for number, (section, counts) in enumerate(settings["volumes"].items()):
+        for kind, (anatomy, count) in enumerate(counts.items()):
+            for index in range(count):
+                patients[anatomy] += 1
+                rng = np.random.default_rng([settings["seed"], kind, number, index])
+                yield _Planned(section, anatomy, f"{anatomy}-{patients[anatomy]:04d}", rng)
 
 
 def _write_scan(path: Path, anatomy: str, patient: str, settings: Mapping, rng: np.random.Generator) -> str:
