@@ -1,5 +1,6 @@
 """Real scans: volumes, masks, datalists, slices and loaders."""
 
+from scripts.data.augment import Augment
 from scripts.data.checks import check_volumes
 from scripts.data.loaders import EndlessBatches, EvaluationLoader, TrainingLoader
 from scripts.data.masks import EquispacedFractionMask, EquispacedMask, RandomMask, make_mask
@@ -7,6 +8,7 @@ from scripts.data.slices import SliceDataset, Undersample, prepare_batch
 from scripts.data.volumes import Volume, inspect_volume, read_slice, write_volume
 
 __all__ = [
+    "Augment",
     "EndlessBatches",
     "EquispacedFractionMask",
     "EquispacedMask",

@@ -4,6 +4,7 @@ from scripts.training.batch_share import BatchShare
 from scripts.training.checkpoint import Checkpoint
 from scripts.training.clip_gradient import ClipGradient
 from scripts.training.finite_loss import FiniteLoss
+from scripts.training.muon import Muon
 from scripts.training.numerics import set_numerics
 from scripts.training.pass_counter import PassCounter
 from scripts.training.progress import Progress, loss_of
@@ -16,6 +17,7 @@ __all__ = [
     "Checkpoint",
     "ClipGradient",
     "FiniteLoss",
+    "Muon",
     "PassCounter",
     "Progress",
     "ReconstructionLoss",

@@ -1,12 +1,15 @@
 """Unlearning methods: Ignite handlers for MONAI's SupervisedTrainer, one class each."""
 
 from scripts.unlearning.anneal import Anneal
+from scripts.unlearning.augmented_slices import AugmentedSlices
 from scripts.unlearning.blind_teacher import BlindTeacher
 from scripts.unlearning.blindspot import Blindspot
+from scripts.unlearning.block_healing import BlockHealing
 from scripts.unlearning.bounded_ascent import BoundedAscent
+from scripts.unlearning.budget import epoch_length, training_passes
 from scripts.unlearning.calibrated_teacher import CalibratedTeacher
-from scripts.unlearning.default import default_method
 from scripts.unlearning.encoder_features import EncoderFeatures
+from scripts.unlearning.fast_training import FastTraining
 from scripts.unlearning.forget_term import ForgetTerm
 from scripts.unlearning.frozen import Original
 from scripts.unlearning.gain_target import GainTarget
@@ -19,6 +22,8 @@ from scripts.unlearning.masked_reinit import MaskedReinit
 from scripts.unlearning.mirror_target import MirrorTarget
 from scripts.unlearning.no_training import NoTraining
 from scripts.unlearning.noisy_label import NoisyLabel
+from scripts.unlearning.perturb import Perturb
+from scripts.unlearning.psnr_term import PsnrTerm
 from scripts.unlearning.retain_distillation import RetainDistillation
 from scripts.unlearning.rewind import Rewind
 from scripts.unlearning.saliency_mask import SaliencyMask
@@ -31,11 +36,14 @@ from scripts.unlearning.weight_average import WeightAverage
 
 __all__ = [
     "Anneal",
+    "AugmentedSlices",
     "BlindTeacher",
     "Blindspot",
+    "BlockHealing",
     "BoundedAscent",
     "CalibratedTeacher",
     "EncoderFeatures",
+    "FastTraining",
     "ForgetTerm",
     "GainTarget",
     "GainTerm",
@@ -48,6 +56,8 @@ __all__ = [
     "NoTraining",
     "NoisyLabel",
     "Original",
+    "Perturb",
+    "PsnrTerm",
     "RetainDistillation",
     "Rewind",
     "SaliencyMask",
@@ -57,5 +67,6 @@ __all__ = [
     "TaskNegation",
     "TeacherTerm",
     "WeightAverage",
-    "default_method",
+    "epoch_length",
+    "training_passes",
 ]

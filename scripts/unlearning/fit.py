@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import ignite.distributed as idist
 import torch
@@ -24,6 +24,7 @@ def fit(
     learning_rate: float,
     description: str,
     seed: int = 0,
+    loss_function: Callable[..., torch.Tensor] | None = None,
 ) -> PassCounter:
     """Train a network on J by MONAI's stock trainer: Adam, cosine decay to 0, clipping.
 
@@ -38,6 +39,7 @@ def fit(
         learning_rate: The learning rate at the first step.
         description: The text of the progress bar.
         seed: The seed of what the loader draws (order, masks).
+        loss_function: What is minimised in place of J: (prediction, label) -> (B,).
 
     Returns:
         The passes that it cost.
@@ -52,7 +54,7 @@ def fit(
         train_data_loader=loader,
         network=_parallel(network, engine.state.device),
         optimizer=optimizer,
-        loss_function=engine.loss_function,
+        loss_function=loss_function or engine.loss_function,
         prepare_batch=engine.prepare_batch,
         inferer=engine.inferer,
         non_blocking=engine.non_blocking,

@@ -1,0 +1,101 @@
+"""The steps of a network that begins anew: orthogonal momentum on one rise and fall of the learning rate."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
+
+import torch
+from ignite.engine import Events
+from monai.engines import IterationEvents
+
+from scripts.engines import Trainer
+from scripts.networks.weights import unwrap
+from scripts.training import Muon
+from scripts.unlearning.arguments import check_share
+
+
+class FastTraining:
+    """Handler that gives the trainer :class:`scripts.training.Muon` in place of its optimiser, and one cycle of rates.
+
+    The rates are peak·s(t/T), T the steps of the run: s rises from ``first`` to 1 along half a cosine within the share
+    ``warm_up`` of the run and falls to 0 along the next half, so the schedule fits whatever budget the run has. They
+    are set at each ``ITERATION_STARTED``; the trainer's own scheduler keeps the optimiser that is no longer used.
+
+    Args:
+        lr: The peak for matrices and convolutions, see ``Muon``.
+        adam_lr: The peak for the other parameters.
+        held: Patterns of names of parameters that are not trained.
+        warm_up: The share of the run in which the rates rise, in [0, 1].
+        first: s at the first step, in [0, 1].
+
+    Source: Jordan et al. 2024 (Muon); Smith and Topin 2019 (one cycle).
+
+    Raises:
+        ValueError: ``warm_up`` or ``first`` is out of range, or a rate is not above 0.
+
+    Example:
+        >>> cycle = FastTraining(warm_up=0.5, first=0.0)
+        >>> [round(cycle.share(x), 2) for x in (0.0, 0.25, 0.5, 0.75, 1.0)]
+        [0.0, 0.5, 1.0, 0.5, 0.0]
+    """
+
+    def __init__(
+        self,
+        lr: float = 0.05,
+        adam_lr: float = 4e-3,
+        held: Sequence[str] = (),
+        warm_up: float = 0.15,
+        first: float = 0.04,
+    ) -> None:
+        check_share("fast training", warm_up=warm_up, first=first)
+        self.peaks = {"lr": lr, "adam_lr": adam_lr}
+        self.held = list(held)
+        self.warm_up = warm_up
+        self.first = first
+        self.optimizer: Muon
+        self._held: list[torch.nn.Parameter] = []
+        self._rates: list[float] = []
+
+    def attach(self, engine: Trainer) -> None:
+        """Attach to the trainer."""
+        engine.add_event_handler(Events.STARTED, self.start)
+        engine.add_event_handler(Events.ITERATION_STARTED, self)
+        engine.add_event_handler(IterationEvents.BACKWARD_COMPLETED, self.hold)
+
+    def start(self, engine: Trainer) -> None:
+        """Exchange the optimiser."""
+        names = dict(unwrap(engine.network).named_parameters())
+        held = {name for name in names if any(fnmatchcase(name, pattern) for pattern in self.held)}
+        self._held = [names[name] for name in held]
+        trained = [weight for name, weight in names.items() if name not in held and weight.requires_grad]
+        engine.optimizer.zero_grad(set_to_none=True)
+        engine.optimizer.step()  # without gradients nothing happens; a scheduler that sees no step at all would warn
+        self.optimizer = engine.optimizer = Muon(trained, **self.peaks)
+        self._rates = [group["lr"] for group in self.optimizer.param_groups]
+
+    def share(self, x: float) -> float:
+        """s at the share x of the run, in [0, 1]."""
+        if x < self.warm_up:
+            return self.first + (1 - self.first) * (1 - math.cos(math.pi * x / self.warm_up)) / 2
+        return (1 + math.cos(math.pi * (x - self.warm_up) / max(1 - self.warm_up, 1e-12))) / 2
+
+    def __call__(self, engine: Trainer) -> None:
+        steps = engine.state.max_epochs * engine.state.epoch_length
+        factor = self.share((engine.state.iteration - 1) / steps)
+        for group, rate in zip(self.optimizer.param_groups, self._rates, strict=True):
+            group["lr"] = rate * factor
+
+    def hold(self, engine: Trainer) -> None:
+        """Drop the gradients of what is not trained, which no optimiser clears."""
+        for weight in self._held:
+            weight.grad = None
+
+    def state_dict(self) -> dict:
+        """The optimiser's state."""
+        return self.optimizer.state_dict()
+
+    def load_state_dict(self, state: dict) -> None:
+        """Continue from a kept state of the optimiser."""
+        self.optimizer.load_state_dict(state)

@@ -1,0 +1,110 @@
+"""What a healing run adds to the trainer: the PSNR term, Muon and its schedule."""
+
+import math
+
+import pytest
+import torch
+from ignite.engine import Events
+from skimage.metrics import peak_signal_noise_ratio
+
+from scripts.unlearning import FastTraining, PsnrTerm
+from scripts.unlearning.psnr_term import relative_error_db
+from tests.helpers import Scale, sample, trainer
+
+RETAIN = sample(value=1.0, target=3.0, forget=False)
+
+
+def test_psnr_term_by_hand():
+    """J + w·20·log10(|w x − y|/|y|): dJ/dw = 2 (1 − 3), and of the term 20 w / (ln 10 · (1 − 3))."""
+    network = Scale(1.0)
+    trainer(network, [RETAIN], [PsnrTerm(weight=0.5)], lr=0.1).run()
+    gradient = 2 * (1 - 3) + 0.5 * 20 / (math.log(10) * (1 - 3))
+    assert float(network.weight.detach()) == pytest.approx(1 - 0.1 * gradient, rel=1e-5)
+
+
+def test_a_decibel_of_the_term_is_one_of_psnr():
+    generator = torch.Generator().manual_seed(0)
+    target = torch.rand(2, 1, 8, 8, generator=generator)
+    images = [target + scale * torch.randn(2, 1, 8, 8, generator=generator) for scale in (0.1, 0.3)]
+    psnr = [
+        [peak_signal_noise_ratio(t.numpy(), i.numpy(), data_range=1.0) for t, i in zip(target, image, strict=True)]
+        for image in images
+    ]
+    terms = [relative_error_db(image, target).tolist() for image in images]
+    assert [a - b for a, b in zip(*terms, strict=True)] == pytest.approx(
+        [b - a for a, b in zip(*psnr, strict=True)], abs=1e-4
+    )
+
+
+def test_a_perfect_image_and_an_empty_reference_give_finite_gradients():
+    for target in (1.0, 0.0):
+        image = torch.full((1, 1, 4, 4), target, requires_grad=True)
+        relative_error_db(image, torch.full((1, 1, 4, 4), target)).sum().backward()
+        assert torch.isfinite(image.grad).all()
+
+
+class Layers(torch.nn.Module):
+    """The image times a number that a matrix and a scalar make; a second matrix is held."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.matrix = torch.nn.Parameter(torch.eye(3))
+        self.held = torch.nn.Parameter(torch.eye(3))
+        self.scalar = torch.nn.Parameter(torch.tensor(1.0))
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        return image * self.scalar * (self.matrix * self.held).sum() / 3
+
+
+def rates(steps: int, epochs: int = 1, **settings) -> list[list[float]]:
+    """The learning rates of matrices and of the rest at each step."""
+    seen: list[list[float]] = []
+    method = FastTraining(lr=1.0, adam_lr=0.1, **settings)
+    engine = trainer(Layers(), [RETAIN] * steps, [method], epochs=epochs)
+    engine.add_event_handler(
+        Events.ITERATION_COMPLETED, lambda: seen.append([group["lr"] for group in engine.optimizer.param_groups])
+    )
+    engine.run()
+    return seen
+
+
+def test_one_cycle_rises_and_falls_over_the_whole_run():
+    seen = rates(steps=4, epochs=2, warm_up=0.25, first=0.2)
+    expected = [0.2, 0.6, *((1 + math.cos(math.pi * x)) / 2 for x in (0, 1 / 6, 2 / 6, 3 / 6, 4 / 6, 5 / 6))]
+    assert [pair[0] for pair in seen] == pytest.approx(expected)
+    assert [pair[1] for pair in seen] == pytest.approx([rate / 10 for rate in expected])
+
+
+def test_the_schedule_fits_the_budget():
+    short, long = rates(10), rates(40)
+    assert [pair[0] for pair in long][::4] == pytest.approx([pair[0] for pair in short])
+    assert [rates(n, warm_up=0.0)[0][0] for n in (1, 3)] == [1.0, 1.0]
+
+
+def test_the_first_step_is_muons_and_what_is_held_stays():
+    network = Layers()
+    engine = trainer(network, [RETAIN], [FastTraining(lr=0.5, adam_lr=0.1, held=["held"], warm_up=0.0)])
+    engine.run()
+    # the prediction is too low: along the identity, by the learning rate; Adam's first step is its rate
+    matrix = network.matrix.detach()
+    assert torch.allclose(matrix, torch.eye(3) * matrix[0, 0])
+    assert 1 + 0.6 * 0.5 < float(matrix[0, 0]) < 1 + 1.3 * 0.5
+    assert float(network.scalar.detach()) == pytest.approx(1.1)
+    assert torch.equal(network.held, torch.eye(3))
+    assert network.held.grad is None
+
+
+def test_a_stopped_run_goes_on_with_muons_momentum():
+    method = FastTraining()
+    trainer(Layers(), [RETAIN] * 3, [method]).run()
+    kept, other = method.state_dict(), FastTraining()
+    other.start(trainer(Layers(), [RETAIN], []))
+    other.load_state_dict(kept)
+    assert torch.equal(other.optimizer.state_dict()["state"][0]["momentum"], kept["state"][0]["momentum"])
+
+
+def test_arguments():
+    with pytest.raises(ValueError, match="'weight': expected above 0, found 0"):
+        PsnrTerm(weight=0)
+    with pytest.raises(ValueError, match=r"'warm_up': expected in \[0, 1\], found 2"):
+        FastTraining(warm_up=2)
