@@ -77,5 +77,5 @@ def test_the_verb_prints_and_writes_nothing(datalist, tmp_path, monkeypatch, cap
     monkeypatch.chdir(tmp_path)
     config = Path(__file__).parents[2] / "bundle" / "configs" / "preview.yaml"
     monai.bundle.run("preview", config_file=str(config), datalist=datalist, forget_request=request({"anatomy": "knee"}))
-    assert "| k1.h5 | P4 | knee PD | all of its anatomy | gain_target |" in capsys.readouterr().out
+    assert "| k1.h5 | P4 | knee PD | all of its anatomy | reset_and_heal |" in capsys.readouterr().out
     assert list(tmp_path.iterdir()) == []
