@@ -11,6 +11,7 @@ from scripts.audit.quantised import audited_models
 from scripts.audit.relearning import Relearning
 from scripts.audit.resurfacing import Resurfacing
 from scripts.audit.section import audit_section
+from scripts.audit.short import audit_after
 from scripts.audit.statistics import Statistics
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "Resurfacing",
     "SliceProbe",
     "Statistics",
+    "audit_after",
     "audit_section",
     "audited_models",
     "audited_weights",

@@ -88,15 +88,7 @@ def mean_with_interval(
     >>> mean_with_interval([1.0, 1.0, 1.0], ["a", "b", "c"], confidence=0.9, samples=50, seed=0)
     {'value': 1.0, 'interval': [1.0, 1.0], 'volumes': 3, 'patients': 3}
     """
-    values = np.asarray(values, dtype=np.float64)
-    counts = patient_counts(patients, samples, seed)
-    interval = None if counts is None else percentile_interval(counts @ values / counts.sum(axis=1), confidence)
-    return Estimate(
-        value=float(values.mean()),
-        interval=interval,
-        volumes=len(values),
-        patients=len(set(owners(patients))),
-    )
+    return ratio_with_interval(values, np.ones(len(values)), patients, confidence, samples, seed)
 
 
 def ratio_with_interval(

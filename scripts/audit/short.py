@@ -1,0 +1,43 @@
+"""A short audit at the end of unlearning: enough to reject what was done, too little to accept it."""
+
+from __future__ import annotations
+
+import logging
+
+import ignite.distributed as idist
+import monai.bundle
+
+from scripts.run_config import bundle_root, running_config
+
+SHARED = ("datalist", "forget_request", "weights", "oracle_weights", "network", "mask", "precision", "device", "seed")
+SETTINGS = {"relearning_steps": 16, "resurfacing_share": 0.016, "slices_per_measure": 800}
+logger = logging.getLogger(__name__)
+
+
+def audit_after(wanted: bool, output_dir: str) -> None:
+    """Run the verb ``audit`` on the weights that ``unlearn`` has just written, and log its verdict.
+
+    What the running configuration shares with ``audit.yaml`` is passed on as it stands. No certificate is written.
+
+    Args:
+        wanted: Whether to audit at all.
+        output_dir: The folder with ``unlearned.pt``; the audit goes into its folder ``audit``.
+    """
+    if not wanted:
+        return
+    if idist.get_world_size() > 1:
+        logger.warning("audit: it runs in one process; run the verb audit on %s/unlearned.pt", output_dir)
+        return
+    config = running_config()
+    monai.bundle.run(
+        "audit",
+        config_file=f"{bundle_root()}/configs/audit.yaml",
+        **{name: config[name] for name in SHARED if name in config},
+        **SETTINGS,
+        unlearned_weights=f"{output_dir}/unlearned.pt",
+        output_dir=f"{output_dir}/audit",
+        overwrite=True,
+        check_values=False,
+        certificate=False,
+        logging_file=False,
+    )
