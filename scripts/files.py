@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+FULL = 1 << 20  # bytes free on a disk that is full
+
 
 @contextlib.contextmanager
 def atomic_write(path: str | Path) -> Iterator[str]:
@@ -27,8 +29,10 @@ def atomic_write(path: str | Path) -> Iterator[str]:
         yield temporary
         os.chmod(temporary, 0o644)
         os.replace(temporary, path)
-    except BaseException:
+    except BaseException as error:
         Path(temporary).unlink(missing_ok=True)
+        if isinstance(error, (OSError, RuntimeError)) and shutil.disk_usage(path.parent).free < FULL:
+            raise OSError(f"{path}: the disk is full: nothing was written; free some space and try again") from error
         raise
 
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 import ignite.distributed as idist
 from tqdm import tqdm
 
 from scripts.data.masks import ColumnMask
-from scripts.data.volumes import Volume, read_slice
+from scripts.data.plausibility import check_volume_values
+from scripts.data.volumes import Volume
 from scripts.ssim import SSIM_WINDOW
 
 
@@ -21,7 +22,7 @@ class ImageSizeCheck(Protocol):
 
 
 def check_volumes(
-    volumes: Iterable[Volume], network: ImageSizeCheck, mask: ColumnMask, check_values: bool = True
+    volumes: Iterable[Volume], network: ImageSizeCheck, mask: ColumnMask, check_values: bool = True, batch_size: int = 1
 ) -> None:
     """Check that every volume can go through mask, network and metrics.
 
@@ -29,8 +30,9 @@ def check_volumes(
         volumes: what the run will read.
         network: its ``check_image_size(height, width)`` says what is too small for its pooling.
         mask: its settings have to be possible for each width.
-        check_values: also read all values once and refuse NaN or Inf; several processes share the slices. Each slice
-            is checked again when it is used.
+        check_values: also read all values once, see :func:`scripts.data.plausibility.check_volume_values`; several
+            processes share the volumes. Each slice is checked again for NaN and Inf when it is used.
+        batch_size: slices of a batch; above 1 they must have equal sizes and coil counts.
 
     Raises:
         ValueError: naming the file, the field, what was found and what was expected.
@@ -48,9 +50,20 @@ def check_volumes(
                 f"{volume.path}: reference image: expected at least {SSIM_WINDOW} x {SSIM_WINDOW} for SSIM, "
                 f"found {volume.target_size[0]} x {volume.target_size[1]}"
             )
+    if batch_size > 1:
+        _refuse_mixed_sizes(volumes, batch_size)
     if check_values:
-        slices = [(volume, index) for volume in volumes for index in range(volume.num_slices)]
-        share = slices[idist.get_rank() :: idist.get_world_size()]
-        options = {"unit": "slice", "mininterval": 1.0, "dynamic_ncols": True, "disable": idist.get_rank() > 0}
-        for volume, index in tqdm(share, desc="checking data", **options):
-            read_slice(volume, index)
+        share = volumes[idist.get_rank() :: idist.get_world_size()]
+        options = {"unit": "volume", "mininterval": 1.0, "dynamic_ncols": True, "disable": idist.get_rank() > 0}
+        for volume in tqdm(share, desc="checking data", **options):
+            check_volume_values(volume)
+
+
+def _refuse_mixed_sizes(volumes: Sequence[Volume], batch_size: int) -> None:
+    for volume in volumes:
+        sizes = [(v.kspace_shape[1:], v.target_size) for v in (volumes[0], volume)]
+        if sizes[0] != sizes[1]:
+            raise ValueError(
+                f"'batch_size': expected 1 for volumes of different sizes, found {batch_size}: {volumes[0].path} has "
+                f"(coils, H, W) {sizes[0][0]} and images {sizes[0][1]}, {volume.path} {sizes[1][0]} and {sizes[1][1]}"
+            )

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 import logging
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
+from scripts.data.plausibility import refuse_copies, refuse_similar_patients
 from scripts.data.volumes import Volume, inspect_volume
 
 SECTIONS = ("training", "validation", "test")
@@ -28,6 +31,7 @@ def load_datalist(path: str | Path) -> dict[str, list[Volume]]:
         FileNotFoundError, ValueError: naming file, section and entry, what was found and what was expected.
     """
     content = _read_json(path)
+    _refuse_unknown_sections(content, path)
     sections = {section: _entries(content, section, path) for section in SECTIONS}
     if not any(sections.values()):
         raise ValueError(f"{path}: expected volumes in 'training', 'validation' or 'test', found none")
@@ -35,10 +39,13 @@ def load_datalist(path: str | Path) -> dict[str, list[Volume]]:
     root = Path(path).parent
     volumes = {
         section: [
-            inspect_volume(root / entry["kspace"], name=entry["kspace"], fields=_fields(entry)) for entry in entries
+            inspect_volume(root / entry["kspace"], name=entry["kspace"], fields=_fields(entry, path))
+            for entry in entries
         ]
         for section, entries in sections.items()
     }
+    patients = {volume.patient_id: volume.name for part in volumes.values() for volume in part if volume.patient_id}
+    refuse_similar_patients(patients, path)
     _log_crop_sources(volumes, path)
     return volumes
 
@@ -47,8 +54,8 @@ def _read_json(path: str | Path) -> Mapping:
     if not Path(path).is_file():
         raise FileNotFoundError(f"{path}: no such datalist")
     try:
-        content = json.loads(Path(path).read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        content = json.loads(Path(path).read_text(encoding="utf-8"), object_pairs_hook=_unique_keys)
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path}: expected a JSON datalist, found text that does not parse: {error}") from error
     if not isinstance(content, dict):
         raise ValueError(f"{path}: expected a mapping with {', '.join(SECTIONS)}, found {type(content).__name__}")
@@ -62,21 +69,28 @@ def _entries(content: Mapping, section: str, path: str | Path) -> list[Mapping]:
     for index, entry in enumerate(entries):
         if not isinstance(entry, dict) or not isinstance(entry.get("kspace"), str):
             raise ValueError(f"{path}: '{section}' entry {index}: expected a mapping with 'kspace', found {entry!r}")
-        if not (Path(path).parent / entry["kspace"]).is_file():
-            raise FileNotFoundError(f"{path}: '{section}' entry {index}: 'kspace': no such file: {entry['kspace']}")
+        file = Path(path).parent / entry["kspace"]
+        if not file.is_file():
+            what = "a link that leads nowhere" if file.is_symlink() else "a folder" if file.is_dir() else "no such file"
+            raise FileNotFoundError(f"{path}: '{section}' entry {index}: 'kspace': {what}: {entry['kspace']}")
     return entries
 
 
 def _refuse_repeats(sections: Mapping[str, list[Mapping]], path: str | Path) -> None:
-    seen: dict[Path, str] = {}
-    for section, entries in sections.items():
-        for entry in entries:
-            file = (Path(path).parent / entry["kspace"]).resolve()
-            if file in seen:
-                raise ValueError(
-                    f"{path}: 'kspace': {entry['kspace']} is listed twice, in {seen[file]} and in {section}"
-                )
-            seen[file] = section
+    entries = [(section, entry["kspace"]) for section, part in sections.items() for entry in part]
+    paths = [Path(path).parent / kspace for _, kspace in entries]
+    refuse_copies(paths, [f"{kspace} in {section}" for section, kspace in entries], path)
+
+
+def _refuse_unknown_sections(content: Mapping, path: str | Path) -> None:
+    """Lists of volumes under a key that is read by nothing, such as a section that was misspelt."""
+    for key, value in content.items():
+        near = difflib.get_close_matches(str(key).lower(), SECTIONS, n=1, cutoff=0.5)
+        if key not in SECTIONS and isinstance(value, list) and (near or any(isinstance(v, Mapping) for v in value)):
+            raise ValueError(
+                f"{path}: {key!r}: expected the sections {', '.join(SECTIONS)}, found a list under another name"
+                + (f"; did you mean {near[0]!r}?" if near else "")
+            )
 
 
 def _log_crop_sources(volumes: Mapping[str, list[Volume]], path: str | Path) -> None:
@@ -88,5 +102,15 @@ def _log_crop_sources(volumes: Mapping[str, list[Volume]], path: str | Path) -> 
             )
 
 
-def _fields(entry: Mapping) -> dict[str, str]:
+def _fields(entry: Mapping, path: str | Path) -> dict[str, str]:
+    for key, value in entry.items():
+        if value is None or isinstance(value, (list, dict)):
+            raise ValueError(f"{path}: {entry['kspace']}: {key!r}: expected a text or a number, found {value!r}")
     return {key: str(value) for key, value in entry.items()}
+
+
+def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    twice = [key for key, count in Counter(key for key, _ in pairs).items() if count > 1]
+    if twice:
+        raise ValueError(f"the key {twice[0]!r} twice in one mapping")
+    return dict(pairs)

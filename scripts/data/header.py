@@ -51,15 +51,24 @@ def make_header(
 
 
 def recon_size(header: ET.Element) -> tuple[int, int] | None:
-    """The (h, w) of ``encoding/reconSpace/matrixSize`` (x, y), or None where the header does not say."""
+    """The (h, w) of ``encoding/reconSpace/matrixSize`` (x, y), or None where the header does not say.
+
+    Raises:
+        ValueError: a size that is no whole number from 1.
+    """
     size = header.find("{*}encoding/{*}reconSpace/{*}matrixSize")
     if size is None:
         return None
+    found = size.findtext("{*}x", ""), size.findtext("{*}y", "")
     try:
-        rows, columns = int(size.findtext("{*}x", "")), int(size.findtext("{*}y", ""))
+        rows, columns = int(found[0]), int(found[1])
     except ValueError:
-        return None
-    return (rows, columns) if rows > 0 and columns > 0 else None
+        rows = columns = 0
+    if rows < 1 or columns < 1:
+        raise ValueError(
+            f"'reconSpace/matrixSize': expected whole numbers x, y from 1, found {found[0]!r}, {found[1]!r}"
+        )
+    return rows, columns
 
 
 def acquired_columns(header: ET.Element | None, width: int) -> tuple[int, int]:

@@ -13,6 +13,7 @@ import numpy as np
 from scripts.data.header import acquired_columns, header_fields, recon_size
 from scripts.files import atomic_write
 
+MOST_SLICES, MOST_SAMPLES = 10_000, 16_384  # of what is still a scan
 TARGET_KEYS = ("reconstruction_rss", "reconstruction_esc")
 """Multi-coil and single-coil reference image; single-coil files hold both, and their ``max`` is that of the second."""
 
@@ -133,15 +134,15 @@ def inspect_volume(path: str | Path, name: str | None = None, fields: Mapping[st
     """
     with open_volume(path) as file:
         shape = read_kspace_shape(file, path)
-        attributes = {key: _text(value) for key, value in file.attrs.items()}
+        attributes = read_attributes(file, path)
         header = read_header(file, path)
         target_key = find_target(file)
-        if target_key is None and "mask" in file:
+        if "mask" in file:
             raise ValueError(
-                f"{path}: 'kspace' is already undersampled (it carries 'mask') and there is no reference image; "
-                f"expected one of {', '.join(TARGET_KEYS)}"
+                f"{path}: 'mask': expected fully sampled data, found that 'kspace' is already undersampled (it carries "
+                "'mask')"
             )
-        stated = None if header is None else recon_size(header)
+        stated = read_recon_size(header, path)
         size = _target_size(file, target_key, shape, stated, path)
         known = {**header_fields(header), **attributes, **(fields or {})}
         if not known.get("patient_id") and known.get("patientID"):
@@ -175,6 +176,13 @@ def read_kspace_shape(file: h5py.File, path: str | Path) -> tuple[int, int, int,
         raise ValueError(f"{path}: 'kspace': expected complex64, found {kspace.dtype}")
     if 0 in kspace.shape:
         raise ValueError(f"{path}: 'kspace': expected at least one element on each axis, found {kspace.shape}")
+    if kspace.shape[0] > MOST_SLICES or max(kspace.shape[1:]) > MOST_SAMPLES:
+        raise ValueError(
+            f"{path}: 'kspace': expected at most {MOST_SLICES} slices and {MOST_SAMPLES} coils or samples on an axis, "
+            f"found {kspace.shape}"
+        )
+    if kspace.id.get_storage_size() == 0 and not kspace.is_virtual and not kspace.external:
+        raise ValueError(f"{path}: 'kspace': expected values, found a data set of {kspace.shape} that holds none")
     slices, *coils, height, width = map(int, kspace.shape)
     return slices, coils[0] if coils else 1, height, width
 
@@ -185,8 +193,29 @@ def read_header(file: h5py.File, path: str | Path) -> ET.Element | None:
         return None
     try:
         return ET.fromstring(file["ismrmrd_header"][()])
+    except (TypeError, AttributeError) as error:
+        raise ValueError(f"{path}: 'ismrmrd_header': expected a text, found something else: {error}") from error
     except ET.ParseError as error:
         raise ValueError(f"{path}: 'ismrmrd_header': expected XML, found text that does not parse: {error}") from error
+
+
+def read_attributes(file: h5py.File, path: str | Path) -> dict[str, str]:
+    """The attributes of an open file as text; ValueError, naming file and attribute, where one cannot be read."""
+    attributes = {}
+    for key in file.attrs:
+        try:
+            attributes[key] = _text(file.attrs[key])
+        except (OSError, TypeError, ValueError) as error:
+            raise ValueError(f"{path}: '{key}': expected a text or a number, found {error}") from error
+    return attributes
+
+
+def read_recon_size(header: ET.Element | None, path: str | Path) -> tuple[int, int] | None:
+    """:func:`scripts.data.header.recon_size` of a file's header, None without one; ValueError names the file."""
+    try:
+        return None if header is None else recon_size(header)
+    except ValueError as error:
+        raise ValueError(f"{path}: 'ismrmrd_header': {error}") from error
 
 
 def find_target(file: h5py.File) -> str | None:
@@ -212,8 +241,14 @@ def _target_size(
         limits.append(stated)
     if key is not None:
         target = file[key]
+        if not isinstance(target, h5py.Dataset):
+            raise ValueError(f"{path}: '{key}': expected a data set, found a group")
         if target.ndim != 3 or target.shape[0] != shape[0] or target.dtype.kind != "f":
             raise ValueError(f"{path}: '{key}': expected float ({shape[0]}, h, w), found {target.dtype} {target.shape}")
+        if target.shape[-2] > shape[-2] or target.shape[-1] > shape[-1]:
+            raise ValueError(
+                f"{path}: '{key}': expected at most the matrix, {tuple(shape[-2:])}, found {target.shape[-2:]}"
+            )
         limits.append(target.shape[-2:])
     return min(int(size[0]) for size in limits), min(int(size[1]) for size in limits)
 
@@ -222,7 +257,10 @@ def _max_value(
     file: h5py.File, key: str | None, attributes: Mapping[str, str], size: tuple[int, int], path: str | Path
 ) -> float:
     if "max" in attributes:
-        value = float(attributes["max"])
+        try:
+            value = float(attributes["max"])
+        except ValueError:
+            raise ValueError(f"{path}: 'max': expected a number, found {attributes['max']!r}") from None
     else:
         value = max(float(_reference(file, key, i, size).max()) for i in range(file["kspace"].shape[0]))
     if not (np.isfinite(value) and value > 0):
@@ -248,8 +286,14 @@ def read_slice(volume: Volume, index: int) -> tuple[np.ndarray, np.ndarray]:
         ValueError: NaN or Inf in either, naming file and slice.
     """
     with open_volume(volume.path) as file:
-        kspace = file["kspace"][index].astype(np.complex64, copy=False)
-        target = _reference(file, volume.target_key, index, volume.target_size)
+        try:
+            kspace = file["kspace"][index].astype(np.complex64, copy=False)
+            target = _reference(file, volume.target_key, index, volume.target_size)
+        except OSError as error:
+            raise ValueError(
+                f"{volume.path}: 'kspace', slice {index}: expected values, found that they cannot be read (damaged, or "
+                f"packed by a filter that is not installed): {error}"
+            ) from error
     for key, values in (("kspace", kspace), (volume.target_key or "reference image", target)):
         if not np.isfinite(values).all():
             raise ValueError(f"{volume.path}: '{key}', slice {index}: expected finite values, found NaN or Inf")

@@ -1,5 +1,6 @@
 """Weights on disk: plain state dicts, written whole or not at all, read without unpickling objects."""
 
+import json
 import pickle
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -8,7 +9,7 @@ import ignite.distributed as idist
 import torch
 from torch import Tensor, nn
 
-from scripts.files import atomic_write
+from scripts.files import atomic_write, file_sha256
 
 WRAPPERS = ("module.", "_orig_mod.", "varnet.", "unet.")  # DataParallel, torch.compile, fastMRI's Lightning modules
 # what fastMRI's Lightning modules hold beside the network: metric sums and the window of the SSIM loss
@@ -58,7 +59,8 @@ def load_weights(network: nn.Module, path: str | Path) -> nn.Module:
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: the file is no checkpoint, needs unpickling of objects, or its keys or shapes do not fit.
+        ValueError: the file is no checkpoint, needs unpickling of objects, or its keys, shapes, types or values do not
+            fit, or the record beside it states another hash.
     """
     bare = unwrap(network)
     expected = bare.state_dict()
@@ -77,8 +79,35 @@ def load_weights(network: nn.Module, path: str | Path) -> nn.Module:
     ]
     if problems:
         raise ValueError(f"{path}: weights do not fit {type(bare).__name__}: " + "; ".join(problems))
+    _refuse_implausible(state, expected, path)
+    _refuse_other_record(Path(path))
     bare.load_state_dict(state)
     return network
+
+
+def _refuse_implausible(state: Mapping[str, Tensor], expected: Mapping[str, Tensor], path: str | Path) -> None:
+    kinds = [
+        f"{key} (found {state[key].dtype}, expected {value.dtype})"
+        for key, value in expected.items()
+        if (state[key].is_floating_point(), state[key].is_complex()) != (value.is_floating_point(), value.is_complex())
+    ]
+    values = [key for key, value in state.items() if not torch.isfinite(value).all()]
+    problems = [*describe("of another type", kinds), *describe("with NaN or Inf", values)]
+    if problems:
+        raise ValueError(f"{path}: expected tensors of finite numbers: " + "; ".join(problems))
+
+
+def _refuse_other_record(path: Path) -> None:
+    """Refuse weights whose run record, the ``.json`` beside them, states the hash of others."""
+    try:
+        stated = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))["weights_out"]["sha256"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return  # no record beside them
+    if stated != (found := file_sha256(path)):
+        raise ValueError(
+            f"{path}: 'weights_out': expected SHA-256 {stated} as in {path.stem}.json, found "
+            f"{found}: the weights were changed after their run, or the record is another's"
+        )
 
 
 def describe(problem: str, keys: list[str]) -> list[str]:
