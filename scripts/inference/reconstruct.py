@@ -45,6 +45,7 @@ def reconstruct(
             series, errors = [], [error]
         for raw in series:
             try:
+                writer.refuse_existing(f"{name}{raw.suffix}")
                 dataset.turn_to(raw)
                 writer.begin(raw)
                 _run(evaluator, len(dataset), f"[{number}/{len(files)}] {name}{raw.suffix}")

@@ -32,6 +32,7 @@ class VolumeWriter:
         output_dir: The folder that gets ``<name>.nii.gz`` and, for DICOM, the folder ``<name>_dicom``.
         formats: The formats to write, out of "nifti" and "dicom".
         model: Named in the outputs.
+        overwrite: Whether outputs that are there already may be replaced.
 
     Raises:
         ValueError: an unknown format.
@@ -39,7 +40,11 @@ class VolumeWriter:
     """
 
     def __init__(
-        self, output_dir: str | Path, formats: Sequence[str] = ("nifti",), model: ModelIdentity | None = None
+        self,
+        output_dir: str | Path,
+        formats: Sequence[str] = ("nifti",),
+        model: ModelIdentity | None = None,
+        overwrite: bool = True,
     ) -> None:
         formats = (formats,) if isinstance(formats, str) else tuple(formats)
         if not formats or set(formats) - set(FORMATS):
@@ -49,6 +54,7 @@ class VolumeWriter:
         self.output_dir = Path(output_dir)
         self.formats = formats
         self.model = model or ModelIdentity()
+        self.overwrite = overwrite
         self.raw: RawVolume | None = None
 
     def attach(self, engine: Engine) -> None:
@@ -91,9 +97,12 @@ class VolumeWriter:
 
         Raises:
             RuntimeError: slices are missing.
+            ValueError: an image of zeros alone.
         """
         if self._missing:
             raise RuntimeError(f"{self.raw.path}: expected every slice, slices {sorted(self._missing)} are missing")
+        if not self._images.any():
+            raise ValueError(f"{self.raw.path}: image: expected a signal, found zeros alone")
         written = []
         try:
             if "nifti" in self.formats:
@@ -109,6 +118,19 @@ class VolumeWriter:
         finally:
             self.discard()
         return written
+
+    def refuse_existing(self, name: str) -> None:
+        """Refuse to write over an output that is there, unless the writer was told to.
+
+        Raises:
+            FileExistsError: naming the output.
+        """
+        endings = {"nifti": f"{name}.nii.gz", "dicom": f"{name}_dicom"}
+        for path in (self.output_dir / endings[kind] for kind in self.formats):
+            if path.exists() and not self.overwrite:
+                raise FileExistsError(
+                    f"{path}: is there already; choose another 'output_dir', or add --overwrite true to replace it"
+                )
 
     def discard(self) -> None:
         """Drop the volume that was begun, if any."""

@@ -97,6 +97,9 @@ class Report:
 
         Args:
             outcome: What the study found, see :meth:`scripts.protocol.Study.run`.
+
+        Raises:
+            RuntimeError: Cells failed; after everything was written.
         """
         groups = main_results(outcome.results, outcome.main_fractions)
         found = make_tables(outcome, groups, self.seed)
@@ -111,6 +114,11 @@ class Report:
         logger.info("report in %s", self.output_dir / "report.html")
         for sentence in sentences:
             logger.info(sentence)
+        if outcome.failed:
+            raise RuntimeError(
+                f"{outcome.failed} of {len(outcome.cells)} cells did not finish; {self.output_dir}/report.html names "
+                "them and why; the same command tries them again"
+            )
 
     def _models(self, groups: quality.Groups) -> Models:
         """The first seed of every model at its main retain fraction, behind the zero-filled image."""

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import logging
+import multiprocessing
 import os
+import threading
 import time
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -50,6 +53,7 @@ def _on_free_device(
     cell: Cell, context: Context, slots: Sequence[tuple[Path, str]], original: str | None
 ) -> tuple[str, dict]:
     """Run the cell on the first device whose lock is free; there are as many locks as workers."""
+    _die_with_parent()
     while True:
         for path, device in slots:
             try:
@@ -58,6 +62,21 @@ def _on_free_device(
             except Timeout:
                 continue
         time.sleep(0.5)
+
+
+@cache
+def _die_with_parent() -> None:
+    """Let a worker end when its parent is gone, killed ones included; called again it does nothing."""
+    if multiprocessing.parent_process() is None:
+        return
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _log(name: str, record: dict, done: int, total: int) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from scripts.errors import own_error
 from scripts.protocol.plan import verb_settings
 from tests.protocol.conftest import STUDY, protocol
 from tests.verbs import CONFIGS, run
@@ -117,8 +118,10 @@ def test_a_failed_cell_is_reported_and_stops_no_other(finished, tiny_datalist, t
     shutil.copytree(CONFIGS, configs)
     broken = "method_name: broken\nmethod:\n- {_target_: scripts.unlearning.NoisyLabel, std: -1.0}\n"
     (configs / "methods/broken.yaml").write_text(broken)
-    protocol(tiny_datalist, output, methods=["broken", "noisy_label"], fraction_methods=[],
-             configs=str(configs))  # fmt: skip
+    with pytest.raises(RuntimeError) as error:
+        protocol(tiny_datalist, output, methods=["broken", "noisy_label"], fraction_methods=[],
+                 configs=str(configs))  # fmt: skip
+    assert "1 of 5 cells did not finish" in str(own_error(error.value))
     status = {row["cell"]: (row["status"], row["error"]) for row in table(output, "cells")}
     assert status["noisy_label/fraction-0/seed-0"] == ("finished", "")
     assert status["broken/fraction-0.1/seed-0"] == (

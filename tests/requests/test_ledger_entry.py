@@ -130,6 +130,8 @@ def copied(datalist: str, name: str, section: str, strip: bool = False, **fields
         with h5py.File(root / name, "r+") as file:
             file.attrs["note"] = "resaved"
     content = json.loads(Path(datalist).read_text())
+    if not strip:  # the datalist refuses two files of the same bytes
+        content[section] = [entry for entry in content[section] if entry["kspace"] != "b0.h5"]
     content[section].append({"kspace": name, **fields})
     Path(datalist).write_text(json.dumps(content))
 
