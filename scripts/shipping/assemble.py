@@ -105,8 +105,7 @@ def _build(folder: Path, source: Path, shipment: Shipment, metadata: Mapping, li
     shutil.copyfile(source / "LICENSE", folder / "LICENSE")
     ignored = shutil.ignore_patterns("__pycache__", ".*")
     shutil.copytree(Path(__file__).parents[1], folder / "scripts", ignore=ignored, copy_function=shutil.copyfile)
-    guard = Path(__file__).parents[2] / "mri_unlearning.py"
-    shutil.copyfile(guard, folder / guard.name)
+    shutil.copyfile(source / "mri_unlearning.py", folder / "mri_unlearning.py")
     docs = folder / "docs"
     docs.mkdir()
     card = (source / "docs" / "README.md").read_text(encoding="utf-8")

@@ -1,4 +1,4 @@
-"""The package ``scripts`` that lies beside this file, and no other of that name.
+"""The package ``scripts`` that belongs to this bundle, and no other of that name.
 
 A working directory with a ``scripts`` package of its own stands before this project's on Python's path. The configs
 take the package from here, so that such a run is refused instead of running another project's code.
@@ -9,7 +9,8 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
-OWN = Path(__file__).resolve().parent / "scripts"
+ROOT = Path(__file__).resolve().parent
+OWN = (ROOT if (ROOT / "scripts").is_dir() else ROOT.parent) / "scripts"  # within a shipped bundle, or beside it
 
 
 def own_scripts() -> ModuleType:
