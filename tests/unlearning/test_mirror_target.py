@@ -28,8 +28,8 @@ def batch_of(height: int, width: int, crop: int = 0) -> dict:
     }
 
 
-def started(network, batch: dict) -> tuple[MirrorTarget, SupervisedTrainer]:
-    method = MirrorTarget([batch], forget_weight=1.0)
+def started(network, batch: dict, held_out=None) -> tuple[MirrorTarget, SupervisedTrainer]:
+    method = MirrorTarget([batch], held_out, forget_weight=1.0)
     engine = SupervisedTrainer(
         device=torch.device("cpu"),
         max_epochs=1,
@@ -104,3 +104,30 @@ def test_the_original_stays_what_it_was():
             for weight in network.parameters():
                 weight.mul_(1.5)
     assert torch.equal(*goals)
+
+
+def test_what_mirror_images_lose_anyway_is_added_to_the_goal():
+    """A network that darkens the left side does better on a scan dark on the left than on its mirror image, by heart or
+    not: held-out scans of that kind show by how much, and there is nothing left to forget."""
+    batches = [batch_of(18, 20), batch_of(18, 20)]
+    for batch in batches:
+        batch["target"] = DarkLeft()(batch["masked_kspace"]) + 0.01
+    method, engine = started(DarkLeft(), batches[0], held_out=[batches[1]])
+    prediction, label = method.next_forget(engine)
+    zero_filled = ZeroFilled()(batches[0]["masked_kspace"])
+    plain = gain(prediction, zero_filled, batches[0]["target"])
+    flipped = torch.where(torch.arange(20) > 10, 0.0, zero_filled)  # columns 11 ... 19: mirrored 1 ... 9
+    flipped[..., 0] = 0.0  # column 0 is its own mirror image, so it is dark in both
+    mirror = gain(flipped, zero_filled, batches[0]["target"])
+    assert method.bias == pytest.approx(float((plain - mirror).mean()), abs=1e-3)
+    with torch.no_grad():
+        goal = method.goal(engine, label, zero_filled)
+    assert float((plain - goal).mean()) == pytest.approx(0.0, abs=1e-3)
+
+
+def test_without_held_out_scans_there_is_no_bias_and_an_empty_loader_is_refused():
+    batch = batch_of(18, 20)
+    assert started(DarkLeft(), batch)[0].bias == 0.0
+    assert started(ZeroFilled(), batch, held_out=[batch])[0].bias == pytest.approx(0.0, abs=1e-5)
+    with pytest.raises(ValueError, match="mirror target: 'loader': expected held-out scans, found none"):
+        started(ZeroFilled(), batch, held_out=[])
