@@ -132,14 +132,18 @@ def _equipment(model: ModelIdentity) -> Dataset:
 
 def _add_mr(ds: Dataset, raw: RawVolume) -> None:
     geometry, fields = raw.geometry, raw.fields
+    spacing, positions, step = geometry.spacing, geometry.positions, geometry.slice_step
+    along_row, along_column = geometry.row_direction, geometry.column_direction
+    if spacing is None or positions is None or along_row is None or along_column is None:
+        raise ValueError(f"{raw.path}: expected position and orientation for an MR image, found none")
     ds.FrameOfReferenceUID = _uid(fields.get("frameOfReferenceUID"), raw.scan_id, "frame of reference")
     ds.PositionReferenceIndicator = ""
     ds.PatientPosition = fields.get("patientPosition", "").upper()
-    ds.PixelSpacing = [_decimal(value) for value in geometry.spacing]
-    ds.ImageOrientationPatient = [_decimal(v) for v in (*geometry.row_direction, *geometry.column_direction)]
+    ds.PixelSpacing = [_decimal(value) for value in spacing]
+    ds.ImageOrientationPatient = [_decimal(v) for v in (*along_row, *along_column)]
     ds.SliceThickness = None if geometry.slice_thickness is None else _decimal(geometry.slice_thickness)
-    if len(geometry.positions) > 1:
-        ds.SpacingBetweenSlices = _decimal(np.linalg.norm(geometry.slice_step))
+    if len(positions) > 1 and step is not None:
+        ds.SpacingBetweenSlices = _decimal(float(np.linalg.norm(step)))
     ds.ScanningSequence = "RM"  # "research mode": the ISMRMRD header has no term of DICOM for the sequence
     ds.SequenceVariant = "NONE"
     ds.ScanOptions = ""

@@ -71,7 +71,7 @@ def _mask(file: h5py.File, width: int, path: str) -> np.ndarray | None:
     return mask
 
 
-def _text(value) -> str:
+def _text(value: object) -> str:
     if isinstance(value, bytes):
         return value.decode("utf-8", "replace")
     return str(value.item() if isinstance(value, np.generic) else value)

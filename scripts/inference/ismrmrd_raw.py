@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections import defaultdict
 from dataclasses import dataclass, field
+from typing import Any
 
 import h5py
 import numpy as np
@@ -43,7 +44,7 @@ class IsmrmrdRaw(RawVolume):
 
     group: str = "dataset"
     readouts: tuple[tuple[int, ...], ...] = ()
-    encoding: Encoding | None = None
+    encoding: Encoding = field(kw_only=True)
     whitening: np.ndarray | None = field(default=None, compare=False)
 
     @classmethod
@@ -86,7 +87,13 @@ class IsmrmrdRaw(RawVolume):
         series = _series(heads, used)
         scan_id = hashlib.sha256(text if isinstance(text, bytes) else text.encode())
         scan_id.update(heads.tobytes())
-        common = {"path": str(path), "encoding": encoding, "group": group, "whitening": whitening, "notes": notes}
+        common: dict[str, Any] = {
+            "path": str(path),
+            "encoding": encoding,
+            "group": group,
+            "whitening": whitening,
+            "notes": notes,
+        }
         common["scan_id"] = scan_id.hexdigest()
         return [
             cls(

@@ -5,11 +5,14 @@ The functions take one head or an array of heads: NumPy records with the format'
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 import numpy as np
 
 from scripts.inference.encoding import Encoding
 from scripts.inference.geometry import Geometry, crop_offset
 
+Heads = np.ndarray | np.void  # an array of heads, or one of them
 # readouts by the bit numbers of the format
 NOISE, CALIBRATION, CALIBRATION_AND_IMAGING, REVERSE = 19, 20, 21, 22
 LAST_IN_SLICE = 8
@@ -19,12 +22,12 @@ SERIES = ("contrast", "phase", "repetition", "set")
 """Counters that make a series of their own."""
 
 
-def has_flag(heads: np.ndarray, bit: int) -> np.ndarray:
+def has_flag(heads: Heads, bit: int) -> np.ndarray:
     """Whether a flag is set."""
     return (heads["flags"] >> np.uint64(bit - 1)) & np.uint64(1) != 0
 
 
-def is_image(heads: np.ndarray, encoding: Encoding) -> np.ndarray:
+def is_image(heads: Heads, encoding: Encoding) -> np.ndarray:
     """Whether readouts belong to the image: no noise, no navigator, no calibration of its own."""
     skipped = np.any([has_flag(heads, bit) for bit in SKIPPED.values()], axis=0)
     if encoding.separate_calibration:
@@ -32,7 +35,7 @@ def is_image(heads: np.ndarray, encoding: Encoding) -> np.ndarray:
     return ~skipped & (heads["encoding_space_ref"] == 0)
 
 
-def columns_of(heads: np.ndarray, encoding: Encoding) -> np.ndarray:
+def columns_of(heads: Heads, encoding: Encoding) -> np.ndarray:
     """Columns on the grid.
 
     Raises:
@@ -50,7 +53,7 @@ def columns_of(heads: np.ndarray, encoding: Encoding) -> np.ndarray:
     return columns
 
 
-def rows_of(heads: np.ndarray, height: int) -> tuple[np.ndarray, np.ndarray]:
+def rows_of(heads: Heads, height: int) -> tuple[np.ndarray, np.ndarray]:
     """First row of the kept samples and the one after the last, the centre sample at ``height // 2``."""
     names = ("number_of_samples", "center_sample", "discard_pre", "discard_post")
     length, centre, before, after = (heads[name].astype(np.int64) for name in names)
@@ -88,7 +91,7 @@ def series_suffix(key: tuple[int, ...], varying: list[bool]) -> str:
     return "".join(f"_{name}-{value}" for name, value, varies in named if varies)
 
 
-def order_slices(first_heads: dict[int, np.ndarray]) -> list[int]:
+def order_slices(first_heads: Mapping[int, Heads]) -> list[int]:
     """Slice numbers, ordered along the slice direction where the positions differ.
 
     Args:
@@ -102,7 +105,7 @@ def order_slices(first_heads: dict[int, np.ndarray]) -> list[int]:
     return sorted(first_heads, key=along)
 
 
-def slice_geometry(first_heads: list[np.ndarray], encoding: Encoding) -> Geometry:
+def slice_geometry(first_heads: Sequence[Heads], encoding: Encoding) -> Geometry:
     """Geometry of the cropped images, by one head of each slice in order."""
     spacing, thickness = encoding.spacing, encoding.slice_thickness
     read, phase, normal = (np.asarray(first_heads[0][name], float) for name in ("read_dir", "phase_dir", "slice_dir"))

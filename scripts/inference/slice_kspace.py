@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 
 from scripts.inference.encoding import Encoding
-from scripts.inference.readouts import REVERSE, columns_of, has_flag, rows_of
+from scripts.inference.readouts import REVERSE, Heads, columns_of, has_flag, rows_of
 
 
 class SliceKspace:
@@ -24,7 +24,7 @@ class SliceKspace:
         self.total = allocate((encoding.matrix[1], coils, encoding.matrix[0]), np.complex64)
         self.count = np.zeros(encoding.matrix[1], np.int64)
 
-    def add(self, head: np.ndarray, samples: np.ndarray) -> None:
+    def add(self, head: Heads, samples: np.ndarray) -> None:
         """Add one readout (C, samples) complex64, reversed ones turned round.
 
         Raises:

@@ -9,10 +9,11 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
-from ignite.engine import Engine, Events
+from ignite.engine import Events
 from monai.utils import CommonKeys
 from torch import Tensor
 
+from scripts.engines import Workflow
 from scripts.files import check_disk_space
 from scripts.fourier import center_crop
 from scripts.inference.model_identity import ModelIdentity
@@ -57,11 +58,22 @@ class VolumeWriter:
         self.overwrite = overwrite
         self.raw: RawVolume | None = None
 
-    def attach(self, engine: Engine) -> None:
+    @property
+    def begun(self) -> RawVolume:
+        """The volume that was begun.
+
+        Raises:
+            RuntimeError: None was.
+        """
+        if self.raw is None:
+            raise RuntimeError("volume writer: expected a volume to be begun, found none")
+        return self.raw
+
+    def attach(self, engine: Workflow) -> None:
         """Attach to the evaluator."""
         engine.add_event_handler(Events.ITERATION_COMPLETED, self._take)
 
-    def _take(self, engine: Engine) -> None:
+    def _take(self, engine: Workflow) -> None:
         output = engine.state.output
         for index, image in zip(output[CommonKeys.LABEL]["slice"], output[CommonKeys.PRED], strict=True):
             self.add(int(index), image)
@@ -86,9 +98,9 @@ class VolumeWriter:
         Raises:
             ValueError: NaN or Inf, naming file and slice.
         """
-        values = center_crop(image, self.raw.crop)[0].float().cpu().numpy()
+        values = center_crop(image, self.begun.crop)[0].float().cpu().numpy()
         if not np.isfinite(values).all():
-            raise ValueError(f"{self.raw.path}: image of slice {index}: expected finite values, found NaN or Inf")
+            raise ValueError(f"{self.begun.path}: image of slice {index}: expected finite values, found NaN or Inf")
         self._images[index] = values
         self._missing.discard(index)
 
@@ -100,21 +112,21 @@ class VolumeWriter:
             ValueError: an image of zeros alone.
         """
         if self._missing:
-            raise RuntimeError(f"{self.raw.path}: expected every slice, slices {sorted(self._missing)} are missing")
+            raise RuntimeError(f"{self.begun.path}: expected every slice, slices {sorted(self._missing)} are missing")
         if not self._images.any():
-            raise ValueError(f"{self.raw.path}: image: expected a signal, found zeros alone")
+            raise ValueError(f"{self.begun.path}: image: expected a signal, found zeros alone")
         written = []
         try:
             if "nifti" in self.formats:
                 written.append(self.output_dir / f"{name}.nii.gz")
-                write_nifti(written[-1], self._images, self.raw.geometry, str(self.model))
+                write_nifti(written[-1], self._images, self.begun.geometry, str(self.model))
             if "dicom" in self.formats:
                 from scripts.inference.dicom import write_dicom  # pydicom is needed for this format alone
 
                 written.append(self.output_dir / f"{name}_dicom")
-                write_dicom(written[-1], self._images, self.raw, self.model)
-                if not self.raw.geometry.oriented:
-                    logger.warning("%s: no position in the raw data: DICOM is secondary capture", self.raw.path)
+                write_dicom(written[-1], self._images, self.begun, self.model)
+                if not self.begun.geometry.oriented:
+                    logger.warning("%s: no position in the raw data: DICOM is secondary capture", self.begun.path)
         finally:
             self.discard()
         return written

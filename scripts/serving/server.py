@@ -13,6 +13,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from typing import cast
 
 import torch
 
@@ -78,7 +79,7 @@ class MrdServer:
             str(model or ModelIdentity()),
             remove_oversampling,
         )
-        self.stop: Callable[[], None] = lambda: None
+        self.stop: Callable[[], object] = lambda: None
         """Asks the running server to stop, from any thread."""
         self.connections: dict[asyncio.Task, Connection] = {}
         self.scans = 0
@@ -130,7 +131,7 @@ class MrdServer:
         logger.info("stopped")
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
+        task = cast("asyncio.Task", asyncio.current_task())
         try:
             if len(self.connections) >= self.limits.max_connections:
                 logger.error("refused: %d connections are open", len(self.connections))
@@ -141,8 +142,8 @@ class MrdServer:
         except asyncio.CancelledError:
             writer.write(text_message("ERROR: the server is stopping") + CLOSE_MESSAGE)
         finally:
-            connection = self.connections.pop(task, None)
-            if connection is not None and connection.admitted:
+            ended = self.connections.pop(task, None)
+            if ended is not None and ended.admitted:
                 self.scans -= 1
             await _close(reader, writer)
 

@@ -46,7 +46,9 @@ def ship(
     Args:
         output_dir: folder for both.
         name: of the bundle: letters, digits, "_" and "-".
-        run_dir, weights, network: see :func:`scripts.shipping.shipment.collect`.
+        run_dir: As for :func:`scripts.shipping.shipment.collect`, and so are the next two.
+        weights: Other weights than those of the run.
+        network: The configuration of the network.
         version: of the bundle; by default that of the source's metadata.
         changelog: line for this version, needed for a new one.
         data_source: one sentence for metadata and model card.
