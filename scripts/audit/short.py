@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from typing import Any
 
 import ignite.distributed as idist
 import monai.bundle
@@ -29,15 +30,14 @@ def audit_after(wanted: bool, output_dir: str) -> None:
         logger.warning("audit: it runs in one process; run the verb audit on %s/unlearned.pt", output_dir)
         return
     config = running_config()
-    monai.bundle.run(
-        "audit",
-        config_file=f"{bundle_root()}/configs/audit.yaml",
+    overrides: dict[str, Any] = {
         **{name: config[name] for name in SHARED if name in config},
         **SETTINGS,
-        unlearned_weights=f"{output_dir}/unlearned.pt",
-        output_dir=f"{output_dir}/audit",
-        overwrite=True,
-        check_values=False,
-        certificate=False,
-        logging_file=False,
-    )
+        "unlearned_weights": f"{output_dir}/unlearned.pt",
+        "output_dir": f"{output_dir}/audit",
+        "overwrite": True,
+        "check_values": False,
+        "certificate": False,
+        "logging_file": False,
+    }
+    monai.bundle.run("audit", config_file=f"{bundle_root()}/configs/audit.yaml", **overrides)

@@ -53,7 +53,7 @@ def check_kspace(volume: Volume, index: int, kspace: np.ndarray) -> None:
     Raises:
         ValueError: naming file and slice.
     """
-    measured = kspace.any(axis=(0, 1))
+    measured = np.asarray(kspace.any(axis=(0, 1)))
     if not measured.any():
         raise ValueError(f"{volume.path}: 'kspace', slice {index}: expected a signal, found zeros alone")
     first, last = volume.acquired or (0, len(measured))

@@ -50,7 +50,7 @@ class Muon(torch.optim.Optimizer):
         super().__init__([group for group in groups if group["params"]], {"momentum": momentum})
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]  # as torch's own optimisers
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Take one step; ``closure`` recomputes the loss, which is returned."""
         loss = None
         if closure is not None:

@@ -73,7 +73,8 @@ class Perturb:
                                      f"parameters, found {pattern!r}, which matches none")  # fmt: skip
         initialise(self.fresh, self.seed)
         for name, new in self.fresh.named_parameters():
-            new = torch.zeros_like(new) if any(fnmatchcase(name, pattern) for pattern in self.zero) else new
-            weights[name].lerp_(new.to(weights[name]), self.share_of(name))
+            zero = any(fnmatchcase(name, pattern) for pattern in self.zero)
+            drawn = torch.zeros_like(new) if zero else new
+            weights[name].lerp_(drawn.to(weights[name]), self.share_of(name))
         moved = sum(weight.numel() for name, weight in weights.items() if self.share_of(name) > 0)
         logger.info("perturbation: %d of %d weights", moved, sum(weight.numel() for weight in weights.values()))

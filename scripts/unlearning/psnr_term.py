@@ -8,7 +8,7 @@ from monai.utils import CommonKeys as Keys
 from torch import Tensor
 
 from scripts.engines import Trainer
-from scripts.fourier import center_crop
+from scripts.fourier import crop_like
 from scripts.training.batch_share import share_mean
 from scripts.unlearning.arguments import check_positive
 
@@ -58,7 +58,7 @@ def relative_error_db(image: Tensor, target: Tensor) -> Tensor:
         tensor([-20.])
     """
     tiny = torch.finfo(torch.float32).tiny
-    error = center_crop(image.float(), target.shape[-2:]) - target
+    error = crop_like(image.float(), target) - target
     energies = (x.square().sum(dim=(1, 2, 3)).clamp(min=tiny) for x in (error, target.float()))
     after, before = (energy.log10() for energy in energies)
     return 10 * (after - before)
