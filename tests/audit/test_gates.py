@@ -2,12 +2,7 @@ import pytest
 
 from scripts.audit.gates import CONTROL, check_gates, control, judge, overall
 from scripts.audit.statistics import not_measured
-
-UNDER = {"name": "under", "guards": "under-forgetting", "measure": "oracle_gap/KTA/psnr/above", "at_most": 1.0}
-OVER = {"name": "over", "guards": "over-forgetting", "measure": "oracle_gap/KTA/psnr/below", "at_least": -1.0}
-RETAIN = {"name": "retain", "guards": "retain damage", "measure": "oracle_gap/BTA/psnr/below", "at_least": -0.5}
-HIDDEN = {"name": "hidden", "guards": "suppression", "measure": "resurfacing/KTA/psnr/rise", "at_most": 0.5}
-GATES = [UNDER, OVER, RETAIN, HIDDEN]
+from tests.audit.helpers import GATES, HIDDEN, OVER, RETAIN, UNDER
 
 
 def measures(value, interval, cohort="KTA"):

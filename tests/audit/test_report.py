@@ -16,8 +16,7 @@ from scripts.audit.section import audit_page, audit_section
 from scripts.audit.statistics import Statistics, is_measured, not_measured
 from scripts.audit.tables import audit_markdown
 from scripts.evaluation.results import Results, VolumeResult, summarise
-from tests.audit.test_gates import GATES
-from tests.audit.test_survival import curve
+from tests.audit.helpers import GATES, curve
 
 LEVELS = {"zero-filled": 20, "G": 30, "oracle": 25, "oracle 2": 25.4, "oracle 3": 24.8, "unlearned": 26, "query": 33}
 STATISTICS = Statistics(samples=200)

@@ -16,25 +16,11 @@ from scripts.evaluation.reconstruct import spread
 from scripts.evaluation.results import Results, VolumeResult
 from scripts.networks import VarNet, ZeroFilled
 from scripts.training.reconstruction_loss import ReconstructionLoss
+from tests.audit.helpers import curve
 from tests.conftest import write_tiny_volume
 
 STATISTICS = Statistics(samples=200)
 MASK = EquispacedFractionMask(4, 0.12)
-OFFSETS = {"KTA": [-1.0, 0.0, 1.0], "UA": [-2.0, 2.0]}  # how scans differ; what changes is the same in all of them
-
-
-def curve(name, levels, cohorts=("KTA", "UA")):
-    """Step -> results whose mean PSNR are the levels, and whose SSIM are a hundredth of the PSNR."""
-    return {
-        step: Results(
-            VolumeResult(
-                name, cohort, f"{cohort}_{i}", f"P{i}", "", 1, psnr=level + o, ssim=(level + o) / 100, nmse=0.1
-            )
-            for cohort in cohorts
-            for i, o in enumerate(OFFSETS[cohort])
-        )
-        for step, level in levels.items()
-    }
 
 
 def test_resurfacing_is_the_rise_beside_the_oracle_where_it_is_highest():

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from scripts.networks import VarNet, at_precision
-from tests.networks.test_precision import gradient, make_batch
+from tests.networks.helpers import gradient, make_batch
 
 SMALL = {"num_cascades": 3, "sens_chans": 4, "sens_pools": 2, "chans": 4, "pools": 2}
 

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from scripts.networks import ReconUnet, VarNet, ZeroFilled, at_precision, loss_scaling
 from scripts.networks.norm_relu import NormLeakyRelu
 from scripts.networks.precision import Conv2d, ConvTranspose2d
-from scripts.training import ReconstructionLoss
+from tests.networks.helpers import gradient, make_batch
 
 NETWORKS = {
     "varnet": lambda: VarNet(num_cascades=2, sens_chans=4, sens_pools=2, chans=4, pools=2),
@@ -23,24 +23,6 @@ def networks(request):
     torch.manual_seed(0)
     single = NETWORKS[request.param]()
     return single, at_precision(copy.deepcopy(single), "bf16")
-
-
-def make_batch() -> tuple[torch.Tensor, torch.Tensor, dict]:
-    generator = torch.Generator().manual_seed(0)
-    mask = torch.rand(1, 1, 1, 44, 1, generator=generator) < 0.4
-    mask[:, :, :, 18:26] = True
-    rows, columns = torch.meshgrid(torch.linspace(-1, 1, 40), torch.linspace(-1, 1, 44), indexing="ij")
-    image = 3e-4 * (rows**2 + columns**2 < 0.6) * (1 + 0.3 * torch.sin(12 * columns))
-    coils = torch.stack([image * (1.5 + rows), image * (1.5 + columns)]).to(torch.complex64)
-    kspace = torch.fft.fftshift(torch.fft.fft2(torch.fft.ifftshift(coils, dim=(-2, -1)), norm="ortho"), dim=(-2, -1))
-    label = {"target": (coils.abs().square().sum(0).sqrt())[None, None], "max_value": torch.tensor([1e-3])}
-    return torch.view_as_real(kspace)[None] * mask, mask, label
-
-
-def gradient(network, kspace, mask, label) -> torch.Tensor:
-    network.zero_grad()
-    ReconstructionLoss()(network(kspace, mask), label).mean().backward()
-    return torch.cat([weight.grad.flatten() for weight in network.parameters()])
 
 
 def test_image_is_close_and_single_precision(networks):
