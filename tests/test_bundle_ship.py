@@ -84,6 +84,22 @@ def shipped(tiny_datalist, tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def certified(shipped, tiny_datalist) -> Path:
+    """The same run, audited and shipped with its certificate."""
+    root = shipped.parents[1]
+    weights = {
+        "weights": str(root / "train" / "original.pt"),
+        "unlearned_weights": str(root / "unlearn" / "unlearned.pt"),
+    }
+    quick = {"relearning_steps": 0, "statistics#samples": 200, "check_values": False}
+    run("audit", output_dir=str(root / "audit"), datalist=tiny_datalist, **weights, **quick, **SMALL)
+    terms = {"data_source": "Bars on discs.", "data_license": str(root / "terms.txt"), "audit_dir": str(root / "audit")}
+    run("ship", output_dir=str(root / "certified"), run_dir=str(root / "unlearn"), name="certified", **terms)
+    shutil.copyfile(root / "train" / "original.pt", root / "other.pt")
+    return root / "certified" / "certified"
+
+
+@pytest.fixture(scope="session")
 def data(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("data")
     for seed, slices in enumerate((2, 3)):
@@ -138,6 +154,46 @@ def test_monai_and_the_model_zoo_accept_it(shipped, tmp_path):
         expected = load_weights(VarNet(**NETWORK), shipped.parents[1] / "unlearned.pt").eval()(kspace)
     image = torch.load(tmp_path / "image.pt", weights_only=True)
     torch.testing.assert_close(image, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_the_certificate_verifies_inside_the_bundle(certified, tmp_path):
+    """Nothing but the bundle is at hand, and nothing fails."""
+    bundle = shutil.copytree(certified, tmp_path / "bundle")
+    assert sorted(path.name for path in (bundle / "docs").glob("certificate*")) == [
+        "certificate.json",
+        "certificate.md",
+    ]
+    command = ["-m", "scripts.certificate.verify", "docs/certificate.json"]
+    done = stranger(*command, cwd=bundle)
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert ", 0 fail, " in done.stdout
+    assert "holds:       subject: model.pt is what the certificate is about" in done.stdout
+    assert "holds:       verdict follows" in done.stdout
+    assert "unsigned" in done.stdout
+    shutil.copyfile(certified.parents[1] / "other.pt", bundle / "models" / "model.pt")
+    done = stranger(*command, cwd=bundle)
+    assert done.returncode == 1
+    assert "FAILS:       subject: model.pt" in done.stdout
+
+
+def test_a_certificate_of_other_weights_is_not_shipped(certified, tmp_path):
+    root = certified.parents[1]
+    terms = {"data_source": "Bars on discs.", "data_license": str(root / "terms.txt")}
+    with pytest.raises(RuntimeError) as error:
+        run("ship", output_dir=str(tmp_path), weights=str(root / "other.pt"), audit_dir=str(root / "audit"), **terms)
+    assert "expected the certificate of" in root_of(error.value)
+    assert "subject: other.pt" in root_of(error.value)
+
+
+@pytest.mark.parametrize("verb", ["unlearn", "evaluate"])
+def test_every_verb_refuses_a_changed_bundle(shipped, tmp_path, verb):
+    bundle = shutil.copytree(shipped, tmp_path / "bundle")
+    with open(bundle / "docs" / "README.md", "a") as file:
+        file.write("x")
+    command = ["-m", "monai.bundle", "run", verb, "--config_file", f"configs/{verb}.yaml"]
+    done = stranger(*command, cwd=bundle)
+    assert done.returncode != 0
+    assert "docs/README.md: changed" in done.stdout + done.stderr
 
 
 def test_a_changed_bundle_is_not_loaded(shipped, data, tmp_path):

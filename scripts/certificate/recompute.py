@@ -20,11 +20,11 @@ from scripts.data.volumes import Volume
 from scripts.evaluation.metrics import combine, slice_sums
 from scripts.files import file_sha256
 from scripts.fourier import crop_like
-from scripts.networks import ReconUnet, VarNet, ZeroFilled, load_weights
+from scripts.networks import ZeroFilled, load_weights
+from scripts.networks.from_record import network_from_record
 from scripts.networks.varnet import sampled_columns
 
 MASKS = {f"scripts.data.{mask.__name__}": mask for mask in (RandomMask, EquispacedMask, EquispacedFractionMask)}
-NETWORKS = {f"scripts.networks.{network.__name__}": network for network in (VarNet, ReconUnet)}
 TOLERANCES = {"psnr": 0.01, "ssim": 0.0005, "nmse": 0.0005}  # dB, and fractions; other processors round otherwise
 NULL_SPACE_TOLERANCE = 0.01  # relative
 EVALUATION_SEED = 0  # of the masks, as in audit.yaml
@@ -60,7 +60,7 @@ def recompute(
         if name not in content["weights"] or file_sha256(path) != content["weights"][name]["sha256"]:
             yield FAILS, f"recomputed: {name}: these are not the certified weights"
             return
-        network = build_allowed(settings["network"], NETWORKS, "certificate: network")
+        network = network_from_record(settings["network"], "certificate: network")
         models[name] = load_weights(network, path).to(device).eval()
     for name in content["weights"].keys() - models.keys():
         yield UNCHECKED, f"recomputed: {name}: its weights were not given"

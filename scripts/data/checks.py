@@ -6,11 +6,11 @@ from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 import ignite.distributed as idist
-from tqdm import tqdm
 
 from scripts.data.masks import ColumnMask
 from scripts.data.plausibility import check_volume_values
 from scripts.data.volumes import Volume
+from scripts.progress_bar import progress_bar
 from scripts.ssim import SSIM_WINDOW
 
 
@@ -55,7 +55,7 @@ def check_volumes(
     if check_values:
         share = volumes[idist.get_rank() :: idist.get_world_size()]
         options = {"unit": "volume", "mininterval": 1.0, "dynamic_ncols": True, "disable": idist.get_rank() > 0}
-        for volume in tqdm(share, desc="checking data", **options):
+        for volume in progress_bar(share, desc="checking data", **options):
             check_volume_values(volume)
 
 

@@ -41,7 +41,7 @@ class Example:
     def of(cls, scan: Scan, position: int = 0, models: Sequence[str] = ()) -> Example:
         """The slice at a position of a scan, with the images of some models, by default of all."""
         return cls(
-            title=f"{scan.cohort}: {scan.volume.name}, slice {scan.slices[position]}",
+            title=f"{scan.cohort}, slice {scan.slices[position]}",
             target=scan.target[position],
             max_value=scan.volume.max_value,
             images={name: scan.images[name][position] for name in models or scan.images},

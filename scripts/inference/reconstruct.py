@@ -8,11 +8,11 @@ from pathlib import Path
 
 from ignite.engine import Engine, Events
 from monai.engines import Evaluator
-from tqdm import tqdm
 
 from scripts.inference.kspace_slices import KspaceSlices
 from scripts.inference.open_raw import find_inputs
 from scripts.inference.volume_writer import VolumeWriter
+from scripts.progress_bar import progress_bar
 
 logger = logging.getLogger(__name__)
 
@@ -67,7 +67,7 @@ def reconstruct(
 
 def _run(evaluator: Evaluator, length: int, description: str) -> None:
     errors: list[Exception] = []
-    with tqdm(total=length, desc=description, unit="slice", dynamic_ncols=True) as bar:
+    with progress_bar(total=length, desc=description, unit="slice", dynamic_ncols=True) as bar:
 
         def advance(engine: Engine) -> None:
             bar.update()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import shutil
@@ -12,13 +13,15 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from monai.bundle import ConfigParser, ckpt_export
+from monai.bundle import ckpt_export
 
-from scripts.files import check_disk_space
+from scripts.files import atomic_write, check_disk_space
 from scripts.networks import load_weights, save_weights
+from scripts.networks.from_record import network_from_record
 from scripts.run_config import bundle_root
 from scripts.shipping.manifest import verify_bundle, write_manifest
 from scripts.shipping.model_card import write_card
+from scripts.shipping.private import PrivateError, find_private, private_texts
 from scripts.shipping.shipment import Shipment, collect
 from scripts.shipping.shipped_configs import MODEL, make_metadata, write_configs
 
@@ -26,7 +29,7 @@ ZIP_TIME = (1980, 1, 1, 0, 0, 0)
 logger = logging.getLogger(__name__)
 
 
-def ship(
+def ship(  # noqa: PLR0913 each is a setting of the verb
     output_dir: str | Path,
     name: str,
     *,
@@ -37,11 +40,13 @@ def ship(
     changelog: str | None = None,
     data_source: str | None = None,
     data_license: str | Path | None = None,
+    audit_dir: str | Path | None = None,
 ) -> Path:
     """Write ``<output_dir>/<name>`` and ``<output_dir>/<name>_v<version>.zip``, both whole or not at all.
 
-    Neither the record nor the pictures of the run are shipped: they name, and show, what was forgotten. The model
-    card has their figures; ``audit.json`` and ``certificate.json`` of the run go to ``docs``.
+    Neither the records nor the pictures of run and audit are shipped: they name, and show, what was forgotten. The
+    model card has their figures, and the certificate goes to ``docs``. Before anything is put in place, every byte is
+    searched for names of scans, for the request and for folders of this machine.
 
     Args:
         output_dir: folder for both.
@@ -52,7 +57,8 @@ def ship(
         version: of the bundle; by default that of the source's metadata.
         changelog: line for this version, needed for a new one.
         data_source: one sentence for metadata and model card.
-        data_license: text file; needed where the run read other data than the built-in phantoms.
+        data_license: text file; both are needed where no record states that the run read the built-in phantoms alone.
+        audit_dir: folder of the audit of these weights; its certificate is checked and shipped, if there is one.
 
     Returns:
         The folder.
@@ -60,15 +66,16 @@ def ship(
     Raises:
         FileExistsError: the bundle is there already.
         FileNotFoundError, ValueError, OSError: naming file and field, before anything is written.
+        PrivateError: something that must not leave the house is in the bundle; nothing is left behind.
     """
     output_dir, source = Path(output_dir), Path(bundle_root())
-    shipment = collect(run_dir, weights, network)
+    shipment = collect(run_dir, weights, network, audit_dir)
     if not name.replace("_", "").replace("-", "").isalnum() or not name.isascii():
         raise ValueError(f"ship: 'name': expected letters, digits, '_' and '-', found {name!r}")
     if not shipment.phantom and (data_license is None or data_source is None):
         raise ValueError(
-            "ship: 'data_source', 'data_license': expected a sentence and a text file about the data of the run, "
-            f"{shipment.configuration.get('datalist')}, which are no built-in phantoms; "
+            "ship: 'data_source', 'data_license': expected a sentence and a text file about the data that the network "
+            "was trained on, since no record states that they were the built-in phantoms alone; "
             f"found {data_source}, {data_license}"
         )
     licence = Path(data_license) if data_license is not None else source / "docs" / "data_license.txt"
@@ -91,6 +98,12 @@ def ship(
     with tempfile.TemporaryDirectory(prefix=f".partial-{name}-", dir=output_dir) as temporary:
         built = Path(temporary) / name
         _build(built, source, shipment, metadata, licence)
+        private = private_texts(shipment.record, run_dir, weights, audit_dir, output_dir, source)
+        own = [*source.rglob("*.md"), *(source / "configs").rglob("*.*"), *Path(__file__).parents[1].rglob("*.py")]
+        public = "".join(path.read_text(encoding="utf-8") for path in own if path.suffix != ".pyc")
+        found = find_private(built, private, public)
+        if found:
+            raise PrivateError(f"ship: expected nothing in the bundle that names scans or folders, found {found[:5]}")
         write_zip(built, Path(temporary) / archive.name)
         built.replace(folder)
         try:
@@ -115,8 +128,10 @@ def _build(folder: Path, source: Path, shipment: Shipment, metadata: Mapping, li
     shutil.copyfile(licence, docs / "data_license.txt")
     for name in ("deploy.md", "serve.md"):
         shutil.copyfile(source / "docs" / name, docs / name)
-    for path in shipment.evidence:
+    for path in shipment.certificate:
         shutil.copyfile(path, docs / path.name)
+    if shipment.certificate:
+        shutil.copyfile(source / "docs" / "certificate.md", docs / "certificate.md")
     _export(folder, shipment)
     write_manifest(folder)
     verify_bundle(folder)
@@ -126,9 +141,9 @@ def _export(folder: Path, shipment: Shipment) -> None:
     """Write ``models/model.pt`` and, by MONAI's own exporter, ``models/model.ts``; compare the two."""
     models = folder / "models"
     models.mkdir()
-    network = ConfigParser({"network": dict(shipment.network)}).get_parsed_content("network")
+    network = network_from_record(shipment.network, "ship: 'network'")
     load_weights(network, shipment.weights).eval()
-    if _is_plain(shipment.weights, network):  # same bytes, same digest: a certificate names it
+    if _is_plain(shipment.weights, network):  # same bytes, same hash: a certificate names it
         shutil.copyfile(shipment.weights, models / MODEL)
     else:
         save_weights(network, models / MODEL)
@@ -144,6 +159,7 @@ def _export(folder: Path, shipment: Shipment) -> None:
         )
     finally:
         sys.path[:] = paths
+    strip_sources(models / "model.ts")
     scripted = torch.jit.load(models / "model.ts")
     kspace = torch.randn(1, 2, 48, 40, 2, generator=torch.Generator().manual_seed(0))
     kspace[:, :, :, 1:16:2] = 0
@@ -152,8 +168,22 @@ def _export(folder: Path, shipment: Shipment) -> None:
 
 
 def _is_plain(path: Path, network: torch.nn.Module) -> bool:
+    """Whether a file holds the state dict and nothing else, not even a name of its own as ``torch.save`` gives it."""
     content = torch.load(path, map_location="cpu", weights_only=True)
-    return isinstance(content, Mapping) and set(content) == set(network.state_dict())
+    with zipfile.ZipFile(path) if zipfile.is_zipfile(path) else contextlib.nullcontext() as archive:
+        unnamed = archive is not None and all(name.startswith("archive/") for name in archive.namelist())
+    return unnamed and isinstance(content, Mapping) and set(content) == set(network.state_dict())
+
+
+def strip_sources(path: Path) -> None:
+    """Take what TorchScript keeps for error messages out of a file: paths and lines of the sources on this machine.
+
+    The rest is written in a fixed order with fixed times: equal networks give equal bytes.
+    """
+    with atomic_write(path) as temporary, zipfile.ZipFile(path) as source, zipfile.ZipFile(temporary, "w") as target:
+        for name in sorted(source.namelist()):
+            if not name.endswith((".debug_pkl", "/serialization_id")):
+                target.writestr(zipfile.ZipInfo(name, ZIP_TIME), source.read(name))
 
 
 def write_zip(folder: Path, archive: Path) -> None:

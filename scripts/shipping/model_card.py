@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
+from scripts.evaluation.table import markdown, model_table
 from scripts.shipping.shipment import Shipment
 
 SECTIONS = (  # "References" and "License" are left as they are
@@ -71,7 +72,6 @@ def _training(shipment: Shipment, metadata: Mapping) -> str:
             "slices backward": cost.get("backward_slices"),
             "seconds": cost.get("seconds"),
             "device": record.get("device"),
-            "forget request": (record.get("forget_request") or {}).get("request_id"),
             "datalist (SHA-256)": record.get("datalist", {}).get("sha256"),
             "weights before (SHA-256)": (record.get("weights_in") or {}).get("sha256"),
             "weights after (SHA-256)": record.get("weights_out", {}).get("sha256"),
@@ -86,8 +86,13 @@ def _training(shipment: Shipment, metadata: Mapping) -> str:
 
 
 def _performance(shipment: Shipment) -> str:
-    lines = [shipment.table.strip() if shipment.table else "No results came with these weights."]
-    if shipment.evidence:
-        names = ", ".join(f"`docs/{path.name}`" for path in shipment.evidence)
-        lines += ["", f"Evidence of forgetting: {names}."]
+    lines = ["No results came with these weights."]
+    if shipment.results:
+        whose = "As certified" if shipment.certificate else "As the run recorded them; no certificate bears them out"
+        lines = [f"{whose}:", "", markdown(model_table(shipment.results)).strip()]
+    if shipment.certificate:
+        lines += ["", "Evidence of forgetting: `docs/certificate.json`. Check it, in the bundle's folder, with"]
+        lines += [
+            "`python -m scripts.certificate.verify docs/certificate.json`; what that tells: `docs/certificate.md`."
+        ]
     return "\n" + "\n".join(lines) + "\n\n"

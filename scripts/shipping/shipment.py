@@ -6,16 +6,20 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-from monai.bundle import ConfigParser
-
+from scripts.allowed import build_allowed
+from scripts.certificate.checks import FAILS
+from scripts.certificate.statement import ENVELOPE, NAME, parse
+from scripts.certificate.verify import verify_certificate
+from scripts.data.masks import EquispacedFractionMask, EquispacedMask, RandomMask
 from scripts.files import file_sha256
 from scripts.networks import load_weights
+from scripts.networks.from_record import network_from_record
 from scripts.networks.import_weights import infer_network
 from scripts.networks.weights import read_state
 
-EVIDENCE = ("audit.json", "certificate.json")
-PHANTOM = "$scripts.phantoms.phantom_datalist()"
+MASKS = {f"scripts.data.{mask.__name__}": mask for mask in (RandomMask, EquispacedMask, EquispacedFractionMask)}
 
 
 @dataclass(frozen=True)
@@ -23,48 +27,51 @@ class Shipment:
     """The inputs of a bundle, checked.
 
     Attributes:
-        weights: file that fits ``network``.
-        network: configuration, ``_target_`` and arguments, without references and expressions.
-        record: record of the run that wrote the weights; {} where there is none.
-        metrics: ``metrics.json`` of that run; {} where there is none.
-        table: ``table.md`` of that run; "" where there is none.
-        evidence: audit and certificate of that run, as far as there are any.
+        weights: The file of weights, which fits ``network``.
+        network: The network's configuration, ``_target_`` and plain arguments.
+        mask: The mask of the run, likewise; None without a record.
+        record: The record of the run that wrote the weights; {} without one.
+        certificate: The certificate of these weights and, if it is signed, its envelope.
+        results: Mean and standard deviation by model, cohort and metric: the certificate's, else the record's.
     """
 
     weights: Path
-    network: Mapping
-    record: Mapping = field(default_factory=dict)
-    metrics: Mapping = field(default_factory=dict)
-    table: str = ""
-    evidence: tuple[Path, ...] = ()
-
-    @property
-    def configuration(self) -> Mapping:
-        """The configuration that the run was started with."""
-        return self.record.get("configuration", {})
+    network: Mapping[str, Any]
+    mask: Mapping[str, Any] | None = None
+    record: Mapping[str, Any] = field(default_factory=dict)
+    certificate: tuple[Path, ...] = ()
+    results: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def phantom(self) -> bool:
-        """Whether the run read the built-in phantoms; unknown counts as yes only without any record."""
-        return not self.record or self.configuration.get("datalist") == PHANTOM
+        """Whether the record states that the run read the built-in phantoms and nothing else."""
+        roles = self.record.get("data", {}).values()
+        return bool(roles) and all(role.get("sources") == ["phantom"] for role in roles)
 
     @property
-    def results(self) -> Mapping:
-        """Results of these weights: cohort -> metric -> mean and std."""
-        return self.metrics.get("unlearned", self.metrics.get(self.weights.stem, {}))
+    def own_results(self) -> Mapping[str, Any]:
+        """Results of these weights, by cohort and metric."""
+        return self.results.get("unlearned", {})
 
 
-def collect(run_dir: str | Path | None, weights: str | Path | None, network: Mapping | None = None) -> Shipment:
+def collect(
+    run_dir: str | Path | None,
+    weights: str | Path | None,
+    network: Mapping[str, Any] | None = None,
+    audit_dir: str | Path | None = None,
+) -> Shipment:
     """Find and check what there is to ship.
 
     Args:
-        run_dir: folder of a finished unlearning run.
-        weights: other weights than ``unlearned.pt`` of that folder; a record of the same name beside them is used.
-        network: configuration of the network; by default that of the record, or one inferred from the tensors.
+        run_dir: The folder of a finished unlearning run.
+        weights: Other weights than ``unlearned.pt`` of that folder; a record of the same name beside them is used.
+        network: The network's configuration; by default that of the record, or one inferred from the tensors.
+        audit_dir: The folder of the audit of these weights, whose certificate is shipped if there is one.
 
     Raises:
         FileNotFoundError, ValueError: naming file and field; the run is unfinished, its weights were changed after
-            it, or they do not fit the network.
+            it, they do not fit the network, the record names a network that is none of the project's, or the
+            certificate is of other weights or does not verify.
     """
     if weights is not None:
         path = Path(weights)
@@ -76,37 +83,53 @@ def collect(run_dir: str | Path | None, weights: str | Path | None, network: Map
         hint = "" if weights is not None else " of a finished run; run 'unlearn' first"
         raise FileNotFoundError(f"{path}: expected the weights{hint}, found no such file")
     record = _json(path.with_suffix(".json"))
-    folder = path.parent
-    if record and record.get("weights_out", {}).get("sha256") != file_sha256(path):
+    if record and (record.get("weights_out") or {}).get("sha256") != file_sha256(path):
         raise ValueError(
-            f"{path}: SHA-256 expected {record.get('weights_out', {}).get('sha256')} as in {path.stem}.json, "
+            f"{path}: SHA-256 expected {(record.get('weights_out') or {}).get('sha256')} as in {path.stem}.json, "
             f"found {file_sha256(path)}: the weights were changed after the run"
         )
-    own = weights is None
+    certificate, certified = _certificate(audit_dir, path)
+    configuration = record.get("configuration", {})
+    mask = configuration.get("mask")
+    if mask is not None:
+        build_allowed(mask, MASKS, "ship: 'mask'")
     return Shipment(
         weights=path,
-        network=_network(path, network or record.get("configuration", {}).get("network")),
+        network=_network(path, network or configuration.get("network")),
+        mask=mask,
         record=record,
-        metrics=_json(folder / "metrics.json") if own else {},
-        table=(folder / "table.md").read_text(encoding="utf-8") if own and (folder / "table.md").is_file() else "",
-        evidence=tuple(folder / name for name in EVIDENCE if own and (folder / name).is_file()),
+        certificate=certificate,
+        results=certified or record.get("results") or {},
     )
 
 
-def _network(weights: Path, network: Mapping | None) -> dict:
+def _network(weights: Path, network: Mapping[str, Any] | None) -> dict[str, Any]:
     """The configuration of a network that these weights fit."""
     if network is None:
         built, arguments = infer_network(read_state(weights))
         return {"_target_": f"scripts.networks.{type(built).__name__}", **arguments}
-    config = dict(network)
-    problems = [f"{key}={value!r}" for key, value in config.items() if str(value).startswith(("$", "@", "%"))]
-    if problems:
-        raise ValueError(f"ship: 'network': expected plain values, found {', '.join(problems)}")
-    load_weights(ConfigParser({"network": dict(config)}).get_parsed_content("network"), weights)
-    return config
+    load_weights(network_from_record(network, "ship: 'network'"), weights)
+    return dict(network)
 
 
-def _json(path: Path) -> dict:
+def _certificate(audit_dir: str | Path | None, weights: Path) -> tuple[tuple[Path, ...], Mapping[str, Any]]:
+    """The certificate's files and the results that it states; nothing where the audit has none."""
+    path = None if audit_dir is None else Path(audit_dir) / NAME
+    if path is None or not path.is_file():
+        return (), {}
+    found = verify_certificate(path, weights={"unlearned": weights})
+    failed = [what for verdict, what in found if verdict == FAILS]
+    if failed:
+        raise ValueError(
+            f"{path}: 'audit_dir': expected the certificate of {weights}, found one that does not verify: "
+            f"{'; '.join(failed[:3])}"
+        )
+    envelope = path.with_name(ENVELOPE)
+    files = (path, envelope) if envelope.is_file() else (path,)
+    return files, parse(path.read_bytes(), path)["predicate"]["audit"]["models"]
+
+
+def _json(path: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
     try:

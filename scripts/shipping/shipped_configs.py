@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import copy
 import json
-import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as installed
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from scripts.shipping.shipment import Shipment
 MODEL = "model.pt"
 ORIGINAL = "$scripts.run_config.bundle_root() + '/models/original.pt'"
 ORACLE = "$scripts.run_config.bundle_root() + '/models/oracle.pt'"
+OWN = {ORACLE: "null", ORIGINAL: ORIGINAL.replace("original.pt", MODEL)}  # what a shipped bundle has instead
 FRAMEWORKS = {"monai_version": "monai", "pytorch_version": "torch", "numpy_version": "numpy"}
 
 
@@ -37,7 +38,7 @@ def write_configs(source: Path, target: Path, shipment: Shipment, metadata: Mapp
         if path.is_file() and not any(part.startswith((".", "__pycache__")) for part in relative.parts):
             (target / relative).parent.mkdir(parents=True, exist_ok=True)
             (target / relative).write_bytes(path.read_bytes())
-    blocks = {"network": shipment.network, "mask": shipment.configuration.get("mask")}
+    blocks = {"network": shipment.network, "mask": shipment.mask}
     for path in sorted(target.glob("*.yaml")):
         text = path.read_text(encoding="utf-8")
         if "imports" in yaml.safe_load(text):  # a verb; anything else is an overlay
@@ -56,21 +57,45 @@ def write_configs(source: Path, target: Path, shipment: Shipment, metadata: Mapp
 def adapt(text: str, blocks: Mapping[str, Mapping], path: str | Path = "config") -> str:
     """Replace top-level blocks of a YAML text and the default weights, and leave the rest, comments too, as it is.
 
-    >>> print(adapt("mask:\\n  rate: 4\\nweights: " + ORIGINAL, {"mask": {"rate": 8}}))
+    What is replaced is found by YAML's own parser, which knows where each value begins and ends.
+
+    >>> print(adapt("mask: # as in the run\\n  rate: 4\\nweights: " + ORIGINAL, {"mask": {"rate": 8}}))
     mask:
       rate: 8
     weights: $scripts.run_config.bundle_root() + '/models/model.pt'
     """
-    expected = _with_own_weights({**yaml.safe_load(text)})
-    for key in blocks.keys() & expected.keys():
-        expected[key] = dict(blocks[key])
-        block = yaml.safe_dump({key: dict(blocks[key])}, sort_keys=False)
-        verbatim = block.replace("\\", r"\\")  # re.sub would read escapes in it
-        text = re.sub(rf"^{re.escape(key)}:.*\n(?:[ #-].*\n|\n(?=[ #-]))*", verbatim, text, flags=re.M)
-    text = text.replace(ORACLE, "null").replace(ORIGINAL, ORIGINAL.replace("original.pt", MODEL))
+    edits: list[tuple[int, int, str]] = []
+    for key, value in yaml.compose(text, Loader=yaml.SafeLoader).value:
+        if key.value in blocks:
+            block = yaml.safe_dump({key.value: dict(blocks[key.value])}, sort_keys=False).rstrip("\n")
+            edits.append((key.start_mark.index, _end(value), block))
+        else:
+            edits += [(s.start_mark.index, s.end_mark.index, OWN[s.value]) for s in _scalars(value) if s.value in OWN]
+    expected = _with_own_weights(yaml.safe_load(text))
+    expected |= {key: dict(block) for key, block in blocks.items() if key in expected}
+    for start, end, new in reversed(edits):
+        text = text[:start] + new + text[end:]
     if yaml.safe_load(text) != expected:
         raise ValueError(f"{path}: {', '.join(blocks)}: the blocks could not be replaced without changing the rest")
     return text
+
+
+def _scalars(node: yaml.Node) -> Iterator[yaml.ScalarNode]:
+    if isinstance(node, yaml.ScalarNode):
+        yield node
+    elif isinstance(node, yaml.SequenceNode):
+        for child in node.value:
+            yield from _scalars(child)
+    elif isinstance(node, yaml.MappingNode):
+        for _, child in node.value:
+            yield from _scalars(child)
+
+
+def _end(node: yaml.Node) -> int:
+    """Where a value ends: a block ends with its last scalar, before comments that belong to what follows."""
+    if isinstance(node, yaml.ScalarNode) or node.flow_style:
+        return int(node.end_mark.index)
+    return max(scalar.end_mark.index for scalar in _scalars(node))
 
 
 def _with_own_weights(node: Any) -> Any:
@@ -78,7 +103,7 @@ def _with_own_weights(node: Any) -> Any:
         return {key: _with_own_weights(value) for key, value in node.items()}
     if isinstance(node, list):
         return [_with_own_weights(value) for value in node]
-    return {ORACLE: None, ORIGINAL: ORIGINAL.replace("original.pt", MODEL)}.get(node, node)
+    return yaml.safe_load(OWN[node]) if isinstance(node, str) and node in OWN else node
 
 
 def make_metadata(
@@ -97,13 +122,13 @@ def make_metadata(
         raise ValueError(f"ship: 'changelog': expected a line for the new version {metadata['version']}, found none")
     for key, package in FRAMEWORKS.items():
         metadata[key] = package_version(package)
-    packages = metadata["required_packages_version"]
-    metadata["required_packages_version"] = {name: package_version(name) for name in packages}
+    for kind in ("required_packages_version", "packages_of_the_other_verbs"):
+        metadata[kind] = {name: package_version(name) for name in metadata[kind] if _is_installed(name)}
     if data_source:
         metadata["data_source"] = data_source
     metadata["eval_metrics"] = {
         f"{cohort} {name}": value["mean"]
-        for cohort, values in shipment.results.items()
+        for cohort, values in shipment.own_results.items()
         for name, value in values.items()
         if isinstance(value, Mapping)
     }
@@ -113,6 +138,14 @@ def make_metadata(
 def package_version(name: str) -> str:
     """Version of an installed package without its local part, so that a package index knows it."""
     return installed(name).partition("+")[0]
+
+
+def _is_installed(name: str) -> bool:
+    try:
+        installed(name)
+    except PackageNotFoundError:
+        return False
+    return True
 
 
 def _dump(path: Path, content: Mapping) -> None:

@@ -152,6 +152,7 @@ class RunRecord:
             kind: {
                 role: {
                     "slices": sum(volume.num_slices for volume in volumes),
+                    "sources": sorted({volume.fields.get("source", "not stated") for volume in volumes}),
                     "volumes": [self._volume(volume, hashes) for volume in volumes],
                 }
                 for role, volumes in part.items()

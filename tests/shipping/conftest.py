@@ -29,7 +29,10 @@ def run_dir(tmp_path_factory):
         "seed": 3,
         "forget_request": {"request_id": "R7", "reason": "asked by Jane Doe", "forget": []},
         "datalist": {"path": "/data/datalist.json", "sha256": "1" * 64},
-        "data": {"retain": {"slices": 8, "volumes": volumes * 2}, "forget": {"slices": 4, "volumes": volumes}},
+        "data": {
+            "retain": {"slices": 8, "sources": ["phantom"], "volumes": volumes * 2},
+            "forget": {"slices": 4, "sources": ["phantom"], "volumes": volumes},
+        },
         "cost": {"steps": 12, "forward_slices": 24, "backward_slices": 24, "seconds": 1.5},
         "weights_out": {"sha256": file_sha256(folder / "unlearned.pt")},
         "configuration": {
@@ -38,10 +41,12 @@ def run_dir(tmp_path_factory):
             "mask": {"_target_": "scripts.data.EquispacedMask", "acceleration": 8, "center_fraction": 0.04},
         },
     }
+    cohort = {"n": 2, **{name: {"mean": m, "std": 0.1} for name, m in (("psnr", 31.5), ("ssim", 0.9), ("nmse", 0.1))}}
+    record["results"] = {"G": {"BTA": cohort}, "unlearned": {"BTA": cohort}}
     (folder / "unlearned.json").write_text(json.dumps(record))
-    cohort = {"n": 2, "psnr": {"mean": 31.5, "std": 0.5}, "ssim": {"mean": 0.9, "std": 0.1}}
-    (folder / "metrics.json").write_text(json.dumps({"G": {"BTA": cohort}, "unlearned": {"BTA": cohort}}))
-    (folder / "table.md").write_text("| model | BTA |\n| --- | --- |\n| unlearned | 31.50 |\n")
+    forged = {"n": 2, "psnr": {"mean": 99.9, "std": 0.5}, "ssim": {"mean": 0.9, "std": 0.1}}
+    (folder / "metrics.json").write_text(json.dumps({"unlearned": {"BTA": forged}}))
+    (folder / "table.md").write_text("| model | BTA |\n| --- | --- |\n| unlearned | 99.90 |\n")
     (folder / "panels.png").write_bytes(b"picture of a forgotten scan")
     (folder / "audit.json").write_text("{}")
     return folder

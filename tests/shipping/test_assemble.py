@@ -2,19 +2,23 @@
 
 import json
 import shutil
+import socket
 import zipfile
 from importlib.metadata import version as installed
+from pathlib import Path
 
 import pytest
 import torch
 import yaml
 from monai.data import load_net_with_metadata
 
+import scripts
 from scripts.files import file_sha256
 from scripts.networks import VarNet, save_weights
 from scripts.shipping import assemble
 from scripts.shipping.assemble import ship
 from scripts.shipping.model_card import SECTIONS
+from scripts.shipping.private import PrivateError, _opened
 from tests.shipping.conftest import NETWORK
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning")
@@ -33,7 +37,7 @@ def test_layout(shipped):
     assert names == {"LICENSE", "configs", "docs", "manifest.json", "models", "mri_unlearning.py", "scripts"}
     assert {path.name for path in (shipped / "models").iterdir()} == {"model.pt", "model.ts"}
     docs = {path.name for path in (shipped / "docs").iterdir()}
-    assert docs == {"README.md", "data_license.txt", "deploy.md", "serve.md", "audit.json"}
+    assert docs == {"README.md", "data_license.txt", "deploy.md", "serve.md"}
     configs = {path.name for path in (shipped / "configs").iterdir()}
     assert {"metadata.json", "inference.json", "train.yaml", "unlearn.yaml", "evaluate.yaml", "logging.conf"} <= configs
     assert (shipped / "configs" / "methods" / "noisy_label.yaml").is_file()
@@ -50,7 +54,9 @@ def test_the_zip_has_one_top_folder_with_the_same_files(shipped):
 
 
 def test_shipping_twice_gives_equal_bytes(shipped, run_dir, tmp_path):
-    ship(tmp_path, "tiny", run_dir=run_dir)
+    other = shutil.copytree(run_dir, tmp_path / "elsewhere" / "run")
+    folder = ship(tmp_path, "tiny", run_dir=other)
+    assert file_sha256(folder / "models" / "model.ts") == file_sha256(shipped / "models" / "model.ts")
     name = "tiny_v0.1.0.zip"
     assert file_sha256(tmp_path / name) == file_sha256(shipped.parent / name)
 
@@ -66,7 +72,8 @@ def test_metadata_follows_the_schema(shipped):
     assert metadata["version"] in metadata["changelog"]
     assert metadata["pytorch_version"] == installed("torch").partition("+")[0]
     assert metadata["required_packages_version"]["h5py"] == installed("h5py")
-    assert metadata["eval_metrics"] == {"BTA psnr": 31.5, "BTA ssim": 0.9}
+    assert metadata["eval_metrics"] == {"BTA psnr": 31.5, "BTA ssim": 0.9, "BTA nmse": 0.1}
+    assert set(metadata["required_packages_version"]) == {"h5py", "nibabel", "pytorch-ignite"}
     for tensors in metadata["network_data_format"].values():
         for tensor in tensors.values():
             assert {"type", "format", "num_channels", "spatial_shape", "dtype", "value_range"} <= set(tensor)
@@ -116,19 +123,81 @@ def test_model_card(shipped):
     for text in (
         "| method | noisy_label_ft |",
         "| steps | 12 |",
-        "| unlearned | 31.50 |",
+        "31.50",
+        "As the run recorded them; no certificate bears them out",
         "retain: 2 volumes, 8 slices",
     ):
         assert text in card
-    assert "docs/audit.json" in card
+    assert "99.9" not in card  # metrics.json and table.md are anyone's to write
+    assert "R7" not in card
 
 
-def test_nothing_that_names_the_forgotten_is_shipped(shipped):
-    for path in shipped.rglob("*"):
+SECRETS = {
+    "patient": "MEIER^ANNA", "scan": "ward7/file_MEIER_0815.h5", "request": "withdrawal-MEIER",
+    "reason": "asked by Meier",
+    "folder": "/data/oncology/meier_study", "host": "scanner-host-17.hospital.example",
+}  # fmt: skip
+
+
+def with_secrets(folder, record):
+    """A run whose record holds identifiers in every field that can hold text."""
+    volumes = [{"volume": SECRETS["scan"], "bytes": 1, "sha256": "0" * 64}]
+    for role in record["data"].values():
+        role["volumes"] = volumes
+    record["evaluated"] = {"UA": {"slices": 1, "sources": ["phantom"], "volumes": volumes}}
+    forget = [{"patient_id": SECRETS["patient"]}, {"kspace": [SECRETS["scan"]]}, {"anatomy": "knee"}]
+    record["forget_request"] = {"request_id": SECRETS["request"], "reason": SECRETS["reason"], "forget": forget}
+    record["datalist"]["path"] = SECRETS["folder"] + "/datalist.json"
+    record["weights_in"] = {"path": SECRETS["folder"] + "/original.pt", "sha256": "2" * 64}
+    record["oracle_weights"] = SECRETS["folder"] + "/oracle.pt"
+    record["environment"] = {"platform": SECRETS["host"]}
+    record["configuration"] |= {"output_dir": SECRETS["folder"], "forget_request": record["forget_request"]}
+    for name in ("metrics.csv", "panels.png", "unlearn.log"):
+        (folder / name).write_text(" ".join(SECRETS.values()))
+    (folder / "tensorboard").mkdir()
+    (folder / "tensorboard" / "events").write_text(" ".join(SECRETS.values()))
+
+
+def test_nothing_that_names_scans_people_or_folders_is_shipped(run_dir, tmp_path):
+    folder = edited(run_dir, tmp_path, with_secrets)
+    shipped = ship(tmp_path / "out", "tiny", run_dir=folder)
+    words = ["meier", "0815", "ward7", "oncology", "scanner-host", str(tmp_path), "/tmp/pytest"]
+    words += [name for name in (socket.gethostname(),) if len(name) > 3]
+    searched = 0
+    for path in [*shipped.rglob("*"), tmp_path / "out" / "tiny_v0.1.0.zip"]:
         if path.is_file():
-            content = path.read_bytes()
-            assert b"secret_patient" not in content
-            assert b"Jane Doe" not in content
+            for name, content in _opened(path.name, path.read_bytes()):
+                searched += 1
+                for word in words:
+                    assert word.lower() not in name.lower(), (name, word)
+                    assert word.lower().encode() not in content, (name, word)
+                assert str(Path(scripts.__file__).parent).lower().encode() not in content, name
+    assert searched > 200
+
+
+@pytest.mark.parametrize("field", ["method", "device"])
+def test_an_identifier_where_the_card_shows_text_stops_the_ship(run_dir, tmp_path, field):
+    def change(folder, record):
+        with_secrets(folder, record)
+        record[field] = f"by {SECRETS['request'].upper()}"
+
+    folder = edited(run_dir, tmp_path, change)
+    with pytest.raises(PrivateError, match=r"docs/README.md: holds 'withdrawal-meier'"):
+        ship(tmp_path / "out", "tiny", run_dir=folder)
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_weights_saved_under_a_name_are_saved_anew(run_dir, tmp_path):
+    """``torch.save`` writes the stem of a path into the file."""
+
+    def change(folder, record):
+        state = torch.load(folder / "unlearned.pt", weights_only=True)
+        torch.save(state, folder / "MEIER_0815.pt")
+        (folder / "MEIER_0815.pt").replace(folder / "unlearned.pt")
+        record["weights_out"]["sha256"] = file_sha256(folder / "unlearned.pt")
+
+    shipped = ship(tmp_path / "out", "tiny", run_dir=edited(run_dir, tmp_path, change))
+    assert b"MEIER" not in (shipped / "models" / "model.pt").read_bytes()
 
 
 def test_a_new_version(run_dir, tmp_path):
@@ -141,7 +210,11 @@ def test_a_new_version(run_dir, tmp_path):
 
 def test_weights_alone(tmp_path):
     save_weights(VarNet(num_cascades=1, sens_chans=2, sens_pools=1, chans=3, pools=1), tmp_path / "other.pt")
-    folder = ship(tmp_path / "out", "tiny", weights=tmp_path / "other.pt")
+    with pytest.raises(ValueError, match="'data_source', 'data_license': expected a sentence and a text file"):
+        ship(tmp_path / "out", "tiny", weights=tmp_path / "other.pt")
+    (tmp_path / "terms.txt").write_text("by agreement")
+    terms = {"data_source": "Not known.", "data_license": tmp_path / "terms.txt"}
+    folder = ship(tmp_path / "out", "tiny", weights=tmp_path / "other.pt", **terms)
     config = json.loads((folder / "configs" / "inference.json").read_text())["network_def"]
     assert (config["chans"], config["pools"]) == (3, 1)
     assert "No results came with these weights." in (folder / "docs" / "README.md").read_text()
@@ -173,7 +246,19 @@ def reference(folder, record):
 
 
 def own_data(folder, record):
-    record["configuration"]["datalist"] = "fastmri.json"
+    record["data"]["retain"]["sources"] = ["not stated", "phantom"]
+
+
+def foreign_network(folder, record):
+    record["configuration"]["network"] = {"_target_": "os.system", "command": "touch executed"}
+
+
+def nested_network(folder, record):
+    record["configuration"]["network"]["chans"] = {"_target_": "os.system", "command": "touch executed"}
+
+
+def foreign_mask(folder, record):
+    record["configuration"]["mask"] = {"_target_": "os.system", "command": "touch executed"}
 
 
 @pytest.mark.parametrize(
@@ -186,14 +271,19 @@ def own_data(folder, record):
         (other_weights, "unlearned.pt: SHA-256 expected .* the weights were changed after the run"),
         (other_network, "unlearned.pt: weights do not fit VarNet"),
         (reference, "'network': expected plain values, found chans='@chans'"),
-        (own_data, "'data_source', 'data_license': expected .* fastmri.json"),
+        (own_data, "'data_source', 'data_license': expected .* no record states"),
+        (foreign_network, "ship: 'network': '_target_': expected one of .* found 'os.system'"),
+        (nested_network, "ship: 'network': expected plain values, found chans="),
+        (foreign_mask, "ship: 'mask': '_target_': expected one of .* found 'os.system'"),
     ],
 )
-def test_bad_runs_are_refused_before_anything_is_written(run_dir, tmp_path, change, message):
+def test_bad_runs_are_refused_before_anything_is_written(run_dir, tmp_path, monkeypatch, change, message):
     folder = edited(run_dir, tmp_path, change)
+    monkeypatch.chdir(tmp_path)
     with pytest.raises((ValueError, FileNotFoundError), match=message):
         ship(tmp_path / "out", "tiny", run_dir=folder)
     assert not (tmp_path / "out").exists()
+    assert not (tmp_path / "executed").exists()
 
 
 def test_bad_settings_are_refused(shipped, run_dir, tmp_path):
@@ -227,5 +317,6 @@ def test_data_of_ones_own(run_dir, tmp_path):
     assert (bundle / "docs" / "data_license.txt").read_text() == "by agreement"
     card = (bundle / "docs" / "README.md").read_text()
     assert "Scans of site B." in card
+    assert "hantom" not in (bundle / "configs" / "metadata.json").read_text().replace("built-in phantom", "")
     assert "phantom.py" not in card.partition("## Training")[0]
     assert metadata_of(bundle)["data_source"] == "Scans of site B."
