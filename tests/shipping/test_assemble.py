@@ -112,7 +112,7 @@ def test_verbs_have_the_network_of_the_run(shipped):
         config = yaml.safe_load(text)
         assert config["network"] == NETWORK
         assert config["mask"]["acceleration"] == 8
-        assert "original.pt'" not in text
+        assert "models/original.pt'" not in text
     assert yaml.safe_load((shipped / "configs" / "unlearn.yaml").read_text())["weights"].endswith("/models/model.pt'")
 
 

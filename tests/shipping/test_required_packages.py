@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[2]
 CONFIG = json.loads((ROOT / "bundle" / "configs" / "inference.json").read_text())
 METADATA = json.loads((ROOT / "bundle" / "configs" / "metadata.json").read_text())
 NAMES = {"pytorch-ignite": "ignite"}
-WITH_MONAI = {"monai", "torch", "numpy"}  # stated by metadata's own fields
+WITH_MONAI = {"monai", "torch", "numpy", "filelock"}  # fields of their own in the metadata; torch brings filelock
 
 
 def targets(node) -> set[str]:
