@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import io
+import re
 import socket
 import zipfile
 from collections.abc import Iterator, Mapping
@@ -11,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 MIN_LENGTH = 4
+DIGEST = re.compile(rb"[0-9a-f]{64}")
+TENSOR = re.compile(r"/(data|constants)/\d+$")  # a member of PyTorch's files
 PLAIN_FIELDS = ("anatomy", "acquisition")  # of a selector: they name no patient
 
 
@@ -66,11 +69,14 @@ def _contents(folder: Path) -> Iterator[tuple[str, bytes]]:
 
 
 def _opened(name: str, content: bytes) -> Iterator[tuple[str, bytes]]:
-    yield name, content.lower()
-    if zipfile.is_zipfile(io.BytesIO(content)):
-        with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            for member in archive.namelist():
-                yield from _opened(f"{name}: {member}", archive.read(member))
+    """A file, or the members of a zip file; without hashes and tensors, in which short texts occur by chance."""
+    if not zipfile.is_zipfile(io.BytesIO(content)):
+        yield name, b"" if TENSOR.search(name) else DIGEST.sub(b"", content.lower())
+        return
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        yield f"{name}: comment", archive.comment.lower()
+        for member in archive.namelist():
+            yield from _opened(f"{name}: {member}", archive.read(member))
 
 
 def _paths(content: Any) -> Iterator[str]:
