@@ -12,7 +12,7 @@ from scripts.audit import measures
 from scripts.audit.experiment import AUDITED, CALIBRATION, ORIGINAL, QUANTISED, QUERY, Experiment, oracle_names
 from scripts.audit.gates import check_gates, control, declared, judge, overall
 from scripts.audit.hallucination import null_space_maps
-from scripts.audit.inputs import check_cohorts, check_subgroups, cost, read_record, record_beside
+from scripts.audit.inputs import check_cohorts, check_subgroups, cost, read_record, training_of
 from scripts.audit.probe import SliceProbe
 from scripts.audit.provenance import (
     SETTINGS,
@@ -84,7 +84,7 @@ class Audit:
         self.output_dir = Path(comparison.output_dir)
         self.weights = {name: {"path": self._path(path), **weights_hashes(path)} for name, path in weights.items()}
         self.record = read_record(record, weights[AUDITED])
-        self.training = read_record(record_beside(weights[ORIGINAL]), weights[ORIGINAL])
+        self.training = training_of(weights[ORIGINAL], files.training)
         self.lineages = {
             name: lineage(path, record if name == AUDITED else None)
             for name, path in weights.items()

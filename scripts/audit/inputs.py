@@ -130,7 +130,21 @@ def cost(record: Mapping | None, training: Mapping | None = None) -> dict:
     return {**counts, "slices_read": slices, "share_of_training": shares}
 
 
-def training_steps(weights: str | Path) -> int | None:
-    """Steps of the training of some weights, from the record beside them; None where there is none."""
+def training_of(weights: str | Path, named: str | None = None) -> dict | None:
+    """The record of the training that some weights go back to, or None.
+
+    Args:
+        weights: The file.
+        named: The record's file, where a ledger names it; None: the record beside the weights, if it is one of
+            ``train``. Beside weights that were unlearned before lies the record of that unlearning.
+    """
+    if named is not None:
+        return dict(json.loads(Path(named).read_text(encoding="utf-8")))
     record = read_record(record_beside(weights), weights)
+    return record if record is not None and record.get("verb") == "train" else None
+
+
+def training_steps(weights: str | Path, named: str | None = None) -> int | None:
+    """Steps of the training that some weights go back to, see :func:`training_of`; None where no record tells."""
+    record = training_of(weights, named)
     return None if record is None else int(record["cost"]["steps"])

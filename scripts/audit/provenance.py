@@ -27,11 +27,13 @@ class AuditedFiles:
         weights: model -> file, at least ``G`` and ``unlearned``.
         datalist: The datalist, whose hash must be the run's.
         record: The record of the unlearning run; None: weights that no run of ``unlearn`` made.
+        training: The record of the training that the original goes back to; None: the one beside the original.
     """
 
     weights: Mapping[str, str]
     datalist: str
     record: str | None = None
+    training: str | None = None
 
 
 def record_facts(record: Mapping[str, Any], sha256: str) -> dict:

@@ -46,10 +46,27 @@ def load_models(
     return models
 
 
-def oracle_beside(weights: str | Path) -> str | None:
-    """``oracle.pt`` in the folder of the original weights, where ``train`` puts it, or None."""
+def oracle_beside(weights: str | Path, retain: Sequence[Volume]) -> str | None:
+    """``oracle.pt`` in the folder of the original weights, where ``train`` puts it, or None.
+
+    One that was made for another request is no oracle for this one: it is left where its record says that it was
+    trained on other scans than those that stay. Without a record it is taken; an audit gives it no weight then.
+
+    Args:
+        weights: The original weights.
+        retain: The training volumes that stay.
+    """
     oracle = Path(weights).with_name("oracle.pt")
-    return str(oracle) if oracle.is_file() else None
+    record = oracle.with_suffix(".json")
+    if not oracle.is_file():
+        return None
+    if record.is_file():
+        roles = json.loads(record.read_text(encoding="utf-8")).get("data", {})
+        read = {entry["volume"] for role, part in roles.items() if role != "forget" for entry in part["volumes"]}
+        if read != {volume.name for volume in retain}:
+            logger.info("%s: not used, made for another request: trained on other scans than those that stay", oracle)
+            return None
+    return str(oracle)
 
 
 class Comparison:

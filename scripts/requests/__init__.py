@@ -2,7 +2,14 @@
 
 from scripts.requests.cohorts import Cohorts
 from scripts.requests.forget_request import ForgetRequest
-from scripts.requests.ledger_entry import LedgerEntry, check_newest, enter_audit, enter_training, find_ledger
+from scripts.requests.ledger_entry import (
+    LedgerEntry,
+    check_newest,
+    enter_audit,
+    enter_training,
+    find_ledger,
+    trained_by,
+)
 from scripts.requests.preview import describe_request
 from scripts.requests.retain_subset import RetainSubsetSampler, draw_retain_subset
 
@@ -17,4 +24,5 @@ __all__ = [
     "enter_audit",
     "enter_training",
     "find_ledger",
+    "trained_by",
 ]

@@ -234,6 +234,23 @@ def training_record(ledger: Ledger | None, weights: str | Path) -> dict | None:
     return {"path": os.path.relpath(record.resolve(), folder), "sha256": file_sha256(record)}
 
 
+def trained_by(path: str | Path | None, weights: str | Path) -> str | None:
+    """File of :func:`training_record`; None without a ledger, or where it does not lead back to a training.
+
+    Raises:
+        ValueError: A record that is missing or is not what it was.
+    """
+    if not path or not Path(weights).is_file():
+        return None
+    found = training_record(Ledger(path), weights)
+    if found is None:
+        return None
+    record = Path(os.path.normpath(Path(path).resolve().parent / found["path"]))
+    if not record.is_file() or file_sha256(record) != found["sha256"]:
+        raise ValueError(f"{record}: expected the training's record as {path} remembers it, found another or none")
+    return str(record)
+
+
 @idist.one_rank_only()
 def enter_training(path: str | Path | None, weights: str | Path, record: str | Path) -> None:
     """Enter weights that were trained anew without anything erased; with them the ledger goes on."""

@@ -11,7 +11,7 @@ import h5py
 import pytest
 
 from scripts.files import file_sha256
-from scripts.requests import Cohorts, check_newest, enter_training, find_ledger
+from scripts.requests import Cohorts, check_newest, enter_training, find_ledger, trained_by
 from scripts.requests.erasures import erasures
 from scripts.requests.ledger import Ledger
 from scripts.requests.ledger_entry import training_record
@@ -219,6 +219,10 @@ def test_the_training_record_is_found_from_the_last_weights(datalist, original, 
     second = erase(ledger, datalist, SECOND, first, tmp_path / "second")
     for weights in (first, second):
         assert (ledger.parent / training_record(Ledger(ledger), weights)["path"]).resolve() == record.resolve()
+        assert trained_by(ledger, weights) == str(record)
+    record.write_text("{}")
+    with pytest.raises(ValueError, match="original.json: expected the training's record as .* remembers it"):
+        trained_by(ledger, first)
     assert training_record(None, write_weights(tmp_path / "strange.pt", "strange")) is None
 
 
