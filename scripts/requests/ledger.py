@@ -163,7 +163,7 @@ class Ledger:
         return self.path.read_bytes().rfind(b"\n") + 1
 
     def _existing_key(self) -> bytes:
-        key = read_key(None) or (read_key(self.key_path) if self.key_path.is_file() else None)
+        key = read_key(self.key_path if self.key_path.is_file() else None)
         if key is None:
             raise ValueError(
                 f"{self.path}: expected its key in {self.key_path} or in MRI_UNLEARNING_KEY, found neither; without it "

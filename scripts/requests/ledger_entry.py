@@ -29,10 +29,11 @@ def find_ledger(weights: str | Path | Mapping, output_dir: str | Path | None = N
         output_dir: Where a ledger is, or is to be begun, if the weights have none; None: no ledger then.
 
     Raises:
-        ValueError: Two ledgers, or one that a record names and that is not there.
+        ValueError: Two ledgers; with ``output_dir``, as of a verb that trains, also one that a record names and that is
+            not there.
     """
     files = list(weights.values()) if isinstance(weights, Mapping) else [weights]
-    found = {path for file in files if (path := _ledger_of(Path(file))) is not None}
+    found = {path for file in files if (path := _ledger_of(Path(file), output_dir is not None)) is not None}
     there = None if output_dir is None else Path(output_dir) / NAME
     if there is not None and there.is_file():
         found.add(there.resolve())
@@ -44,18 +45,20 @@ def find_ledger(weights: str | Path | Mapping, output_dir: str | Path | None = N
     return str(found.pop()) if len(found) == 1 else None if there is None or found else str(there)
 
 
-def _ledger_of(weights: Path) -> Path | None:
+def _ledger_of(weights: Path, needed: bool) -> Path | None:
     if (beside := weights.with_name(NAME)).is_file():
         return beside.resolve()
     named = _remembered(weights).get("path")
     if named is None:
         return None
     path = Path(os.path.normpath(weights.parent.resolve() / named))
-    if not path.is_file():
-        raise ValueError(
-            f"{weights.with_suffix('.json')}: 'ledger': no such file: {path}; say where it is now: --ledger FILE"
-        )
-    return path
+    if path.is_file():
+        return path
+    problem = f"{weights.with_suffix('.json')}: 'ledger': no such file: {path}; say where it is now: --ledger FILE"
+    if needed:
+        raise ValueError(problem)
+    logger.warning("%s", problem)
+    return None
 
 
 class LedgerEntry:

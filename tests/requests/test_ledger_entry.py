@@ -246,7 +246,8 @@ def test_which_ledger(datalist, original, tmp_path):
         find_ledger(second, tmp_path / "other")
     (tmp_path / "first" / "ledger.jsonl").unlink()
     with pytest.raises(ValueError, match="unlearned.json: 'ledger': no such file: .*say where it is now"):
-        find_ledger(second)
+        find_ledger(second, tmp_path / "new")
+    assert find_ledger(second) is None
 
 
 def stream(ledger: Path, datalist: str, original: Path, root: Path) -> None:
