@@ -15,6 +15,25 @@ from tests.verbs import SMALL, process_as_before, run
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # of processes that tests start
 torch.set_num_threads(1)  # tiny networks; the tests themselves run side by side
 
+
+def _fail_skips(report):
+    if report.skipped and os.environ.get("NO_SKIPS") and not hasattr(report, "wasxfail"):
+        report.outcome, report.longrepr = "failed", f"skipped, which this run does not allow: {report.longrepr}"
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item, call):
+    """With ``NO_SKIPS`` set, a test that would skip fails."""
+    return _fail_skips((yield))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(collector):
+    """So does a file of tests that would skip as a whole."""
+    return _fail_skips((yield))
+
+
 MATRIX = (32, 30)
 CROP = (28, 28)
 
