@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import shutil
@@ -57,6 +58,7 @@ class RunFolder:
         self.needed = OUTPUT_BYTES + (11 if resume else 3) * weights  # temporary files and optimizer states included
         self._lock = FileLock(self.home / name)
         self._handler: logging.Handler | None = None
+        self._made: list[Path] = []  # folders that were not there before
 
     def check(self) -> None:
         """Check what can be known before the run; nothing is written.
@@ -92,6 +94,7 @@ class RunFolder:
         Raises:
             FileExistsError: Another run is at work in it; or as :meth:`check`.
         """
+        self._made = [folder for folder in (self.home, *self.home.parents) if not folder.exists()]
         self.home.mkdir(parents=True, exist_ok=True)
         try:
             self._lock.acquire(blocking=False)
@@ -122,6 +125,9 @@ class RunFolder:
         if self._lock.is_locked:
             Path(self._lock.lock_file).unlink(missing_ok=True)
             self._lock.release()
+        for folder in self._made:  # by a run that wrote nothing
+            with contextlib.suppress(OSError):
+                folder.rmdir()
 
     def kept(self) -> str:
         """What a run that stopped leaves, and how to go on."""

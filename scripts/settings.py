@@ -121,6 +121,12 @@ COMMON: dict[str, Kind] = {
     "learning_rate": above(0),
     "val_interval": whole(1),
     "retain_fraction": FRACTION,
+    "ledger": PATH | NONE,
+    "enter_in_ledger": FLAG,
+    "older_weights": FLAG,
+    "tf32": FLAG,
+    "deterministic": FLAG,
+    "slices_per_measure": whole(1),
     "network": COMPONENT,
     "mask": COMPONENT,
     "loss_function": COMPONENT,
@@ -136,6 +142,9 @@ OF_VERB: dict[str, dict[str, Kind]] = {
         "oracle_weights": FILE_OR_NONE,
         "evaluate_models": FLAG,
         "epoch_weights": FLAG,
+        "audit": FLAG,
+        "budget": above(0) | NOTHING,
+        "passes_per_step": above(0),
         "teacher_steps": whole(1),
         "method_name": TEXT,
         "method": HANDLERS,
@@ -167,6 +176,7 @@ OF_VERB: dict[str, dict[str, Kind]] = {
         "statistics": COMPONENT,
         "subgroups": list_of(TEXT),
         "relearning_steps": whole(0),
+        "resurfacing_share": Kind("a number from 0", lambda v: _is_number(v) and v >= 0),
         "certificate": FLAG,
         "identifier_key": FILE_OR_NONE,
         "signing_key": FILE_OR_NONE,
@@ -218,7 +228,8 @@ def settings_of(verb: str) -> dict[str, Kind]:
     'true or false'
     """
     others = {key: kind for kinds in OF_VERB.values() for key, kind in kinds.items()}
-    return {**others, **COMMON, **OF_VERB.get(verb, {})}
+    kinds = {**others, **COMMON, **OF_VERB.get(verb, {})}
+    return {key: kind for key, kind in kinds.items() if key != verb}  # under the verb's name stands what it runs
 
 
 def read_settings(verb: str, config: Mapping[str, Any], declared: Mapping[str, Any]) -> dict[str, Any]:

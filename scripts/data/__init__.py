@@ -1,7 +1,7 @@
 """Real scans: volumes, masks, datalists, slices and loaders."""
 
 from scripts.data.augment import Augment
-from scripts.data.checks import check_volumes
+from scripts.data.checks import check_batches, check_volumes
 from scripts.data.loaders import EndlessBatches, EvaluationLoader, TrainingLoader
 from scripts.data.masks import EquispacedFractionMask, EquispacedMask, RandomMask, make_mask
 from scripts.data.slices import SliceDataset, Undersample, prepare_batch
@@ -18,6 +18,7 @@ __all__ = [
     "TrainingLoader",
     "Undersample",
     "Volume",
+    "check_batches",
     "check_volumes",
     "inspect_volume",
     "make_mask",

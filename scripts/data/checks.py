@@ -22,7 +22,7 @@ class ImageSizeCheck(Protocol):
 
 
 def check_volumes(
-    volumes: Iterable[Volume], network: ImageSizeCheck, mask: ColumnMask, check_values: bool = True, batch_size: int = 1
+    volumes: Iterable[Volume], network: ImageSizeCheck, mask: ColumnMask, check_values: bool = True
 ) -> None:
     """Check that every volume can go through mask, network and metrics.
 
@@ -32,7 +32,6 @@ def check_volumes(
         mask: its settings have to be possible for each width.
         check_values: also read all values once, see :func:`scripts.data.plausibility.check_volume_values`; several
             processes share the volumes. Each slice is checked again for NaN and Inf when it is used.
-        batch_size: slices of a batch; above 1 they must have equal sizes and coil counts.
 
     Raises:
         ValueError: naming the file, the field, what was found and what was expected.
@@ -50,8 +49,6 @@ def check_volumes(
                 f"{volume.path}: reference image: expected at least {SSIM_WINDOW} x {SSIM_WINDOW} for SSIM, "
                 f"found {volume.target_size[0]} x {volume.target_size[1]}"
             )
-    if batch_size > 1:
-        _refuse_mixed_sizes(volumes, batch_size)
     if check_values:
         share = volumes[idist.get_rank() :: idist.get_world_size()]
         options = {"unit": "volume", "mininterval": 1.0, "dynamic_ncols": True, "disable": idist.get_rank() > 0}
@@ -59,11 +56,20 @@ def check_volumes(
             check_volume_values(volume)
 
 
-def _refuse_mixed_sizes(volumes: Sequence[Volume], batch_size: int) -> None:
-    for volume in volumes:
-        sizes = [(v.kspace_shape[1:], v.target_size) for v in (volumes[0], volume)]
+def check_batches(batch_size: int, *parts: Sequence[Volume]) -> None:
+    """Check that the slices of one batch have equal sizes and coil counts.
+
+    Args:
+        batch_size: slices of a batch; 1 takes any.
+        parts: volumes whose slices are batched together, each part for itself.
+
+    Raises:
+        ValueError: naming the setting and two volumes that differ.
+    """
+    for first, volume in ((part[0], volume) for part in parts if batch_size > 1 for volume in part):
+        sizes = [(v.kspace_shape[1:], v.target_size) for v in (first, volume)]
         if sizes[0] != sizes[1]:
             raise ValueError(
-                f"'batch_size': expected 1 for volumes of different sizes, found {batch_size}: {volumes[0].path} has "
+                f"'batch_size': expected 1 for volumes of different sizes, found {batch_size}: {first.path} has "
                 f"(coils, H, W) {sizes[0][0]} and images {sizes[0][1]}, {volume.path} {sizes[1][0]} and {sizes[1][1]}"
             )

@@ -138,8 +138,16 @@ def _is_flag(kind) -> bool:
 
 def words_cases() -> list[Case]:
     return [
-        *(Case(verb, ("override key 'sed'", "did you mean 'seed'"), {"sed": 1}) for verb in BASE if verb not in ("ship", "inference")),
-        *(Case(verb, ("expected 'initialize' to run first", "'Results'"), {"init_id": "Results"}) for verb in BASE if verb != "inference"),
+        *(
+            Case(verb, ("override key 'sed'", "did you mean 'seed'"), {"sed": 1})
+            for verb in BASE
+            if verb not in ("ship", "inference")
+        ),
+        *(
+            Case(verb, ("expected 'initialize' to run first", "'Results'"), {"init_id": "Results"})
+            for verb in BASE
+            if verb != "inference"
+        ),
         Case("train", ("override key 'train#amp'",), {"train#amp": True}),
         Case("train", ("num_cascade",), {"network#num_cascade": 2}),
         Case("train", ("'network#num_cascades'", "expected a number"), {"network#num_cascades": "three"}),

@@ -1,6 +1,5 @@
 """Every case of the table, in one warm process: refused with its words, and nothing written."""
 
-import contextlib
 import json
 import shutil
 import warnings
@@ -10,10 +9,9 @@ import monai.bundle
 import pytest
 import torch
 
-from scripts.errors import own_error, told
+from scripts.errors import told
 from scripts.networks import VarNet, save_weights
-from scripts.settings import FLAG, read_settings, settings_of
-from scripts.start import begin, check_run
+from scripts.settings import read_settings, settings_of
 from tests.conftest import write_tiny_volume
 from tests.hostile.cases import CASES, Case, flags
 from tests.verbs import CONFIGS, SMALL
@@ -26,8 +24,9 @@ def good(tmp_path_factory) -> Path:
     """Seven scans, their datalist, and weights of the small network."""
     root = tmp_path_factory.mktemp("good")
     lists: dict[str, list] = {"training": [], "validation": [], "test": []}
-    places = ["training"] * 4 + ["validation", "test", "test"]
-    for seed, (section, anatomy) in enumerate(zip(places, ("brain", "knee", "brain", "knee", "brain", "brain", "knee"))):
+    sections = ["training"] * 4 + ["validation", "test", "test"]
+    anatomies = ("brain", "knee", "brain", "knee", "brain", "brain", "knee")
+    for seed, (section, anatomy) in enumerate(zip(sections, anatomies, strict=True)):
         write_tiny_volume(root / f"scan_{seed}.h5", seed, upright=anatomy == "brain")
         lists[section].append({"kspace": f"scan_{seed}.h5", "anatomy": anatomy, "patient_id": f"P{seed}"})
     (root / "datalist.json").write_text(json.dumps(lists))
@@ -142,4 +141,3 @@ def test_every_setting_is_declared_and_fits_its_own_default(verb):
     assert read_settings(verb, declared, declared) == {}
     plain = {key for key, value in declared.items() if not isinstance(value, (dict, list, str))}
     assert plain <= set(settings_of(verb))
-    assert FLAG.fits(True)
