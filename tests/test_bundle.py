@@ -63,10 +63,10 @@ def test_each_method_reads_what_its_definition_says(unlearned):
     for name in ("gradient_ascent_ft_released", "noisy_label_ft_released"):
         assert reads[name] == (2, 6, 6)
     assert reads["l1_sparse"] == (2, 4, 4)
-    # of the 48 passes of training these take three tenths; block healing spends half of them before the trainer begins
+    # of the 48 passes of training these take a half; block healing spends half of them before the trainer begins
     for name in ("reset_and_heal", "perturb_and_heal"):
-        assert reads[name] == (2, 14, 14)
-    assert reads["block_healing"] == (2, 7, 14)
+        assert reads[name] == (2, 24, 24)
+    assert reads["block_healing"] == (2, 12, 24)
     for name in (
         "gain_target",
         "mirror_target",

@@ -29,7 +29,8 @@ from scripts.protocol.results import Result, model_label, read_cells
 
 CONFIGS = Path(__file__).parents[2] / "bundle" / "configs"
 GRIDS = {
-    "default": ("kind_target#transfer", (0.2, 0.4)),
+    "default": ("budget", (0.1, 0.3)),
+    "gain_target": ("kind_target#transfer", (0.2, 0.4)),
     "noisy_label_ft": ("method#0#std", (3e-5, 1e-4)),
     "blindspot": ("method#1#forget_weight", (0.1, 0.3)),
 }
@@ -45,7 +46,7 @@ def main(
 
     Args:
         output_dir: of the study; that of the tuning lies in it.
-        domain: ``tuning`` or ``semi_synthetic``: an overlay in ``domains``; None: the built-in phantom.
+        domain: ``cells``, ``population``, ``mixed``, ...: an overlay in ``domains``; None: the built-in phantom.
         tuned: whether to run the grids too.
         overrides: of the protocol, e.g. ``--datalist my.json --weights False``.
     """
