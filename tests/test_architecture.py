@@ -25,7 +25,7 @@ ARROWS = {
     "certificate": {"audit", "evaluation", "training", "networks", "requests", "data"},
     "inference": {"networks", "data"},
     "serving": {"inference", "networks", "data"},
-    "shipping": {"certificate", "inference", "networks", "data"},
+    "shipping": {"certificate", "evaluation", "inference", "networks", "data"},
 }
 BEGINNING = {"start": {"training", "shipping"}}  # how a verb begins: processes, the check of a shipped bundle
 NAMES = re.compile(r"(?<![\w/.])scripts(?:\.[A-Za-z_]\w*)+")
