@@ -15,7 +15,7 @@ def build_allowed(config: Any, allowed: Mapping[str, Callable[..., Built]], wher
         config: ``_target_`` and arguments, all of them numbers, truth values, plain text or None: a file that may
             come from anyone must not say which code runs.
         allowed: ``_target_`` as written -> what builds it.
-        where: names the configuration in errors.
+        where: Names the configuration in errors.
 
     Raises:
         ValueError: another ``_target_``, or an argument that is no plain value.

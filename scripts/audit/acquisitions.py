@@ -39,7 +39,7 @@ def acquisition_gaps(found: Mapping[str, Results], statistics: Statistics) -> di
 
     Args:
         found: acquisition -> results of the audited model and of the oracles.
-        statistics: the settings of the intervals.
+        statistics: The settings of the intervals.
 
     Returns:
         acquisition -> cohort -> ``psnr`` (dB) and ``ssim`` -> see :func:`scripts.audit.gaps.gap`; under ``highest``
@@ -75,8 +75,8 @@ class Acquisitions:
     Args:
         masks: name -> pattern, see :func:`other_masks`.
         cohorts: cohort -> volumes, of which KTA and UA are used.
-        limit: the most slices that the measure may put through a network.
-        device: where to run the networks.
+        limit: The most slices that the measure may put through a network.
+        device: Where to run the networks.
     """
 
     name = "acquisitions"

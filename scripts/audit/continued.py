@@ -28,15 +28,15 @@ class ContinuedTraining:
     """Trains copies of models with MONAI's stock trainer: Adam, gradients clipped at 0.5, equal slices for every model.
 
     Args:
-        volumes: the volumes to train on.
-        mask: the undersampling pattern, drawn afresh for every slice of training and fixed for every measured volume.
+        volumes: The volumes to train on.
+        mask: The undersampling pattern, drawn afresh for every slice of training and fixed for every measured volume.
         loss_function: J, see :class:`scripts.training.ReconstructionLoss`.
-        device: where to train.
-        batch_size: slices of one step.
-        num_workers: processes that read the slices.
+        device: Where to train.
+        batch_size: Slices of one step.
+        num_workers: Processes that read the slices.
         learning_rate: Adam's.
-        anneal: whether the learning rate falls to zero along a half cosine.
-        seed: fixes the order of the slices and their masks.
+        anneal: Whether the learning rate falls to zero along a half cosine.
+        seed: Fixes the order of the slices and their masks.
     """
 
     def __init__(
@@ -67,9 +67,9 @@ class ContinuedTraining:
         """Train a copy of a network and measure it.
 
         Args:
-            name: the model's name in the results.
-            network: the model; it is left as it is.
-            at: steps at which it is measured; the last is the end. 0 is the model as it is.
+            name: The model's name in the results.
+            network: The model; it is left as it is.
+            at: Steps at which it is measured; the last is the end. 0 is the model as it is.
             cohorts: cohort -> slices on which it is measured.
 
         Returns:

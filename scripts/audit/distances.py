@@ -66,8 +66,8 @@ def relative_distance(first: Tensor, second: Tensor, target: Tensor) -> float:
 
     Args:
         first: a reconstruction.
-        second: another one, of the same shape.
-        target: the reference image, of that shape.
+        second: Another one, of the same shape.
+        target: The reference image, of that shape.
 
     >>> relative_distance(torch.tensor([3.0, 0.0]), torch.tensor([0.0, 0.0]), torch.tensor([0.0, 6.0]))
     0.5
@@ -83,9 +83,9 @@ class OutputDistance:
 
     Args:
         cohorts: cohort -> volumes.
-        transform: undersamples a slice, see :class:`scripts.data.Undersample`.
-        limit: the most slices that the measure may put through a network.
-        device: where to run the networks.
+        transform: Undersamples a slice, see :class:`scripts.data.Undersample`.
+        limit: The most slices that the measure may put through a network.
+        device: Where to run the networks.
     """
 
     name = "output_distance"

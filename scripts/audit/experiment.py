@@ -17,7 +17,7 @@ class Experiment(Protocol):
     """A measure that puts slices through networks itself.
 
     Attributes:
-        name: its key among the audit's measures.
+        name: Its key among the audit's measures.
     """
 
     name: str
@@ -31,8 +31,8 @@ class Experiment(Protocol):
 
         Args:
             models: name -> network; they are left as they are.
-            results: what the evaluation of every model found.
-            statistics: the settings of the intervals.
+            results: What the evaluation of every model found.
+            statistics: The settings of the intervals.
         """
         ...
 

@@ -46,7 +46,7 @@ def audited_models(network: nn.Module, weights: Mapping[str, str | Path]) -> dic
     """The models of an audit: one for each file of weights, and the audited one quantised to int8.
 
     Args:
-        network: gives the architecture; it is left as it is.
+        network: Gives the architecture; it is left as it is.
         weights: model -> file, see :func:`scripts.audit.audited_weights`.
     """
     models = load_models(network, weights)

@@ -24,10 +24,10 @@ def resurfacing(model: Curve, oracle: Curve | None, statistics: Statistics, too_
     """What came back, at the step where most did.
 
     Args:
-        model: the audited model's results at each step of training on retained data, 0 included.
-        oracle: the oracle's at the same steps; None: there is none.
-        statistics: the settings of the intervals.
-        too_few: why the training was too short to accept a model; None: it was long enough.
+        model: The audited model's results at each step of training on retained data, 0 included.
+        oracle: The oracle's at the same steps; None: there is none.
+        statistics: The settings of the intervals.
+        too_few: Why the training was too short to accept a model; None: it was long enough.
 
     Returns:
         ``steps``, ``against``, and for each cohort, for PSNR (dB) and SSIM: ``before`` and ``after``, means of the
@@ -73,12 +73,12 @@ class Resurfacing:
     """Trains the audited model and the oracle on retained data and measures both on every cohort.
 
     Args:
-        training: on the slices of the retain set.
+        training: On the slices of the retain set.
         cohorts: cohort -> volumes on which the models are measured.
-        limit: the most slices that the measure may put through a network; it shortens the training where it must.
-        share: the length of the training, as a share of the steps of the original's training; 0 leaves the measure
+        limit: The most slices that the measure may put through a network; it shortens the training where it must.
+        share: The length of the training, as a share of the steps of the original's training; 0 leaves the measure
             out.
-        training_steps: the steps of the original's training; None: they are not known.
+        training_steps: The steps of the original's training; None: they are not known.
 
     Raises:
         ValueError: a share outside [0, 1], or a limit that allows no step.

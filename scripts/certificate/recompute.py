@@ -43,12 +43,12 @@ def recompute(
     Scans are found in the datalist by the SHA-256 of their files, models by that of their weights.
 
     Args:
-        content: the predicate.
-        datalist: the data.
+        content: The predicate.
+        datalist: The data.
         weights: model -> file, at least ``unlearned``; the zero-filled image needs none.
-        sample: share of the scans of each cohort that is evaluated, at least one of each.
-        seed: the seed of the choice; keep it from whoever made the certificate.
-        device: where to run the networks.
+        sample: Share of the scans of each cohort that is evaluated, at least one of each.
+        seed: The seed of the choice; keep it from whoever made the certificate.
+        device: Where to run the networks.
 
     Yields:
         One check a model and scan, with the largest difference; tolerances are :data:`TOLERANCES`.

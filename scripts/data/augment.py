@@ -22,12 +22,12 @@ class Augment:
     reference is its magnitude.
 
     Args:
-        undersample: what follows.
-        rotation: at most this angle, degrees, in either sense.
-        scale: natural logarithm of the largest factor of each axis.
-        shear: at most this much of one axis along the other.
-        shift: at most this share of half the field of view, along each axis.
-        flips: whether each axis is mirrored in half of the cases.
+        undersample: What follows.
+        rotation: At most this angle, degrees, in either sense.
+        scale: Natural logarithm of the largest factor of each axis.
+        shear: At most this much of one axis along the other.
+        shift: At most this share of half the field of view, along each axis.
+        flips: Whether each axis is mirrored in half of the cases.
 
     Source: Fabian et al., Data Augmentation for Deep Learning Based Accelerated MRI Reconstruction with Limited Data,
     ICML 2021 (MRAugment).

@@ -105,7 +105,7 @@ def refuse_similar_patients(patients: Mapping[str, str], where: str | Path) -> N
 
     Args:
         patients: identifier -> a volume of that patient.
-        where: the datalist, for the message.
+        where: The datalist, for the message.
 
     Raises:
         ValueError: naming both spellings and their volumes.
@@ -140,9 +140,9 @@ def refuse_copies(paths: Sequence[Path], names: Sequence[str], where: str | Path
     Only files of equal size are compared, first by three pieces of each, then as a whole.
 
     Args:
-        paths: the files.
-        names: what the datalist calls them, and in which section.
-        where: the datalist, for the message.
+        paths: The files.
+        names: What the datalist calls them, and in which section.
+        where: The datalist, for the message.
 
     Raises:
         ValueError: naming both.

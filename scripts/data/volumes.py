@@ -24,16 +24,16 @@ class Volume:
 
     Attributes:
         path: HDF5 file.
-        name: the datalist's ``kspace`` entry, unique within a datalist.
+        name: The datalist's ``kspace`` entry, unique within a datalist.
         fields: HDF5 attributes and ISMRMRD header fields, overlaid by the datalist entry's fields; without a
             ``patient_id`` the header's ``patientID`` is it.
         kspace_shape: (slices, coils, H, W); a single-coil file counts one coil.
         target_size: (h, w) of the reference image after the centre crop.
-        target_key: the data set that holds the reference image; None: root-sum-of-squares of the k-space.
-        crop_source: where ``target_size`` was read: ``header``, ``target`` or, without either, ``matrix``.
-        max_value: maximum of the reference image over the volume, in the image's own units.
-        forget: whether a forget request selected this volume.
-        acquired: first k-space column that was acquired and the one after the last, None: all of them; the others are
+        target_key: The data set that holds the reference image; None: root-sum-of-squares of the k-space.
+        crop_source: Where ``target_size`` was read: ``header``, ``target`` or, without either, ``matrix``.
+        max_value: Maximum of the reference image over the volume, in the image's own units.
+        forget: Whether a forget request selected this volume.
+        acquired: First k-space column that was acquired and the one after the last, None: all of them; the others are
             zero-filled and no mask samples them.
     """
 
@@ -69,9 +69,9 @@ def write_volume(
     """Write a fastMRI-format HDF5 volume slice by slice, under a temporary name that is then renamed.
 
     Args:
-        path: the file to make; its folder must exist.
-        slices: yields per slice the k-space (C, H, W) complex64 and the reference image (h, w) float32.
-        num_slices: how many slices will come.
+        path: The file to make; its folder must exist.
+        slices: Yields per slice the k-space (C, H, W) complex64 and the reference image (h, w) float32.
+        num_slices: How many slices will come.
         attributes: HDF5 attributes; ``max`` and ``norm`` (of the reference image) are added.
         header: ISMRMRD XML header (see :func:`scripts.data.header.make_header`).
 
@@ -126,8 +126,8 @@ def inspect_volume(path: str | Path, name: str | None = None, fields: Mapping[st
 
     Args:
         path: fastMRI-format HDF5 file: ``kspace`` (slices, coils, H, W), or (slices, H, W) single-coil.
-        name: how tables and records call it; the file name when left out.
-        fields: datalist fields; they win over those of the file.
+        name: How tables and records call it; the file name when left out.
+        fields: Datalist fields; they win over those of the file.
 
     Raises:
         FileNotFoundError, ValueError: naming the file, the field, what was found and what was expected.

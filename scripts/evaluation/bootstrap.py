@@ -76,14 +76,7 @@ def mean_with_interval(
     samples: int = 2000,
     seed: int = 0,
 ) -> Estimate:
-    """Mean over volumes and its patient-level bootstrap interval.
-
-    Args:
-        values: (n,), one number a volume.
-        patients: (n,), see :func:`patient_counts`.
-        confidence: The share of replicates that the interval holds, for example 0.9.
-        samples: Number of bootstrap samples.
-        seed: The seed of the draw.
+    """Mean over volumes of (n,) values and its patient-level bootstrap interval; see :func:`ratio_with_interval`.
 
     >>> mean_with_interval([1.0, 1.0, 1.0], ["a", "b", "c"], confidence=0.9, samples=50, seed=0)
     {'value': 1.0, 'interval': [1.0, 1.0], 'volumes': 3, 'patients': 3}
@@ -105,9 +98,9 @@ def ratio_with_interval(
         first: (n,), one number a volume.
         second: (n,), positive numbers of the same volumes, drawn together with the first.
         patients: (n,), see :func:`patient_counts`.
-        confidence: the share of replicates that the interval holds.
-        samples: number of bootstrap samples.
-        seed: the seed of the draw.
+        confidence: The share of replicates that the interval holds, for example 0.9.
+        samples: Number of bootstrap samples.
+        seed: The seed of the draw.
 
     >>> ratio_with_interval([2.0, 4.0], [1.0, 2.0], ["a", "b"], samples=50)["interval"]
     [2.0, 2.0]

@@ -111,8 +111,8 @@ def measure_models(
     Args:
         models: name -> network.
         cohorts: cohort -> volume and number of each slice; a volume's figures are those of its chosen slices.
-        transform: undersamples a slice, see :class:`scripts.data.Undersample`.
-        device: where to run the networks.
+        transform: Undersamples a slice, see :class:`scripts.data.Undersample`.
+        device: Where to run the networks.
     """
     results = []
     for cohort, slices in cohorts.items():
@@ -131,8 +131,8 @@ def spread(volumes: Sequence[Volume], limit: int) -> list[tuple[Volume, int]]:
     Where there are more volumes than slices, the volumes are evenly spaced in their list.
 
     Args:
-        volumes: the volumes.
-        limit: the most slices, at least one.
+        volumes: The volumes.
+        limit: The most slices, at least one.
 
     Raises:
         ValueError: a limit below one.

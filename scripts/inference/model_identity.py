@@ -13,9 +13,9 @@ class ModelIdentity:
     """Named in every output.
 
     Attributes:
-        name: of the bundle.
-        version: of the bundle.
-        weights_sha256: of the file of weights; "" where unknown.
+        name: Of the bundle.
+        version: Of the bundle.
+        weights_sha256: Of the file of weights; "" where unknown.
         certificate_id: SHA-256 of the file of the certificate of unlearning; "" where there is none.
     """
 
@@ -32,10 +32,10 @@ def identify_model(name: str, version: str, weights: str | Path, bundle: str | P
     """Identity of a bundle's model.
 
     Args:
-        name: of the bundle.
-        version: of the bundle.
-        weights: the file that is loaded.
-        bundle: its folder, with ``docs/certificate.json`` where a certificate was shipped.
+        name: Of the bundle.
+        version: Of the bundle.
+        weights: The file that is loaded.
+        bundle: Its folder, with ``docs/certificate.json`` where a certificate was shipped.
 
     Raises:
         FileNotFoundError: no such weights.

@@ -23,10 +23,10 @@ def reconstruct(
     """Run the evaluator over each series of each file; one that fails is reported and leaves nothing behind.
 
     Args:
-        evaluator: reads a loader over ``dataset`` and has ``writer`` among its handlers.
-        dataset: the slices of the series in turn.
-        writer: writes a volume when its slices are complete.
-        inputs: see :func:`scripts.inference.find_inputs`.
+        evaluator: Reads a loader over ``dataset`` and has ``writer`` among its handlers.
+        dataset: The slices of the series in turn.
+        writer: Writes a volume when its slices are complete.
+        inputs: See :func:`scripts.inference.find_inputs`.
 
     Returns:
         The files and folders written.

@@ -25,10 +25,10 @@ class CStoreArchive:
     """DICOM node that takes images by C-STORE.
 
     Args:
-        host, port: of the node.
-        called: its application entity title.
-        calling: ours.
-        timeout_s: of the network and of each answer.
+        host, port: Of the node.
+        called: Its application entity title.
+        calling: Ours.
+        timeout_s: Of the network and of each answer.
     """
 
     def __init__(
@@ -79,10 +79,10 @@ class StowArchive:
     """DICOMweb server that takes images by STOW-RS.
 
     Args:
-        url: of the service, e.g. ``https://archive/dicom-web``.
-        token_file: text file with a bearer token.
-        user, password_file: for basic authentication instead.
-        timeout_s: of each answer.
+        url: Of the service, e.g. ``https://archive/dicom-web``.
+        token_file: Text file with a bearer token.
+        user, password_file: For basic authentication instead.
+        timeout_s: Of each answer.
     """
 
     def __init__(

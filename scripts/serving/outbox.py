@@ -40,9 +40,9 @@ class Outbox:
     appears whole or not at all. What an archive refuses for good is put into the folder ``refused``, with the reason.
 
     Args:
-        folder: of the queue.
-        archive: where it goes.
-        retry_s: shortest wait after an outage; it doubles up to an hour.
+        folder: Of the queue.
+        archive: Where it goes.
+        retry_s: Shortest wait after an outage; it doubles up to an hour.
     """
 
     def __init__(self, folder: str | Path, archive: Archive, retry_s: float = 10) -> None:

@@ -18,9 +18,9 @@ def send(source: str | Path | None, outbox: Outbox, patience_s: float = 60) -> i
     """Put every series below a folder into the queue and send all that waits there.
 
     Args:
-        source: folder with series (``*_dicom``) anywhere below it; None: only what waits already.
-        outbox: the queue.
-        patience_s: how long an outage is waited for.
+        source: Folder with series (``*_dicom``) anywhere below it; None: only what waits already.
+        outbox: The queue.
+        patience_s: How long an outage is waited for.
 
     Returns:
         How many images the archive confirmed.

@@ -49,16 +49,16 @@ def ship(  # noqa: PLR0913 each is a setting of the verb
     searched for names of scans, for the request and for folders of this machine.
 
     Args:
-        output_dir: folder for both.
-        name: of the bundle: letters, digits, "_" and "-".
+        output_dir: Folder for both.
+        name: Of the bundle: letters, digits, "_" and "-".
         run_dir: As for :func:`scripts.shipping.shipment.collect`, and so are the next two.
         weights: Other weights than those of the run.
         network: The configuration of the network.
-        version: of the bundle; by default that of the source's metadata.
-        changelog: line for this version, needed for a new one.
-        data_source: one sentence for metadata and model card.
-        data_license: text file; both are needed where no record states that the run read the built-in phantoms alone.
-        audit_dir: folder of the audit of these weights; its certificate is checked and shipped, if there is one.
+        version: Of the bundle; by default that of the source's metadata.
+        changelog: Line for this version, needed for a new one.
+        data_source: One sentence for metadata and model card.
+        data_license: Text file; both are needed where no record states that the run read the built-in phantoms alone.
+        audit_dir: Folder of the audit of these weights; its certificate is checked and shipped, if there is one.
 
     Returns:
         The folder.

@@ -108,7 +108,7 @@ class ReconstructionApp(Application):
     """K-space reader -> the SDK's bundle operator -> writers.
 
     Args:
-        formats: of "nifti" and "dicom".
+        formats: Of "nifti" and "dicom".
     """
 
     def __init__(self, *args, formats: tuple[str, ...] = ("nifti", "dicom"), **kwargs) -> None:

@@ -27,9 +27,9 @@ def write_card(source: str, shipment: Shipment, metadata: Mapping) -> str:
     Names of patients, volumes and files stay out, and so do pictures: a card travels further than the data.
 
     Args:
-        source: the source's card, with the headings of :data:`SECTIONS`.
-        shipment: what is shipped.
-        metadata: content of ``metadata.json``.
+        source: The source's card, with the headings of :data:`SECTIONS`.
+        shipment: What is shipped.
+        metadata: Content of ``metadata.json``.
 
     Raises:
         ValueError: a heading is missing.

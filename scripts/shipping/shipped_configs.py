@@ -26,9 +26,9 @@ def write_configs(source: Path, target: Path, shipment: Shipment, metadata: Mapp
 
     Args:
         source: ``configs`` of the source.
-        target: folder to make.
-        shipment: what is shipped.
-        metadata: content of ``metadata.json``.
+        target: Folder to make.
+        shipment: What is shipped.
+        metadata: Content of ``metadata.json``.
 
     Raises:
         ValueError: a config whose blocks cannot be replaced.

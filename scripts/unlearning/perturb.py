@@ -26,9 +26,9 @@ class Perturb:
     Args:
         fresh: a freshly built network, never the one that unlearns (in a configuration ``"%network"``). Parameters
             that no module draws, such as data-consistency weights, start as they were built.
-        noise: pattern of parameter names (``cascades.0.*``) -> share a of noise, in [0, 1]. The first pattern that
+        noise: Pattern of parameter names (``cascades.0.*``) -> share a of noise, in [0, 1]. The first pattern that
             matches counts; what none matches stays as it is.
-        zero: patterns of parameters for which θ_new is 0. With the last 1x1 convolution of each cascade's U-Net a
+        zero: Patterns of parameters for which θ_new is 0. With the last 1x1 convolution of each cascade's U-Net a
             reset cascade starts as data consistency alone.
         seed: The seed of the fresh weights.
 
