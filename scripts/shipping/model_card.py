@@ -89,7 +89,7 @@ def _performance(shipment: Shipment) -> str:
     lines = ["No results came with these weights."]
     if shipment.results:
         whose = "As certified" if shipment.certificate else "As the run recorded them; no certificate bears them out"
-        lines = [f"{whose}:", "", markdown(model_table(shipment.results)).strip()]
+        lines = [f"{whose}:", "", markdown(model_table(dict(shipment.results))).strip()]
     if shipment.certificate:
         lines += ["", "Evidence of forgetting: `docs/certificate.json`. Check it, in the bundle's folder, with"]
         lines += [

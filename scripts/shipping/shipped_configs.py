@@ -65,7 +65,8 @@ def adapt(text: str, blocks: Mapping[str, Mapping], path: str | Path = "config")
     weights: $scripts.run_config.bundle_root() + '/models/model.pt'
     """
     edits: list[tuple[int, int, str]] = []
-    for key, value in yaml.compose(text, Loader=yaml.SafeLoader).value:
+    document = yaml.compose(text, Loader=yaml.SafeLoader)
+    for key, value in document.value if document is not None else ():
         if key.value in blocks:
             block = yaml.safe_dump({key.value: dict(blocks[key.value])}, sort_keys=False).rstrip("\n")
             edits.append((key.start_mark.index, _end(value), block))
@@ -93,7 +94,7 @@ def _scalars(node: yaml.Node) -> Iterator[yaml.ScalarNode]:
 
 def _end(node: yaml.Node) -> int:
     """Where a value ends: a block ends with its last scalar, before comments that belong to what follows."""
-    if isinstance(node, yaml.ScalarNode) or node.flow_style:
+    if isinstance(node, yaml.ScalarNode) or getattr(node, "flow_style", False):
         return int(node.end_mark.index)
     return max(scalar.end_mark.index for scalar in _scalars(node))
 
