@@ -48,9 +48,9 @@ def test_an_erased_scan_is_never_read_again(tiny_datalist, reads):
     assert {"P000", "P001", "P010"} <= set(reads)
     weights, erased = "train/original.pt", set()
     patients = {"march": {"P000"}, "june": {"P010", "P011"}, "autumn": {"P001", "P002"}}
-    for name, overlay in (("march", None), ("june", "methods/full_fine_tune.yaml"), ("autumn", None)):
+    for name, overlay in (("march", "mirror_target"), ("june", "full_fine_tune"), ("autumn", "mirror_target")):
         reads.clear()
-        weights = unlearn(tiny_datalist, name, weights, overlay, retain_fraction=1.0)
+        weights = unlearn(tiny_datalist, name, weights, f"methods/{overlay}.yaml", retain_fraction=1.0)
         assert patients[name] <= set(reads) or name == "june"  # full fine-tuning reads no forget scan
         assert not erased & set(reads), name
         assert len(set(reads) - patients[name]) >= 9 - len(erased)  # every retained patient: nothing else is missing
