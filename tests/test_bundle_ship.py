@@ -239,7 +239,7 @@ def test_retrospective_undersampling(shipped, data, tmp_path):
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        ({"formats": ["png"]}, "'formats': expected some of nifti, dicom"),
+        ({"formats": ["png"]}, "'formats': expected one of nifti, dicom"),
         ({"weights": "nowhere.pt"}, "nowhere.pt: no such weights file"),
         ({"formts": ["nifti"]}, "override key 'formts': not in the configuration; did you mean 'formats'"),
     ],
