@@ -142,7 +142,7 @@ OF_VERB: dict[str, dict[str, Kind]] = {
         "oracle_weights": FILE_OR_NONE,
         "evaluate_models": FLAG,
         "epoch_weights": FLAG,
-        "audit": FLAG,
+        "short_audit": FLAG,
         "budget": above(0) | NOTHING,
         "passes_per_step": above(0),
         "teacher_steps": whole(1),

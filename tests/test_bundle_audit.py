@@ -88,13 +88,15 @@ def test_the_original_and_the_oracle_audit_themselves_alike(tiny_datalist, made)
     assert found["measures"]["membership"]["gain"]["above"]["value"] == 0
     assert "run record" in found["measures"]["cost"]["not measured"]
     assert not Path("audit/certificate.json").exists()
-    again = audit(tiny_datalist, made, unlearned_weights=oracle, run_record=False, relearning_steps=0)
+    again = audit(tiny_datalist, made, unlearned_weights=oracle, run_record=False, relearning_steps=0, overwrite=True)
     assert {**again, "configuration": 0} == {**found, "configuration": 0}
 
 
 def test_unlearning_may_end_with_a_short_audit(tiny_datalist, made):
     settings = {"datalist": tiny_datalist, "weights": str(made / "original.pt"), "check_values": False}
-    run("unlearn", unlearn_epochs=1, evaluate_models=False, audit=True, ledger=False, output_dir="out", **settings)
+    run(
+        "unlearn", unlearn_epochs=1, evaluate_models=False, short_audit=True, ledger=False, output_dir="out", **settings
+    )
     result = json.loads(Path("out/audit/audit.json").read_text())
     assert result["inputs"]["weights"]["unlearned"]["sha256"] == file_sha256("out/unlearned.pt")
     assert result["verdict"]["verdict"] != "forgotten"  # it is too short for that
@@ -161,7 +163,11 @@ def test_what_an_audit_without_declaration_says(audited):
             {"unlearned_weights": "{made}/alone/unlearned.pt"},
             "certificate: 'run_record': found none beside the audited weights",
         ),
-        ({"gates": []}, "at least one gate for each failure"),
+        ({"gates": []}, "'gates': expected a list of at least 1"),
+        (
+            {"gates": [{"name": "a", "guards": "suppression", "measure": "quantised/UA/psnr/above", "at_most": 1.0}]},
+            "at least one gate for each failure",
+        ),
         ({"gates#0#guards": "quality"}, "gates: retain quality: 'guards'"),
         ({"statistics#confidence": 95}, "'confidence': expected between 0 and 1, found 95"),
         ({"subgroups": ["patient_id"]}, "'subgroups': expected fields that name no patient or file"),

@@ -35,7 +35,7 @@ def test_train_and_unlearn_in_bf16(tiny_datalist, trained):
 def test_a_teacher_is_trained_in_the_precision_of_the_run(tiny_datalist, trained):
     settings = {"method": "blindspot", "teacher_steps": 2, "evaluate_models": False}
     for precision in ("bf16", "fp32"):
-        unlearn(tiny_datalist, trained, precision=precision, **settings)
+        unlearn(tiny_datalist, trained, precision=precision, overwrite=True, **settings)
     half, single = sorted(Path("out/teachers").glob("*.pt"), key=lambda path: path.stat().st_mtime)
     assert any(not torch.equal(a, b) for a, b in zip(*(torch.load(p).values() for p in (half, single)), strict=True))
 
