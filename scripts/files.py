@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from filelock import BaseFileLock
+
 FULL = 1 << 20  # bytes free on a disk that is full
 
 
@@ -71,3 +73,10 @@ def check_disk_space(folder: str | Path, needed: int) -> None:
         raise OSError(
             f"{folder}: not enough disk for the outputs: expected {needed / 1e6:.0f} MB free, found {free / 1e6:.0f}"
         )
+
+
+def let_go(lock: BaseFileLock) -> None:
+    """Release a lock, if it is held, and remove its file: filelock takes no lock on a file that was removed."""
+    if lock.is_locked:
+        Path(lock.lock_file).unlink(missing_ok=True)
+        lock.release()

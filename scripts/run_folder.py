@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from filelock import FileLock, Timeout
 
-from scripts.files import check_disk_space
+from scripts.files import check_disk_space, let_go
 
 OUTPUT_BYTES = 50_000_000  # log, TensorBoard, tables and pictures
 
@@ -122,9 +122,7 @@ class RunFolder:
             logging.getLogger().removeHandler(self._handler)
             self._handler.close()
             self._handler = None
-        if self._lock.is_locked:
-            Path(self._lock.lock_file).unlink(missing_ok=True)
-            self._lock.release()
+        let_go(self._lock)
         for folder in self._made:  # by a run that wrote nothing
             with contextlib.suppress(OSError):
                 folder.rmdir()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
 import weakref
 from dataclasses import dataclass
 from typing import Any
@@ -72,7 +71,8 @@ def begin(verb: str, seed: int | None = 0, several: bool = False) -> None:
     _settle(workflow, read_settings(verb, workflow.parser.get(), declared))
     if seed is not None:
         set_determinism(seed)
-    _runs[workflow] = Run(verb)
+    _runs[workflow] = run = Run(verb)
+    weakref.finalize(workflow, _close, run)  # an error may end the workflow without ``finish``; also at exit
 
 
 def _settle(workflow: ConfigWorkflow, changes: dict[str, Any]) -> None:
@@ -152,9 +152,3 @@ def _close_ended() -> None:
     for workflow, run in list(_runs.items()):
         if not any(workflow is other for other in going):
             _close(run)
-
-
-@atexit.register
-def _close_all() -> None:
-    for run in list(_runs.values()):
-        _close(run)

@@ -116,7 +116,7 @@ def test_unlearn_default(tiny_datalist, trained, tmp_path):
     output = unlearn(tiny_datalist, trained)
     names = {path.name for path in output.iterdir()}
     assert names == {
-        ".ledger.jsonl.lock", "ledger.jsonl", "ledger.key", "metrics.csv", "metrics.json", "panels.png", "table.md",
+        "ledger.jsonl", "ledger.key", "metrics.csv", "metrics.json", "panels.png", "table.md",
         "tensorboard", "unlearn.log",
         "unlearned.json", "unlearned.pt",
     }  # fmt: skip

@@ -2,10 +2,12 @@
 
 import hashlib
 from collections import namedtuple
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from filelock import FileLock, Timeout
 
-from scripts.files import atomic_write, check_disk_space, file_sha256
+from scripts.files import atomic_write, check_disk_space, file_sha256, let_go
 
 
 def test_whole_file(tmp_path):
@@ -41,3 +43,20 @@ def test_disk_space(tmp_path, monkeypatch):
     monkeypatch.setattr("scripts.files.shutil.disk_usage", lambda path: usage(10, 5, 5_000_000))
     with pytest.raises(OSError, match="out: not enough disk for the outputs: expected 6 MB free, found 5"):
         check_disk_space(tmp_path / "out", 6_000_000)
+
+
+def test_a_lock_that_is_let_go_leaves_no_file_and_goes_to_one(tmp_path):
+    path = tmp_path / ".lock"
+    first, second, third = (FileLock(path, thread_local=False) for _ in range(3))
+    first.acquire()
+    with ThreadPoolExecutor() as threads:
+        waiting = threads.submit(second.acquire, timeout=10)
+        let_go(first)
+        waiting.result()
+    assert second.is_locked
+    with pytest.raises(Timeout):
+        third.acquire(blocking=False)
+    let_go(third)  # not held: the other's file stays
+    assert path.exists()
+    let_go(second)
+    assert list(tmp_path.iterdir()) == []

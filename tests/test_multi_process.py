@@ -35,6 +35,7 @@ METHODS = (
     "gradient_ascent_projected",
     "salun",
     "ssd",
+    "reset_and_heal",
 )  # of each level
 AVERAGED = {  # a method whose every part has a state
     "method_name": "averaged",
@@ -177,8 +178,8 @@ def test_only_the_first_process_writes_and_once(together, tmp_path):
     """That the others write nothing is checked in them, see ``watch_writes``."""
     found = {path.name for path in (together / "blindspot").iterdir()}
     assert found == {
-        "metrics.csv", "metrics.json", "panels.png", "table.md", "teachers", "tensorboard", "unlearn.log",
-        "unlearned.json", "unlearned.pt",
+        "ledger.jsonl", "ledger.key", "metrics.csv", "metrics.json", "panels.png", "table.md", "teachers",
+        "tensorboard", "unlearn.log", "unlearned.json", "unlearned.pt",
     }  # fmt: skip
     assert len(list((together / "blindspot" / "tensorboard").rglob("events*"))) == 2  # the loss's and the images'
     assert (together / "blindspot" / "unlearn.log").read_text().count("reads retain") == 1
@@ -239,6 +240,7 @@ def test_a_stopped_run_goes_on_bit_by_bit(datalist, original, monkeypatch):
     assert message in str(own_error(error.value))
     alone("unlearn", output_dir="parts", **common)
     assert file_sha256("parts/unlearned.pt") == file_sha256("whole/unlearned.pt")
+    assert not list(Path("parts").glob(".*"))  # no lock is left
     whole, parts = (json.loads(Path(name, "unlearned.json").read_text()) for name in ("whole", "parts"))
     for name in ("steps", "forward_slices", "backward_slices"):
         assert whole["cost"][name] == parts["cost"][name]
@@ -246,6 +248,22 @@ def test_a_stopped_run_goes_on_bit_by_bit(datalist, original, monkeypatch):
     with pytest.raises(RuntimeError) as error:
         alone("unlearn", output_dir="parts", **common)
     assert "parts/unlearned.checkpoint: expected a checkpoint" in str(own_error(error.value))
+
+
+def test_a_stopped_default_run_goes_on_bit_by_bit(datalist, original, monkeypatch):
+    """Its handlers exchange the weights, the optimiser and what is read at the start, also of a resumed run."""
+    common = {**settings(datalist, original), "train#handlers#0": {"_target_": "tests.test_multi_process.Stop"}}
+    common.update(unlearn_epochs=3, budget=None, evaluate_models=False, resume=True)
+    alone("unlearn", output_dir="whole", **common)
+    with monkeypatch.context() as stopped:
+        stopped.setattr(Stop, "epoch", 3)
+        with pytest.raises((KeyboardInterrupt, RuntimeError)):
+            alone("unlearn", output_dir="parts", **common)
+    kept = torch.load("parts/unlearned.checkpoint", weights_only=True)
+    assert any("momentum" in state for state in kept["method 3"]["state"].values())
+    alone("unlearn", output_dir="parts", **common)
+    assert Path("parts/unlearn.log").read_text().count("resumes after epoch 2") == 1
+    assert file_sha256("parts/unlearned.pt") == file_sha256("whole/unlearned.pt")
 
 
 @pytest.mark.parametrize(("processes_", "size"), [(2, 1), (2, 2), (3, 2)])

@@ -15,6 +15,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from scripts.files import let_go
 from scripts.keys import make_key, read_key
 
 VERSION = 1
@@ -89,7 +90,7 @@ class Ledger:
             self.read()
             yield
         finally:
-            lock.release()
+            let_go(lock)
 
     def lock(self, wait: bool = False) -> FileLock:
         """The lock, taken; the end of the process releases it, however it comes.

@@ -12,7 +12,7 @@ from typing import Any
 import ignite.distributed as idist
 from filelock import FileLock
 
-from scripts.files import file_sha256
+from scripts.files import file_sha256, let_go
 from scripts.requests.cohorts import Cohorts
 from scripts.requests.erasures import Erasure, erasures, outputs_of, request_digest, scan_entry
 from scripts.requests.ledger import NAME, Ledger
@@ -113,7 +113,7 @@ class LedgerEntry:
         ledger = Ledger(self.path)
         key = str(self.path.resolve())
         if key in _HELD:
-            _HELD.pop(key).release()
+            let_go(_HELD.pop(key))
         _HELD[key] = ledger.lock()
         ledger.read()
         _complete(ledger)
@@ -136,7 +136,7 @@ class LedgerEntry:
             if not outputs:
                 raise ValueError(f"{self.outputs['record']}: expected this run's record and weights, found others")
             ledger.append("erased", begun=self._line, **outputs)
-            _HELD.pop(str(self.path.resolve())).release()
+            let_go(_HELD.pop(str(self.path.resolve())))
             logger.info("entered in %s, line %d", self.path, len(ledger.lines))
 
     def _check(self, ledger: Ledger) -> None:

@@ -54,7 +54,7 @@ class Progress:
         self.bar = tqdm(total=total, desc=self.description, mininterval=SECONDS, dynamic_ncols=True, disable=quiet)
 
     def __call__(self, engine: Workflow) -> None:
-        if self.bar is None:
+        if self.bar is None or self.bar.disable:  # a bar that is not shown keeps no times
             return
         if time.time() - self.bar.last_print_t >= self.bar.mininterval:  # reading the loss waits for the device
             loss = loss_of(engine.state.output)
