@@ -64,7 +64,7 @@ def test_each_method_reads_what_its_definition_says(unlearned):
         assert reads[name] == (2, 6, 6)
     assert reads["l1_sparse"] == (2, 4, 4)
     # of the 48 passes of training these take a half; block healing spends half of them before the trainer begins
-    for name in ("reset_and_heal", "perturb_and_heal"):
+    for name in ("reset_and_heal", "fresh_weights", "perturb_and_heal"):
         assert reads[name] == (2, 24, 24)
     assert reads["block_healing"] == (2, 12, 24)
     for name in (
@@ -88,6 +88,16 @@ def test_each_method_reads_what_its_definition_says(unlearned):
 def test_the_default_is_an_overlay_too(tiny_datalist, trained, unlearned):
     output = unlearn(tiny_datalist, trained, "default", evaluate_models=False)
     assert file_sha256(output / "unlearned.pt") == file_sha256(unlearned["reset_and_heal"] / "unlearned.pt")
+
+
+def test_fresh_weights_keep_nothing_of_the_original(tiny_datalist, trained):
+    """Begun from other weights, the run ends with the same ones."""
+    settings = {"evaluate_models": False, "enter_in_ledger": False, "budget": None}
+    outputs = [
+        unlearn(tiny_datalist, trained, name, "fresh_weights", weights=str(trained / f"{name}.pt"), **settings)
+        for name in ("original", "oracle")
+    ]
+    assert len({file_sha256(output / "unlearned.pt") for output in outputs}) == 1
 
 
 def test_a_budget_is_the_share_of_trainings_passes_that_is_spent(tiny_datalist, trained):

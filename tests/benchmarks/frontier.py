@@ -2,8 +2,9 @@
 
 For each budget, a share of training's backward passes, and each method: PSNR and SSIM beside the oracle's as delivered,
 and again after training went on with the retain set alone, by 15 % of training's passes (*later*; the oracle treated
-alike). Beside them stands a control from scratch: a fresh network that learns J on the same retain subset at the same
-cost. Prints a Markdown table and writes frontier.png. Stopped, the command resumes where it stopped.
+alike); mean over the seeds and range. Two controls keep nothing of the original: ``fresh_weights`` is trained as the
+default is, ``from scratch`` is a fresh network that learns J on the same retain subset at the same cost. Prints a
+Markdown table and writes frontier.png. Stopped, the command resumes where it stopped.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import json
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
 import fire
@@ -33,52 +35,56 @@ LATER = {"retain_fraction": 1.0, "budget": 0.15, "learning_rate": 1e-3}
 COHORTS = ("BTA", "KTA", "UA")
 
 Values = dict[str, dict[str, float]]  # cohort -> psnr and ssim
-Row = tuple[str, float, Values, Values]  # method, budget, less the oracle's: as delivered and later
+Row = tuple[str, float, list[Values], list[Values]]  # method, budget, each seed less the oracle: as delivered and later
 
 
 def main(
     domain: str = "small_phantom",
     output_dir: str | None = None,
-    methods: Sequence[str] = ("default", "gain_target", SCRATCH),
+    methods: Sequence[str] = ("default", "fresh_weights", "gain_target", SCRATCH),
     budgets: Sequence[float] = (0.02, 0.05, 0.1, 0.2, 0.3, 0.5),
-    seed: int = 0,
+    seeds: Sequence[int] = (0,),
 ) -> None:
     """Run what is missing and print the table.
 
     Args:
         domain: An overlay in ``domains``.
         output_dir: The folder of all runs; default ``outputs/frontier/<domain>``.
-        methods: Overlays; ``default``, the method of ``unlearn.yaml``; ``from scratch``, the control.
+        methods: Overlays; ``default``, the method of ``unlearn.yaml``; ``from scratch``.
         budgets: Shares of training's backward passes.
-        seed: The seed of the trainings, the retain subset and the methods.
+        seeds: Each draws another retain subset and other fresh weights. The two trainings have seed 0.
     """
     logging.getLogger("ignite").setLevel(logging.WARNING)
     torch.set_num_threads(1)
     output = Path(output_dir or f"outputs/frontier/{domain}")
-    settings = _settings(domain, seed)
+    settings = _settings(domain)
     original, oracle = (_train(output / name, name == "oracle", settings) for name in ("original", "oracle"))
     later = _later(output / "oracle", oracle, settings)
     references = {"delivered": _measured(later, "G"), "later": _measured(later, "unlearned")}
     rows = []
     for method in methods:
         for budget in budgets:
-            folder = output / method.replace(" ", "_") / f"{budget:g}"
-            weights = _fresh(output, settings) if method == SCRATCH else original
-            _unlearn(folder, method, {"weights": str(weights), "budget": budget, **settings["unlearn"]})
-            continued = _later(folder, folder / "unlearned.pt", settings)
-            delivered, after = _measured(folder, "unlearned"), _measured(continued, "unlearned")
-            rows.append((method, budget, _less(delivered, references["delivered"]), _less(after, references["later"])))
+            delivered, after = [], []
+            for seed in seeds:
+                folder = output / method.replace(" ", "_") / f"{budget:g}" / f"seed-{seed}"
+                weights = _fresh(output, settings, seed) if method == SCRATCH else original
+                own = {"weights": str(weights), "budget": budget, "seed": seed}
+                _unlearn(folder, method, {**settings["unlearn"], **own})
+                continued = _later(folder, folder / "unlearned.pt", settings)
+                delivered.append(_less(_measured(folder, "unlearned"), references["delivered"]))
+                after.append(_less(_measured(continued, "unlearned"), references["later"]))
+            rows.append((method, budget, delivered, after))
     print("\n".join(_table(rows)))
     _draw(rows, output / "frontier.png", domain)
 
 
-def _settings(domain: str, seed: int) -> dict[str, dict[str, Any]]:
+def _settings(domain: str) -> dict[str, dict[str, Any]]:
     """What each verb takes of a domain's file."""
     parser = ConfigParser()
     parser.read_config([str(CONFIGS / "train.yaml"), str(Path(__file__).parent / "domains" / f"{domain}.yaml")])
     given = ConfigParser.load_config_file(str(Path(__file__).parent / "domains" / f"{domain}.yaml"))
     common = {key: given[key] for key in ("network", "mask", "train_epochs", "forget_request") if key in given}
-    common |= {"datalist": parser.get_parsed_content("datalist"), "seed": seed}
+    common |= {"datalist": parser.get_parsed_content("datalist"), "seed": 0}
     return {"train": {**common, **given.get("train_settings", {})}, "unlearn": common}
 
 
@@ -89,12 +95,12 @@ def _train(folder: Path, oracle: bool, settings: Mapping) -> Path:
     return weights
 
 
-def _fresh(output: Path, settings: Mapping) -> Path:
+def _fresh(output: Path, settings: Mapping, seed: int) -> Path:
     """Weights as they are drawn, of the network of a domain."""
-    weights = output / "fresh.pt"
+    weights = output / f"fresh-{seed}.pt"
     if not weights.is_file():
         network = ConfigParser(settings["unlearn"]).get_parsed_content("network")
-        initialise(network, settings["unlearn"]["seed"])
+        initialise(network, seed)
         save_weights(network, weights)
     return weights
 
@@ -118,8 +124,10 @@ def _later(folder: Path, weights: Path, settings: Mapping) -> Path:
 
 def _run(verb: str, folder: Path, *overlays: str, **settings: Any) -> None:
     files = [str(CONFIGS / name) for name in (f"{verb}.yaml", *overlays)]
-    own = {} if verb == "train" else {"oracle_weights": None}
-    monai.bundle.run(verb, config_file=files, output_dir=str(folder), check_values=False, **own, **settings)
+    given = {"ledger": False, "enter_in_ledger": False, "check_values": False, **settings}
+    if verb != "train":
+        given["oracle_weights"] = None
+    monai.bundle.run(verb, config_file=files, output_dir=str(folder), **given)
 
 
 def _measured(folder: Path, model: str) -> Values:
@@ -135,9 +143,23 @@ def _table(rows: Sequence[Row]) -> list[str]:
     columns = ["method", "passes", *COHORTS, *(f"later {cohort}" for cohort in COHORTS)]
     lines = ["| " + " | ".join(row) + " |" for row in (columns, ["---", *["---:"] * (len(columns) - 1)])]
     for method, budget, *gaps in rows:
-        cells = [f"{gap[c]['psnr']:+.2f} / {gap[c]['ssim']:+.3f}" for gap in gaps for c in COHORTS]
+        cells = [_cell([gap[c] for gap in seeds]) for seeds in gaps for c in COHORTS]
         lines.append("| " + " | ".join([method, f"{100 * budget:g} %", *cells]) + " |")
     return lines
+
+
+def _cell(gaps: Sequence[Mapping[str, float]]) -> str:
+    """Mean of PSNR and SSIM over seeds and, of several, the lowest and the highest.
+
+    >>> _cell([{"psnr": -0.5, "ssim": 0.01}, {"psnr": 0.25, "ssim": 0.03}])
+    '-0.12 (-0.50 to +0.25) / +0.020 (+0.010 to +0.030)'
+    """
+    parts = []
+    for name, digits in (("psnr", 2), ("ssim", 3)):
+        values = [gap[name] for gap in gaps]
+        spread = f" ({min(values):+.{digits}f} to {max(values):+.{digits}f})" if len(values) > 1 else ""
+        parts.append(f"{mean(values):+.{digits}f}{spread}")
+    return " / ".join(parts)
 
 
 def _draw(rows: Sequence[Row], path: Path, domain: str) -> None:
@@ -145,8 +167,8 @@ def _draw(rows: Sequence[Row], path: Path, domain: str) -> None:
     for method in dict.fromkeys(row[0] for row in rows):
         own = [row for row in rows if row[0] == method]
         shares = [100 * row[1] for row in own]
-        left.plot(shares, [row[2]["BTA"]["psnr"] for row in own], "o-", label=method)
-        right.plot(shares, [max(abs(row[3][c]["psnr"]) for c in ("KTA", "UA")) for row in own], "o-", label=method)
+        left.plot(shares, [_psnr(row[2], "BTA") for row in own], "o-", label=method)
+        right.plot(shares, [max(abs(_psnr(row[3], c)) for c in ("KTA", "UA")) for row in own], "o-", label=method)
     left.axhspan(-0.3, left.get_ylim()[1], color="0.92", zorder=0)
     right.axhspan(0, 0.5, color="0.92", zorder=0)
     left.set(title=f"{domain}: retained anatomy", ylabel="BTA less the oracle's [dB]")
@@ -155,6 +177,10 @@ def _draw(rows: Sequence[Row], path: Path, domain: str) -> None:
         axis.set(xlabel="backward passes [% of training's]")
     left.legend()
     figure.savefig(path, dpi=110)
+
+
+def _psnr(seeds: Sequence[Values], cohort: str) -> float:
+    return mean(values[cohort]["psnr"] for values in seeds)
 
 
 if __name__ == "__main__":
