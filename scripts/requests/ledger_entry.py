@@ -255,8 +255,18 @@ def trained_by(path: str | Path | None, weights: str | Path) -> str | None:
 
 
 @idist.one_rank_only()
-def enter_training(path: str | Path | None, weights: str | Path, record: str | Path) -> None:
-    """Enter weights that were trained anew without anything erased; with them the ledger goes on."""
+def enter_training(path: str | Path | None, output_dir: str | Path, name: str, enter: bool) -> None:
+    """Enter an original that was trained anew without anything erased; with it the ledger goes on.
+
+    Args:
+        path: The ledger; None: nothing is entered.
+        output_dir: The folder of the weights, ``<name>.pt``, and of their record, ``<name>.json``.
+        name: The name of the network; an oracle, or another one that is only compared with, is not entered.
+        enter: False: nothing is entered, since the run is an experiment.
+    """
+    if not enter or name != "original":
+        return
+    weights, record = (Path(output_dir, name + suffix) for suffix in (".pt", ".json"))
     _enter(path, "trained", weights_out=file_sha256(weights), record=str(record), record_sha256=file_sha256(record))
 
 

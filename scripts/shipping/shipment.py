@@ -54,6 +54,19 @@ class Shipment:
         return self.results.get("unlearned", {})
 
 
+def weights_to_ship(run_dir: str | Path | None, weights: str | Path | None = None) -> Path:
+    """The file of weights that is meant: ``weights`` or, without it, ``unlearned.pt`` of ``run_dir``.
+
+    Raises:
+        ValueError: Neither is given.
+    """
+    if weights is not None:
+        return Path(weights)
+    if run_dir is None:
+        raise ValueError("ship: 'run_dir', 'weights': expected at least one of them, found neither")
+    return Path(run_dir) / "unlearned.pt"
+
+
 def collect(
     run_dir: str | Path | None,
     weights: str | Path | None,
@@ -73,12 +86,7 @@ def collect(
             it, they do not fit the network, the record names a network that is none of the project's, or the
             certificate is of other weights or does not verify.
     """
-    if weights is not None:
-        path = Path(weights)
-    elif run_dir is not None:
-        path = Path(run_dir) / "unlearned.pt"
-    else:
-        raise ValueError("ship: 'run_dir', 'weights': expected at least one of them, found neither")
+    path = weights_to_ship(run_dir, weights)
     if not path.is_file():
         hint = "" if weights is not None else " of a finished run; run 'unlearn' first"
         raise FileNotFoundError(f"{path}: expected the weights{hint}, found no such file")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from ignite.handlers import Checkpoint as IgniteCheckpoint
 from scripts.engines import Trainer
 from scripts.files import atomic_write
 from scripts.run_config import running_config
-from scripts.training.processes import broadcast
+from scripts.training.processes import broadcast, gather
 
 # keys of a configuration that change where or how fast a run works, or what follows it, but not its weights
 NOT_COMPARED = (
@@ -42,6 +42,8 @@ class Checkpoint:
             trainer and PyTorch's random state are added.
         handlers: The handlers of the method; the states of those with a ``state_dict`` are kept too.
         inputs: What went into the run (``RunRecord.inputs``); it must be the same when the run is resumed.
+        files: Gives the hashes of the files that went in (``RunRecord.hashes``), which must be the same, too. It is
+            called in the first process alone: when a checkpoint is written or found.
         keep: Whether a checkpoint is kept at all.
 
     Raises:
@@ -58,12 +60,14 @@ class Checkpoint:
         objects: Mapping[str, Any],
         handlers: Sequence[Any] = (),
         inputs: Mapping[str, Any] | None = None,
+        files: Callable[[], dict] = dict,
         keep: bool = True,
     ) -> None:
         self.path = Path(path) if keep else None
         stateful = {f"method {i}": handler for i, handler in enumerate(handlers) if hasattr(handler, "state_dict")}
         self.objects = {**objects, **stateful, "random": RandomState()}
         self.inputs = dict(inputs or {})
+        self.files = files
 
     def attach(self, engine: Trainer) -> None:
         """Attach to the trainer."""
@@ -89,17 +93,24 @@ class Checkpoint:
             return None
         try:
             kept = torch.load(self.path, map_location="cpu", weights_only=True)
-            settings = kept.pop("settings")
+            settings, files = kept.pop("settings"), kept.pop("files")
         except Exception as error:  # torch.load raises almost any
             raise ValueError(
                 f"{self.path}: expected a checkpoint, found a file that does not load; remove it to start again"
             ) from error
-        for field, found, expected in differences(settings, self._settings):
+        for field, found, expected in gather(self._mismatches(settings, files))[0]:
             raise ValueError(
                 f"{self.path}: checkpoint of another run: '{field}': expected {expected!r}, found {found!r}; "
                 "remove the file to start again"
             )
         return kept
+
+    def _mismatches(self, settings: dict, files: dict) -> list[tuple[str, Any, Any]]:
+        """In what the run of the checkpoint differs from this one, as the first process sees it."""
+        if idist.get_rank() > 0:
+            return []
+        # the files last: to hash large ones takes minutes
+        return list(differences(settings, self._settings)) or list(differences(files, self.files()))
 
     def load(self, engine: Trainer, objects: Mapping[str, Any]) -> None:
         """Resume from the file, if there is one."""
@@ -116,7 +127,7 @@ class Checkpoint:
     @idist.one_rank_only()
     def _write(self, path: Path, state: Mapping, filename: str, metadata: Mapping | None = None) -> None:
         with atomic_write(path) as temporary:
-            torch.save({**state, "settings": self._settings}, temporary)
+            torch.save({**state, "settings": self._settings, "files": self.files()}, temporary)
 
     def _describe(self) -> dict:
         """All that decides the result of the run, as plain JSON."""

@@ -28,9 +28,6 @@ class FileHashes:
         self._thread = threading.Thread(target=self._work, name="file hashes", daemon=True)
         self._thread.start()
 
-    def __contains__(self, path: str | Path) -> bool:
-        return str(path) in self._paths
-
     def __getitem__(self, path: str | Path) -> str | None:
         """The hash of a file, 64 hexadecimal digits, once all are known; None for one that could not be read."""
         self._thread.join()

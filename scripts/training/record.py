@@ -52,11 +52,11 @@ class RunRecord:
         settings: Further facts for the record, e.g. method and retain fraction.
         evaluated: The volumes that the run's results are about, by cohort.
 
-    The record states size and SHA-256 of each file that was read or evaluated. Those of the forget set are known
-    before the run; the others are computed beside it, by the process that writes.
+    The record states size and SHA-256 of each file that was read or evaluated. The sizes are known before the run; the
+    hashes are computed beside it, by the process that writes.
 
     Attributes:
-        inputs: What went into the run, known before it starts.
+        inputs: What went into the run, known before it starts: all but the hashes of the volumes.
     """
 
     def __init__(
@@ -76,14 +76,13 @@ class RunRecord:
         self._paths = [v.path for part in self._volumes.values() for volumes in part.values() for v in volumes]
         self._bytes = {path: Path(path).stat().st_size for path in self._paths}
         self._hashes: FileHashes | None = None
-        forget = {volume.path: file_sha256(volume.path) for volume in training.get("forget", ())}
         self.facts = {
             "verb": verb,
             **(settings or {}),
             "seed": seed,
             "forget_request": None if request is None else _request(request),
             "datalist": {"path": _at_home(datalist), "sha256": file_sha256(datalist)},
-            **self._files(forget),
+            **self._files(),
             "weights_in": _weights(weights_in),
         }
         self.inputs = copy.deepcopy(self.facts)
@@ -98,7 +97,7 @@ class RunRecord:
         for role, entry in self.facts["data"].items():
             logger.info("reads %s: %d volumes, %d slices", role, len(entry["volumes"]), entry["slices"])
         if idist.get_rank() == 0:
-            self._hashes = FileHashes(self._paths)
+            self._begin_hashes()
         self._clock = time.perf_counter()
         self.facts["started"] = time.strftime("%Y-%m-%dT%H:%M:%S%z")
 
@@ -122,6 +121,22 @@ class RunRecord:
         """Resume: the time that the run took before it was stopped counts too."""
         self.facts["started"], self._seconds = state["started"], state["seconds"]
 
+    def hashes(self) -> dict[str, dict[str, dict[str, str | None]]]:
+        """SHA-256 of the files: kind (``data``, ``evaluated``) -> role -> volume -> hash; waits until all are known.
+
+        Only the first process has them: call it there.
+        """
+        found = self._begin_hashes()
+        return {
+            kind: {role: {volume.name: found[volume.path] for volume in volumes} for role, volumes in part.items()}
+            for kind, part in self._volumes.items()
+        }
+
+    def _begin_hashes(self) -> FileHashes:
+        if self._hashes is None:
+            self._hashes = FileHashes(self._paths)
+        return self._hashes
+
     def _elapsed(self) -> float:
         return self._seconds + time.perf_counter() - self._clock
 
@@ -130,7 +145,7 @@ class RunRecord:
         """Write the record as JSON, in the first process: facts, configuration as run, environment."""
         self._path = path
         self.facts["weights_out"] = _weights(weights_out)
-        self.facts.update(self._files(self._hashes or FileHashes(self._paths)))
+        self.facts.update(self._files(self._begin_hashes()))
         self.facts["peak_memory_mb"] = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
         self.facts |= {"results": None, "environment": environment(), "configuration": running_config()}
         self._save()
@@ -146,8 +161,8 @@ class RunRecord:
         with atomic_write(self._path) as temporary:
             Path(temporary).write_text(json.dumps(self.facts, indent=2) + "\n", encoding="utf-8")
 
-    def _files(self, hashes: Mapping[str, str] | FileHashes) -> dict:
-        """``data`` and ``evaluated``: role -> slices, and name, size and hash of each file."""
+    def _files(self, hashes: FileHashes | None = None) -> dict:
+        """``data`` and ``evaluated``: role -> slices, and name, size and, where they are given, hash of each file."""
         return {
             kind: {
                 role: {
@@ -160,8 +175,8 @@ class RunRecord:
             for kind, part in self._volumes.items()
         }
 
-    def _volume(self, volume: Volume, hashes: Mapping[str, str] | FileHashes) -> dict:
-        known = {"sha256": hashes[volume.path]} if volume.path in hashes else {}
+    def _volume(self, volume: Volume, hashes: FileHashes | None) -> dict:
+        known = {} if hashes is None else {"sha256": hashes[volume.path]}
         return {"volume": volume.name, "bytes": self._bytes[volume.path], **known}
 
 

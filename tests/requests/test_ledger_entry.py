@@ -205,7 +205,11 @@ def test_weights_trained_anew_without_all_that_was_erased_go_on(datalist, origin
     anew = write_weights(tmp_path / "anew" / "original.pt", "anew")
     record = tmp_path / "anew" / "original.json"
     record.write_text(json.dumps({"verb": "train", "weights_out": {"sha256": file_sha256(anew)}}))
-    enter_training(ledger, anew, record)
+    lines = ledger.read_text()
+    enter_training(ledger, anew.parent, "oracle", enter=True)
+    enter_training(ledger, anew.parent, "original", enter=False)
+    assert ledger.read_text() == lines
+    enter_training(ledger, anew.parent, "original", enter=True)
     second = erase(ledger, datalist, SECOND, anew, tmp_path / "second")
     trained_by = training_record(Ledger(ledger), second)
     assert (ledger.parent / trained_by["path"]).resolve() == record.resolve()

@@ -13,6 +13,4 @@ def test_each_file_once_and_a_missing_one_as_none(tmp_path, monkeypatch, caplog)
     assert hashes[tmp_path / "a"] == file_sha256(tmp_path / "a")
     assert hashes[str(tmp_path / "gone")] is None
     assert read == [str(tmp_path / "a"), str(tmp_path / "gone")]
-    assert tmp_path / "a" in hashes
-    assert tmp_path / "b" not in hashes
     assert "gone: no hash of it goes into the record" in caplog.text
