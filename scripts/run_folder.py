@@ -56,7 +56,7 @@ class RunFolder:
         self.resume, self.overwrite = resume, overwrite
         weights = 0 if network is None else sum(t.nbytes for t in network.state_dict().values())
         self.needed = OUTPUT_BYTES + (11 if resume else 3) * weights  # temporary files and optimizer states included
-        self._lock = FileLock(self.home / name)
+        self._lock = FileLock(self.home / name, thread_local=False)  # whichever thread lets it go
         self._handler: logging.Handler | None = None
         self._made: list[Path] = []  # folders that were not there before
 
