@@ -270,6 +270,7 @@ def test_weights_that_are_not_finite_are_refused_before_anything_is_written(tiny
     assert not Path("outputs").exists()
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of the packages that mlflow stands on
 def test_mlflow_tracking(tiny_datalist, trained):
     mlflow = pytest.importorskip("mlflow")
     unlearn(tiny_datalist, trained, tracking="mlflow", evaluate_models=False)

@@ -25,8 +25,9 @@ def start(datalist: str, weights: Path, output: Path, **more: object) -> subproc
     command += [f"--{key}={value}" for key, value in settings.items()]
     environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{CONFIGS.parent}", "PYTHONWARNINGS": "ignore"}
     return subprocess.Popen(
-        command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True
-    )
+        command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background job ignores it
+    )  # fmt: skip
 
 
 def finish(process: subprocess.Popen) -> str:
