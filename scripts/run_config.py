@@ -19,6 +19,11 @@ MLFLOW: Mapping[str, Any] = DEFAULT_EXP_MGMT_SETTINGS["mlflow"]
 TRACKING = frozenset(MLFLOW["configs"]) - {"output_dir", "trainer", "validator", "evaluator"}
 
 
+def is_tracked(config: Mapping[str, Any]) -> bool:
+    """Whether MONAI added to a configuration what ``--tracking mlflow`` needs."""
+    return set(config) >= TRACKING
+
+
 def bundle_root() -> str:
     """Folder of the bundle that this package belongs to: the one that holds ``configs``."""
     home = Path(__file__).resolve().parent.parent
@@ -114,7 +119,7 @@ def refuse_unknown_keys(declared: Mapping[str, Any], config: Mapping[str, Any]) 
     ValueError: override key 'retain_fracton': not in the configuration; did you mean 'retain_fraction'?
     """
     unknown = [key for key in _unknown(declared, config, "") if key != "_meta_"]
-    if set(config) >= TRACKING:
+    if is_tracked(config):
         unknown = [key for key in unknown if key not in TRACKING]
     problems = []
     for key in sorted(unknown):

@@ -16,6 +16,7 @@ from scripts.run_config import (
     bundle_folder,
     bundle_root,
     declared_config,
+    is_tracked,
     refuse_unknown_keys,
     running_workflow,
     running_workflows,
@@ -76,9 +77,11 @@ def begin(verb: str, seed: int | None = 0, several: bool = False) -> None:
 
 
 def _settle(workflow: ConfigWorkflow, changes: dict[str, Any]) -> None:
-    """Put the values that words stand for, and the bundle's own folder, into the configuration."""
+    """Put the values that words stand for, the bundle's own folder and what tracking needs into the configuration."""
     if workflow.parser.get("bundle_root") == ".":  # the Model Zoo's convention: the folder that holds configs
         changes = {**changes, "bundle_root": bundle_folder(workflow)}
+    if is_tracked(workflow.parser.get()) and "train#trainer" in workflow.parser:
+        changes = {**changes, "train#trainer#decollate": True}  # MONAI's handler for MLflow reads the loss of a list
     for key, value in changes.items():
         workflow.parser[key] = value
     if changes:
