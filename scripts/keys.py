@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import hmac
 import logging
 import os
 import secrets
@@ -27,6 +29,11 @@ def read_key(path: str | Path | None) -> bytes | None:
     if len(key) < MIN_KEY:
         raise ValueError(f"{path or KEY_VARIABLE}: expected a key of at least {MIN_KEY} bytes, found {len(key)}")
     return key
+
+
+def keyed_hash(key: bytes, kind: str, value: str) -> str:
+    """HMAC-SHA256 of a value of some kind, 64 hexadecimal digits."""
+    return hmac.new(key, f"{kind}\0{value}".encode(), hashlib.sha256).hexdigest()
 
 
 def make_key(path: str | Path) -> bytes:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from scripts.data.volumes import Volume
-from scripts.keys import MIN_KEY, make_key, read_key
+from scripts.keys import MIN_KEY, keyed_hash, make_key, read_key
 
 __all__ = ["Identifiers", "make_key", "read_key"]
 
@@ -48,7 +46,7 @@ class Identifiers:
 
     def hash(self, kind: str, value: str) -> str:
         """HMAC-SHA256 of a value of some kind, 64 hexadecimal digits."""
-        return hmac.new(self._key, f"{kind}\0{value}".encode(), hashlib.sha256).hexdigest()
+        return keyed_hash(self._key, kind, value)
 
     def found_in(self, text: str) -> bool:
         """Whether a text holds an identifier of three characters or more, in any case, as a word or between "_"."""

@@ -19,7 +19,7 @@ import monai.bundle
 import torch
 from filelock import FileLock
 
-from scripts.files import atomic_write, file_sha256
+from scripts.files import file_sha256, write_text
 from scripts.protocol.plan import DEFAULT, FORGET_ONLY, ORACLE, UNLEARNED, Cell
 
 RECORD = "cell.json"
@@ -103,8 +103,7 @@ def run_cell(cell: Cell, context: Context, device: str, original: str | None = N
             (folder / "error.txt").write_text(traceback.format_exc(), encoding="utf-8")
             record = {"status": FAILED, **facts, "error": _root_message(error)}
         record["seconds"] = round(time.perf_counter() - clock, 3)
-        with atomic_write(folder / RECORD) as temporary:
-            Path(temporary).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+        write_text(folder / RECORD, json.dumps(record, indent=2) + "\n")
     return record
 
 

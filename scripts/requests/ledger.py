@@ -16,7 +16,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from scripts.files import let_go
-from scripts.keys import make_key, read_key
+from scripts.keys import keyed_hash, make_key, read_key
 
 VERSION = 1
 NAME = "ledger.jsonl"
@@ -75,7 +75,7 @@ class Ledger:
     def hash(self, kind: str, value: str) -> str:
         """Keyed hash (HMAC-SHA256) of a value of some kind, 64 hexadecimal digits."""
         assert self._key is not None, "a ledger without a line has no key yet"
-        return hmac.new(self._key, f"{kind}\0{value}".encode(), hashlib.sha256).hexdigest()
+        return keyed_hash(self._key, kind, value)
 
     def line_hash(self, number: int) -> str | None:
         """SHA-256 of a line, by which a record can remember it; None where there is no such line."""

@@ -20,7 +20,7 @@ from ignite.engine import Events
 
 from scripts.data.volumes import Volume
 from scripts.engines import Trainer
-from scripts.files import atomic_write, file_sha256
+from scripts.files import file_sha256, write_text
 from scripts.requests.forget_request import ForgetRequest
 from scripts.run_config import running_config
 from scripts.training.file_hashes import FileHashes
@@ -158,8 +158,7 @@ class RunRecord:
 
     @idist.one_rank_only()
     def _save(self) -> None:
-        with atomic_write(self._path) as temporary:
-            Path(temporary).write_text(json.dumps(self.facts, indent=2) + "\n", encoding="utf-8")
+        write_text(self._path, json.dumps(self.facts, indent=2) + "\n")
 
     def _files(self, hashes: FileHashes | None = None) -> dict:
         """``data`` and ``evaluated``: role -> slices, and name, size and, where they are given, hash of each file."""

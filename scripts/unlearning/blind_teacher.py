@@ -14,7 +14,7 @@ from ignite.engine import Events
 
 from scripts.data.volumes import Volume
 from scripts.engines import Trainer
-from scripts.files import atomic_write, file_sha256
+from scripts.files import file_sha256, write_text
 from scripts.networks.weights import load_weights, save_weights
 from scripts.training import PassCounter
 from scripts.training.processes import broadcast
@@ -115,8 +115,7 @@ class BlindTeacher:
             save_weights(self.network, path)
             record = {**facts, "forward_slices": passes.forward, "backward_slices": passes.backward}
             record["weights"] = {"path": path.name, "sha256": file_sha256(path)}
-            with atomic_write(path.with_suffix(".json")) as temporary:
-                Path(temporary).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+            write_text(path.with_suffix(".json"), json.dumps(record, indent=2) + "\n")
             logger.info("blind teacher: trained for %d steps, kept as %s", self.steps, path)
 
     def _read(self, path: Path) -> None:
