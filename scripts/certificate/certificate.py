@@ -14,9 +14,11 @@ from scripts.audit.section import tables_html
 from scripts.audit.tables import Table
 from scripts.certificate.declaration import Declaration
 from scripts.certificate.identifiers import Identifiers, make_key, read_key
-from scripts.certificate.predicate import SCHEMA_FILE, make_predicate
+from scripts.certificate.predicate import SCHEMA_FILE, make_predicate, vocabulary
 from scripts.certificate.signature import read_private_key, sign
 from scripts.certificate.statement import NAME, make_statement, write_statement
+from scripts.data.volumes import Volume
+from scripts.keys import MIN_KEY
 from scripts.requests.cohorts import Cohorts
 
 SIGN_HERE = ("name", "role", "organisation", "date", "signature")
@@ -61,13 +63,19 @@ class Certifier:
         Raises:
             FileNotFoundError, ValueError: no run record, no readable key, or other gates than the declared ones.
         """
-        if not self.wanted or record is False:
+        if not self.wanted or isinstance(record, bool):
             return
         if record is None:
             raise FileNotFoundError(
                 "certificate: 'run_record': found none beside the audited weights; name it, or set certificate to false"
             )
-        self.declaration.check()
+        self.declaration.check(record)
+        declared = self.declaration.declared
+        if Identifiers(bytes(MIN_KEY), self._volumes()).redact(declared, vocabulary(declared)) != declared:
+            raise ValueError(
+                "certificate: 'gates', 'subgroups': expected texts without names of scans or patients, found some: "
+                "what is declared stands in the certificate as it is"
+            )
         read_key(self.identifier_key)
         if self.signing_key is not None:
             read_private_key(self.signing_key)
@@ -89,9 +97,10 @@ class Certifier:
         if not self.wanted or not isinstance(record, (str, Path)):
             return None
         key = read_key(self.identifier_key) or make_key(self.output_dir / "identifiers.key")
-        volumes = [volume for section in self.data.sections.values() for volume in section]
         declaration = self.declaration.write()
-        predicate = make_predicate(self.data, self.output_dir, Path(record), Identifiers(key, volumes), declaration)
+        predicate = make_predicate(
+            self.data, self.output_dir, Path(record), Identifiers(key, self._volumes()), declaration
+        )
         jsonschema.validate(predicate, json.loads(SCHEMA_FILE.read_text(encoding="utf-8")))
         path = self.output_dir / NAME
         statement = make_statement(predicate, predicate["weights"]["unlearned"]["sha256"])
@@ -100,6 +109,9 @@ class Certifier:
             sign(path, self.signing_key)
         logger.info("certificate in %s; check it with: python -m scripts.certificate.verify %s", path, path)
         return statement
+
+    def _volumes(self) -> list[Volume]:
+        return [volume for section in self.data.sections.values() for volume in section]
 
 
 def certificate_section(statement: Mapping[str, Any], level: int = 2) -> str:

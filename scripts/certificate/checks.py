@@ -7,12 +7,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from scripts.audit.experiment import AUDITED, ORIGINAL
-from scripts.audit.gates import control, judge, overall
+from scripts.audit.experiment import QUANTISED
+from scripts.audit.gates import check_gates, control, judge, overall
 from scripts.audit.provenance import doubts, provenance_problems
 from scripts.audit.statistics import Statistics
 from scripts.certificate.scans import measures_of, results_of
-from scripts.evaluation.results import summarise
+from scripts.evaluation.results import ZERO_FILLED, summarise
 from scripts.files import json_sha256
 
 HOLDS, FAILS, UNCHECKED = "holds", "FAILS", "not checked"
@@ -60,16 +60,6 @@ def finding(holds: bool, what: str) -> Finding:
     return (HOLDS if holds else FAILS), what
 
 
-def recomputed_figures(
-    content: Mapping[str, Any], expected_gates: Sequence[Mapping] = REFERENCE_GATES
-) -> Iterator[Finding]:
-    """:func:`figures`; where a certificate is so wrong that nothing can be computed, that is what fails."""
-    try:
-        yield from list(figures(content, expected_gates))
-    except (KeyError, IndexError, TypeError, ValueError, ZeroDivisionError) as error:
-        yield FAILS, f"figures cannot be computed from the results of each scan: {error!r}"
-
-
 def figures(content: Mapping[str, Any], expected_gates: Sequence[Mapping] = REFERENCE_GATES) -> Iterator[Finding]:
     """Measures, summary, gates, control and verdict, each from the results of each scan.
 
@@ -79,6 +69,7 @@ def figures(content: Mapping[str, Any], expected_gates: Sequence[Mapping] = REFE
     """
     stated, scans = content["audit"], content["scans"]
     declared = stated["declared"]
+    check_gates(declared["gates"])
     statistics = Statistics(
         declared["confidence"], declared["bootstrap_samples"], declared["seed"], declared["equivalence_margins"]
     )
@@ -136,12 +127,32 @@ def provenance(content: Mapping[str, Any]) -> Iterator[Finding]:
     yield finding(
         cohorts.get("UA") is not None and sorted(cohorts["UA"]) == forget, "UA is the forget set of the request"
     )
-    models = {model for scan in scans for model in scan["results"]}
-    whole = all(set(scan["results"]) == models for scan in scans) and {AUDITED, ORIGINAL} <= models
-    yield finding(whole, "each model has a result on each scan")
+    models = {*content["weights"], QUANTISED, ZERO_FILLED}
+    yield finding(
+        all(set(scan["results"]) == models for scan in scans),
+        "each model has a result on each scan, and no other model has one",
+    )
+    once = all(len({scan[key] for scan in scans}) == len(scans) for key in ("scan", "sha256"))
+    yield finding(once, "no scan is counted twice")
+    yield from _forget_files(content)
     known = {entry["sha256"] for entry in content["records"]}
     missing = [name for name, runs in stated["runs"].items() if any(run["record"] not in known for run in runs)]
     yield finding(not missing, "; ".join(["every run's record is named", *missing]))
+
+
+def _forget_files(content: Mapping[str, Any]) -> Iterator[Finding]:
+    """What the certificate says of the forget files at several places."""
+    slices = {scan["sha256"]: scan["slices"] for scan in content["scans"]}
+    stated = all(entry["slices"] == slices.get(entry["sha256"]) for entry in content["forget_files"])
+    yield finding(stated, "slices of the forget files are those of the scans")
+    origin = content["audit"]["provenance"]
+    yield finding(origin["audit"]["datalist"] == content["datalist"]["sha256"], "datalist is the one of the audit")
+    retained = origin["runs"]["unlearned"][0]["data"].get("retain")
+    forgotten = {entry["sha256"] for entry in content["forget_files"]}
+    if retained is None:
+        yield UNCHECKED, "retain files hold no forget file: the run's record states no hash of each"
+    else:
+        yield finding(not forgotten & set(retained), "retain files hold no forget file")
 
 
 def declaration(content: Mapping[str, Any]) -> Iterator[Finding]:
@@ -155,8 +166,18 @@ def declaration(content: Mapping[str, Any]) -> Iterator[Finding]:
         held = content["method"]["declaration"] == made["sha256"]
         yield finding(held, f"{order}: the run's record holds its hash")
         yield finding(_before(made["created"], started), f"{order}: the times are in order")
+    elif content["method"]["declaration"] is not None:
+        yield FAILS, f"{order}: the run's record holds the hash of an earlier declaration"
     else:
-        yield HOLDS, order
+        yield UNCHECKED, f"{order}: whether a result was known by then cannot be told"
+    if started is None:
+        yield UNCHECKED, "times: the run's record does not say when it began"
+    else:
+        ended = content["created"]
+        yield finding(
+            _before(made["created"], ended) and _before(started, ended),
+            "times: declaration and run, then the certificate",
+        )
 
 
 def same(first: Any, second: Any) -> bool:

@@ -41,13 +41,23 @@ class Declaration:
         self.weights = Path(weights)
         self.path = self.weights.with_name(NAME)
 
-    def check(self) -> None:
+    def check(self, record: str | Path | None = None) -> None:
         """Refuse an audit by other gates than those that were declared.
+
+        Args:
+            record: The record of the run to be audited, which holds the hash of what was declared before it.
 
         Raises:
             ValueError: naming the file and the fields that differ.
         """
-        if not self.path.is_file():
+        held = None if record is None else json.loads(Path(record).read_text(encoding="utf-8")).get("declaration")
+        found = declared_sha256(self.path.parent)
+        if held is not None and held != found:
+            raise ValueError(
+                f"{self.path}: expected what was declared before the unlearning run (SHA-256 {held} in {record}), "
+                f"found {'none' if found is None else found}"
+            )
+        if found is None:
             return
         written = read_declaration(self.path)
         differ = [name for name, value in self.declared.items() if written["declared"].get(name) != value]

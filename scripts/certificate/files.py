@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Mapping, Set
 from pathlib import Path
@@ -11,8 +10,9 @@ from typing import Any
 from scripts.audit.provenance import record_facts, weights_hashes
 from scripts.certificate import predicate
 from scripts.certificate.checks import UNCHECKED, Finding, finding, same
-from scripts.certificate.identifiers import Identifiers
+from scripts.certificate.identifiers import DIGEST, Identifiers
 from scripts.certificate.scans import results_of
+from scripts.certificate.statement import Unreadable, parse
 from scripts.evaluation.metrics import METRICS
 from scripts.evaluation.results import read_results
 from scripts.files import file_sha256, json_sha256
@@ -34,8 +34,25 @@ def audit_files(content: Mapping[str, Any], folder: Path) -> Iterator[Finding]:
         yield finding(_said(stated, {name: audit.get(name) for name in stated}), "figures are those of audit.json")
         digest = json_sha256(audit["configuration"])
         yield finding(digest == content["audit"]["configuration_sha256"], "configuration of the audit")
+        yield from _inputs(content, audit)
     if (folder / "metrics.csv").is_file():
         yield finding(_same_results(content, folder / "metrics.csv"), "results of each scan are those of metrics.csv")
+
+
+def _inputs(content: Mapping[str, Any], audit: Mapping[str, Any]) -> Iterator[Finding]:
+    """What the audit's record says went into it, beside what the certificate says."""
+    inputs, seen = audit["inputs"], content["oracle_seen"]["used_to_choose_settings"]
+    named = {
+        name: {key: entry[key] for key in ("sha256", "tensors_sha256")} for name, entry in inputs["weights"].items()
+    }
+    runs = [{"model": name, "sha256": entry["sha256"]} for name, part in inputs["records"].items() for entry in part]
+    ran = {"device": audit["device"], "code_sha256": audit["environment"]["code_sha256"]}
+    yield finding(content["weights"] == named, "weights of each model are those of audit.json")
+    yield finding(content["records"] == runs, "records of the runs are those of audit.json")
+    yield finding(seen is audit["oracle_tuned"], "oracle used to choose settings as audit.json says")
+    yield finding(all(content["audit"][name] == value for name, value in ran.items()), "device and code of audit.json")
+    files = sorted(scan["sha256"] for scan in content["scans"])
+    yield finding(files == sorted(inputs["scans"].values()), "files of the scans are those of audit.json")
 
 
 def weights(content: Mapping[str, Any], paths: Mapping[str, Path]) -> Iterator[Finding]:
@@ -171,7 +188,7 @@ def _one_to_one(pairs: Set[tuple[str, str]]) -> bool:
 
 def _said(stated: Any, found: Any) -> bool:
     """Whether a certificate says the same, but for identifiers that it leaves out."""
-    if isinstance(stated, str) and isinstance(found, str):
+    if isinstance(stated, str) and isinstance(found, str) and not DIGEST.fullmatch(found):
         return re.fullmatch(".+".join(map(re.escape, REDACTED.split(stated))), found, re.S) is not None
     if isinstance(stated, Mapping) and isinstance(found, Mapping):
         return _said(list(stated), list(found)) and _said(list(stated.values()), list(found.values()))
@@ -182,7 +199,6 @@ def _said(stated: Any, found: Any) -> bool:
 
 def _json(path: Path) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        return parse(path.read_bytes(), path)
+    except (OSError, Unreadable):
         return {}
-    return content if isinstance(content, dict) else {}

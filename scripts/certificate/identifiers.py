@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -52,17 +52,25 @@ class Identifiers:
         """Whether a text holds an identifier of three characters or more, in any case, as a word or between "_"."""
         return self._pattern is not None and self._pattern.search(text) is not None
 
-    def redact(self, content: Any) -> Any:
-        """The same JSON content with each identifier in its texts replaced by the start of its keyed hash."""
+    def redact(self, content: Any, public: Collection[str] = ()) -> Any:
+        """The same JSON content with each identifier in its values replaced by the start of its keyed hash.
+
+        Args:
+            content: JSON content, whose keys are the project's own.
+            public: Words in lower case that name nobody, although a folder of scans may be called so, such as "data".
+        """
         if isinstance(content, str):
             if self._pattern is None or DIGEST.fullmatch(content):
                 return content
-            return self._pattern.sub(lambda match: f"[{self.hash('text', match[0].lower())[:16]}]", content)
+            return self._pattern.sub(lambda match: self._unless(match[0], public), content)
         if isinstance(content, dict):
-            return {self.redact(key): self.redact(value) for key, value in content.items()}
+            return {key: self.redact(value, public) for key, value in content.items()}
         if isinstance(content, (list, tuple)):
-            return [self.redact(value) for value in content]
+            return [self.redact(value, public) for value in content]
         return content
+
+    def _unless(self, word: str, public: Collection[str]) -> str:
+        return word if word.lower() in public else f"[{self.hash('text', word.lower())[:16]}]"
 
 
 def identifying(volume: Volume) -> set[str]:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from scripts.audit.audit import GUARANTEE
+from scripts.certificate.checks import REFERENCE_GATES
 from scripts.certificate.identifiers import SCHEME, Identifiers
 from scripts.certificate.scans import anonymous_scans
 from scripts.evaluation.results import read_results
@@ -29,7 +31,8 @@ OUTPUTS = (
 )
 FIGURES = ("verdict", "gates", "control", "declared", "models", "measures", "provenance")  # the audit's, as they are
 SETTINGS = ("method", "retain_fraction", "seed", "started", "declaration")
-PLAIN_FIELDS = ("anatomy", "acquisition")  # selectors on these name no patient
+VERBS = ("train", "unlearn")
+PLAIN_FIELDS = ("anatomy", "acquisition")  # they name no patient
 LIMITS = (
     "The figures hold for the scans, the masks and the measures named here; other data or attacks may differ.",
     "Copies of the original weights, of the scans and of earlier outputs are outside this certificate.",
@@ -89,7 +92,25 @@ def make_predicate(
         ],
         "outputs": {name: file_sha256(audit_dir / name) for name in OUTPUTS},
     }
-    return identifiers.redact(body)
+    return identifiers.redact(body, vocabulary(body))
+
+
+def vocabulary(content: Any) -> set[str]:
+    """Words that name nobody: those of the schema, of the gates, of a content's keys and code, and of plain fields."""
+    own = [SCHEMA_FILE.read_text(encoding="utf-8"), *VERBS, *(f"{g['name']} {g['measure']}" for g in REFERENCE_GATES)]
+    return set(re.findall(r"\w+", " ".join([*own, *_own_texts(content)]).lower()))
+
+
+def _own_texts(content: Any) -> Iterator[str]:
+    """Keys of a JSON content, at any depth, names of components, and values of fields that name no patient."""
+    if isinstance(content, Mapping):
+        yield from map(str, content)
+        yield from (str(content[key]) for key in ("_target_", *PLAIN_FIELDS) if key in content)
+        for value in content.values():
+            yield from _own_texts(value)
+    elif isinstance(content, (list, tuple)):
+        for value in content:
+            yield from _own_texts(value)
 
 
 def request_entry(request: Mapping[str, Any], identifiers: Identifiers) -> dict[str, Any]:
@@ -119,9 +140,10 @@ def retain_subset(record: Mapping[str, Any], identifiers: Identifiers) -> dict[s
 
 
 def method(record: Mapping[str, Any]) -> dict[str, Any]:
-    """How the run unlearned, and with what."""
+    """How the run unlearned, with what, and the ledger's line with which it began."""
     return {
         **{name: record.get(name) for name in SETTINGS},
+        "ledger": {name: entry[name] for name in ("line", "line_sha256")} if (entry := record.get("ledger")) else None,
         "configuration_sha256": json_sha256(record["configuration"]),
         "device": record.get("device"),
         **{name: record["environment"][name] for name in ("packages", "python", "platform", "code_sha256")},

@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ PREDICATE_TYPE = "urn:mri-unlearning:predicate:unlearning:v2"
 PAYLOAD_TYPE = "application/vnd.in-toto+json"
 SUBJECT = "unlearned.pt"
 NAME, ENVELOPE = "certificate.json", "certificate.dsse.json"
+MAX_DIGITS = 18  # of a whole number: fits 64 bits
 
 
 class Unreadable(ValueError):
@@ -60,18 +62,37 @@ def read_payload(path: str | Path) -> tuple[bytes, bool]:
 
 
 def parse(raw: bytes, path: str | Path) -> dict[str, Any]:
-    """The JSON object that some bytes hold; a key that is given twice is refused, as readers may choose either.
+    """The JSON object that some bytes hold.
+
+    What two readers may take for two things is refused: a key that is given twice, NaN, infinite and oversized numbers,
+    halves of a surrogate pair.
 
     Raises:
         Unreadable: no such object.
     """
     try:
-        content = json.loads(raw.decode("utf-8"), object_pairs_hook=_once)
-    except (UnicodeDecodeError, ValueError) as error:
+        content = json.loads(
+            raw.decode("utf-8"), object_pairs_hook=_once, parse_constant=_finite, parse_float=_finite, parse_int=_whole
+        )
+        json.dumps(content, ensure_ascii=False).encode("utf-8")
+    except (RecursionError, ValueError) as error:
         raise Unreadable(f"{path}: expected a JSON certificate, found text that does not parse: {error}") from error
     if not isinstance(content, dict):
         raise Unreadable(f"{path}: expected a JSON object, found {type(content).__name__}")
     return content
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"{text} is no finite number")
+    return number
+
+
+def _whole(text: str) -> int:
+    if len(text) > MAX_DIGITS:
+        raise ValueError(f"a number of {len(text)} digits")
+    return int(text)
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -15,12 +15,12 @@ from typing import Any
 
 import jsonschema
 
-from scripts.certificate import checks, files
+from scripts.certificate import checks, files, ledger_checks
 from scripts.certificate.checks import FAILS, HOLDS, UNCHECKED, Finding, finding
 from scripts.certificate.identifiers import Identifiers, read_key
 from scripts.certificate.predicate import SCHEMA_FILE
 from scripts.certificate.signature import signature_problem
-from scripts.certificate.statement import ENVELOPE, PREDICATE_TYPE, STATEMENT_TYPE, parse, read_payload
+from scripts.certificate.statement import ENVELOPE, PREDICATE_TYPE, STATEMENT_TYPE, SUBJECT, parse, read_payload
 from scripts.files import file_sha256
 
 UNSIGNED = "signature"
@@ -35,6 +35,7 @@ def verify_certificate(
     identifier_key: str | Path | None = None,
     weights: Mapping[str, str | Path] | None = None,
     gates: Sequence[Mapping] | None = None,
+    ledger: str | Path | None = None,
 ) -> list[Finding]:
     """Check everything that the files at hand allow.
 
@@ -47,6 +48,7 @@ def verify_certificate(
         identifier_key: File with the key of the keyed hashes; None: ``MRI_UNLEARNING_KEY``.
         weights: model -> file, where they lie elsewhere; ``unlearned`` is the certificate's subject.
         gates: The gates that the verifier accepts, in place of the project's own.
+        ledger: The ledger that knows the run.
 
     Returns:
         (``holds`` | ``FAILS`` | ``not checked``, what), in reading order.
@@ -67,19 +69,35 @@ def verify_certificate(
     paths = _weights_paths(audit, place, weights)
     findings += _signature(path, payload, enveloped, public_key)
     findings += _subject(statement, paths)
-    findings += checks.provenance(content)
-    findings += checks.declaration(content)
-    findings += checks.recomputed_figures(content, checks.REFERENCE_GATES if gates is None else gates)
-    findings += files.audit_files(content, place)
-    findings += files.weights(content, paths)
-    findings += files.records(content, _record_paths(audit, place), identifiers)
-    findings += problem
-    findings += files.scan_files(content, datalist, identifiers)
-    findings += files.code(content)
+    for part in (
+        checks.provenance(content),
+        checks.declaration(content),
+        checks.figures(content, checks.REFERENCE_GATES if gates is None else gates),
+        files.audit_files(content, place),
+        files.weights(content, paths),
+        files.records(content, _record_paths(audit, place), identifiers),
+        iter(problem),
+        ledger_checks.ledger(content, ledger),
+        files.scan_files(content, datalist, identifiers),
+        files.code(content),
+    ):
+        findings += _until_nonsense(part)
     return findings
 
 
+def _until_nonsense(part: Iterator[Finding]) -> Iterator[Finding]:
+    """The findings of one part; where a certificate is so wrong that nothing can be computed, that is what fails."""
+    try:
+        yield from part
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        yield FAILS, f"{part.__name__}: nothing can be computed from what is stated: {error!r}"
+
+
 def _form(statement: Mapping[str, Any]) -> Iterator[Finding]:
+    unknown = set(statement) - {"_type", "subject", "predicateType", "predicate"}
+    if unknown:
+        yield FAILS, f"form: expected nothing beside the statement's four fields, found {', '.join(sorted(unknown))}"
+        return
     for name, expected in (("_type", STATEMENT_TYPE), ("predicateType", PREDICATE_TYPE)):
         if statement.get(name) != expected:
             yield FAILS, f"form: {name}: expected {expected}, found {statement.get(name)!r}"
@@ -108,14 +126,14 @@ def _signature(path: Path, payload: bytes, enveloped: bool, public_key: str | Pa
 
 
 def _subject(statement: Mapping[str, Any], paths: Mapping[str, Path]) -> Iterator[Finding]:
-    digests = [entry.get("digest", {}).get("sha256") for entry in statement.get("subject", [])]
-    stated = [statement["predicate"]["weights"]["unlearned"]["sha256"]]
-    yield finding(digests == stated, "subject is the unlearned weights of the predicate")
+    stated = statement["predicate"]["weights"]["unlearned"]["sha256"]
+    alone = statement.get("subject") == [{"name": SUBJECT, "digest": {"sha256": stated}}]
+    yield finding(alone, "subject is the unlearned weights of the predicate, and nothing else")
     path = paths.get("unlearned")
     if path is None or not path.is_file():
         yield UNCHECKED, "subject: the weights are not here"
     else:
-        yield finding(file_sha256(path) == stated[0], f"subject: {path.name} is what the certificate is about")
+        yield finding(file_sha256(path) == stated, f"subject: {path.name} is what the certificate is about")
 
 
 def _weights_paths(audit: Mapping | None, place: Path, given: Mapping[str, str | Path] | None) -> dict[str, Path]:
@@ -149,6 +167,7 @@ def main(  # noqa: PLR0913 each is an option of the command
     identifier_key: str | None = None,
     weights: dict[str, str] | None = None,
     gates: str | None = None,
+    ledger: str | None = None,
     allow_unsigned: bool = False,
     recompute: bool = False,
     sample: float = 1.0,
@@ -163,19 +182,20 @@ def main(  # noqa: PLR0913 each is an option of the command
         identifier_key: The file with the key of the keyed hashes.
         weights: Model -> file, for instance ``"{'unlearned': 'model.pt'}"``.
         gates: A YAML or JSON file with the gates that you accept, in place of the project's own.
+        ledger: The ledger that knows the run; its key lies beside it or in ``MRI_UNLEARNING_KEY``.
         allow_unsigned: Exit with 0 without a verified signature, where nothing fails.
         recompute: Reconstruct and evaluate again; needs the datalist and the weights.
         sample: The share of the scans of each cohort to evaluate again, drawn by chance.
     """
     try:
         accepted = None if gates is None else _gates(gates)
-        found = verify_certificate(certificate, folder, public_key, datalist, identifier_key, weights, accepted)
+        found = verify_certificate(certificate, folder, public_key, datalist, identifier_key, weights, accepted, ledger)
         if recompute and found[0][0] != FAILS:
             found += _again(certificate, folder, datalist, weights, sample)
     except (OSError, ValueError, ModuleNotFoundError) as error:
         sys.exit(str(error))
     for verdict, what in found:
-        print(f"{verdict + ':':13}{what}")
+        print(f"{verdict + ':':13}{_printable(what)}")
     counts = Counter(verdict for verdict, _ in found)
     unsigned = any(verdict == UNCHECKED and what.startswith(UNSIGNED) for verdict, what in found)
     print(f"\n{counts[HOLDS]} checks hold, {counts[FAILS]} fail, {counts[UNCHECKED]} were not made (see above).")
@@ -184,6 +204,11 @@ def main(  # noqa: PLR0913 each is an option of the command
     print("There is no formal guarantee of removal; see the certificate's statement and limits.")
     if counts[FAILS] or (unsigned and not allow_unsigned):
         sys.exit(1 if counts[FAILS] else 2)
+
+
+def _printable(text: str) -> str:
+    """A text whose control characters cannot erase or imitate other lines on a terminal."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
 def _again(

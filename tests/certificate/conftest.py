@@ -8,6 +8,7 @@ import pytest
 
 from scripts.certificate.signature import make_keys, sign
 from tests import verbs
+from tests.certificate.forger import Forger
 from tests.verbs import SMALL, process_as_before
 
 KEY = "the key of these tests"
@@ -18,6 +19,13 @@ def run(verb: str, *overlays: str, **overrides) -> None:
     """A verb through MONAI, with a small network."""
     with process_as_before():
         verbs.run(verb, *overlays, **{**SMALL, **overrides})
+
+
+def root_of(error: BaseException) -> str:
+    """The message of what went wrong first."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return str(error)
 
 
 @pytest.fixture(scope="session")
@@ -52,3 +60,9 @@ def copy(chain, tmp_path, monkeypatch) -> Path:
 def statement(copy) -> dict:
     """The copy's certificate."""
     return json.loads((copy / "work" / "audit" / "certificate.json").read_text())
+
+
+@pytest.fixture
+def forger(copy, statement) -> Forger:
+    """Has the whole copy, and neither the signing key nor the data."""
+    return Forger(copy, statement)

@@ -1,6 +1,7 @@
 """The parts of the certificate: chain, keyed hashes, signature, schema."""
 
 import json
+import re
 import stat
 from pathlib import Path
 
@@ -8,9 +9,10 @@ import jsonschema
 import pytest
 import yaml
 
+from scripts.audit.audit import GUARANTEE
 from scripts.certificate.checks import REFERENCE_GATES
 from scripts.certificate.identifiers import Identifiers, make_key, read_key
-from scripts.certificate.predicate import SCHEMA_FILE, SCHEMA_VERSION
+from scripts.certificate.predicate import LIMITS, SCHEMA_FILE, SCHEMA_VERSION, vocabulary
 from scripts.data.volumes import Volume
 
 KEY = b"0123456789abcdef"
@@ -32,6 +34,21 @@ def test_identifiers_leave_no_name_behind():
     assert not identifiers.found_in(text.replace("P0171", ""))
     assert identifiers.found_in("out/P017/a")
     assert identifiers.redact({"n": 7}) == {"n": 7}
+
+
+def test_the_projects_own_words_stay_whatever_folders_are_called():
+    scans = [volume("data/oracle.h5", "P1"), volume("knee/networks.h5", "retain"), volume("x/MEIER.h5", "gap")]
+    identifiers = Identifiers(KEY, scans)
+    content = {
+        "data": {"oracle": "trained on data"},
+        "network": {"_target_": "scripts.networks.VarNet"},
+        "groups": {"anatomy": "knee", "site": "MEIER"},
+        "verdict": "forget test set still like the oracle's; retain quality",
+    }
+    redacted = identifiers.redact(content, vocabulary(content))
+    assert re.fullmatch(r"\[[0-9a-f]{16}\]", redacted["groups"].pop("site"))
+    del content["groups"]["site"]
+    assert redacted == content
 
 
 def test_hashes_need_the_key():
@@ -82,7 +99,8 @@ def test_keys(tmp_path):
 def test_schema_is_a_schema_of_this_version():
     schema = json.loads(SCHEMA_FILE.read_text())
     jsonschema.Draft202012Validator.check_schema(schema)
-    assert schema["properties"]["schema_version"] == {"const": SCHEMA_VERSION}
+    stated = {"schema_version": SCHEMA_VERSION, "statement": GUARANTEE, "limits": list(LIMITS)}
+    assert {name: schema["properties"][name] for name in stated} == {name: {"const": v} for name, v in stated.items()}
 
 
 def test_the_reference_gates_are_those_of_the_audit():

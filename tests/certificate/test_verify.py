@@ -10,6 +10,7 @@ import pytest
 from scripts.certificate.certificate import certificate_section
 from scripts.certificate.checks import FAILS, UNCHECKED
 from scripts.certificate.verify import main, verify_certificate
+from tests.certificate.conftest import QUICK, root_of, run
 
 
 def failed(*arguments, **options) -> list[str]:
@@ -36,11 +37,12 @@ def paths(copy) -> tuple[str, str]:
 
 def test_an_honest_run_verifies(paths, tiny_datalist):
     path, key = paths
-    assert failed(path, public_key=key, datalist=tiny_datalist) == []
+    given = {"public_key": key, "datalist": tiny_datalist, "ledger": str(Path(path).parents[1] / "ledger.jsonl")}
+    assert failed(path, **given) == []
     experiments = ("acquisitions", "distance", "output_distance", "relearning", "resurfacing")
     expected = [f"measure {name}: needs the weights, or training" for name in experiments]
-    assert unchecked(path, public_key=key, datalist=tiny_datalist) == expected
-    assert code_of(path, public_key=key, datalist=tiny_datalist) == 0
+    assert unchecked(path, **given) == expected
+    assert code_of(path, **given) == 0
     assert code_of(path.replace(".json", ".dsse.json"), public_key=key) == 0
 
 
@@ -141,15 +143,10 @@ def test_what_is_no_certificate_is_refused_in_one_line(tmp_path, text):
 
 
 def test_declared_gates_cannot_be_changed_afterwards(copy, tiny_datalist):
-    from tests.certificate.conftest import QUICK, run
-
     work = copy / "work"
     weights = {"weights": str(work / "original.pt"), "unlearned_weights": str(work / "unlearned.pt")}
     changed = {**QUICK, "datalist": tiny_datalist, "output_dir": str(copy / "again"), "gates#4#at_most": 100.0}
     with pytest.raises(RuntimeError) as error:
         run("audit", **weights, **changed)
-    root = error.value
-    while root.__cause__ is not None:
-        root = root.__cause__
-    assert re.search(r"declaration.json: gates: declared on 20.*expected the same now", str(root))
+    assert re.search(r"declaration.json: gates: declared on 20.*expected the same now", root_of(error.value))
     assert not (copy / "again").exists()
