@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import difflib
+import os
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -14,6 +15,7 @@ from monai.bundle import ConfigParser, ConfigWorkflow
 from monai.bundle.utils import DEFAULT_EXP_MGMT_SETTINGS
 from monai.utils import ensure_tuple
 
+STRICT = "MONAI_FAIL_ON_DUPLICATE_CONFIG"
 MLFLOW: Mapping[str, Any] = DEFAULT_EXP_MGMT_SETTINGS["mlflow"]
 # what MONAI adds to the configuration for --tracking mlflow
 TRACKING = frozenset(MLFLOW["configs"]) - {"output_dir", "trainer", "validator", "evaluator"}
@@ -80,7 +82,7 @@ def declared_config(verb: str) -> dict[str, Any]:
         verb: Name of the verb's file in ``configs``, without its suffix.
 
     Raises:
-        ValueError: an overlay listed before the file of the verb, which would replace it.
+        ValueError: an overlay listed before the file of the verb, which would replace it; a key that stands twice.
         RuntimeError: there is no file to compare with.
     """
     workflow, files = running_workflow()
@@ -91,13 +93,30 @@ def declared_config(verb: str) -> dict[str, Any]:
                 f"{workflow.config_root_path}: expected one config file of the verb {verb!r}, found {len(files)}; the "
                 "override keys cannot be checked"
             )
-    for file in files[1:]:
-        if "verb" in ConfigParser.load_config_file(file):
+    contents = [_each_key_once(file) for file in files]
+    for file, content in zip(files[1:], contents[1:], strict=True):
+        if "verb" in content:
             raise ValueError(
                 f"config_file: expected the overlays after the file of the verb, found {files[0]} before {file}, "
                 "which replaces what the overlay says"
             )
     return ConfigParser.load_config_files(files)
+
+
+def _each_key_once(file: str) -> dict[str, Any]:
+    """The content of a config file; MONAI only warns of a key that stands twice, and takes the last one."""
+    before = os.environ.get(STRICT)
+    os.environ[STRICT] = "1"
+    try:
+        return dict(ConfigParser.load_config_file(file))
+    except ValueError as error:
+        if "Duplicate key" in str(error):
+            raise ValueError(f"{file}: expected each key once, found {str(error)!r}") from error
+        raise
+    finally:
+        del os.environ[STRICT]
+        if before is not None:
+            os.environ[STRICT] = before
 
 
 def refuse_unknown_keys(declared: Mapping[str, Any], config: Mapping[str, Any]) -> None:

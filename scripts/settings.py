@@ -90,6 +90,7 @@ MAPPING = Kind("a mapping", lambda v: isinstance(v, Mapping))
 COMPONENT = Kind("a mapping with '_target_'", lambda v: isinstance(v, Mapping) and isinstance(v.get("_target_"), str))
 HANDLERS = Kind("a list of components", lambda v: isinstance(v, list) and all(_is_handler(item) for item in v))
 REQUEST = Kind("a file or a mapping", lambda v: _is_path(v) or isinstance(v, Mapping))
+REQUESTS = REQUEST | list_of(REQUEST, 1)
 SEED = whole(0, 2**32 - 1)
 FRACTION = above(0, 1)
 
@@ -111,7 +112,7 @@ COMMON: dict[str, Kind] = {
     "device": DEVICE,
     "precision": one_of("fp32", "bf16", "fp16"),
     "datalist": PATH,
-    "forget_request": REQUEST | NONE,
+    "forget_request": REQUESTS | NONE,
     "check_values": FLAG,
     "resume": FLAG,
     "batch_size": whole(1),
@@ -136,13 +137,14 @@ COMMON: dict[str, Kind] = {
 }
 FILE_OR_NONE = PATH | NONE
 OF_VERB: dict[str, dict[str, Kind]] = {
-    "train": {"oracle": FLAG, "forget_only": FLAG},
+    "train": {"oracle": FLAG, "forget_only": FLAG, "training_share": FRACTION},
     "unlearn": {
         "weights": PATH,
         "oracle_weights": FILE_OR_NONE,
         "evaluate_models": FLAG,
         "epoch_weights": FLAG,
         "short_audit": FLAG,
+        "erosion_limit": above(0) | NOTHING,
         "budget": above(0) | NOTHING,
         "passes_per_step": above(0),
         "teacher_steps": whole(1),
@@ -171,6 +173,8 @@ OF_VERB: dict[str, dict[str, Kind]] = {
         "oracle_seeds": list_of(PATH),
         "query_weights": FILE_OR_NONE,
         "calibration_weights": FILE_OR_NONE,
+        "reference_weights": list_of(PATH),
+        "likelihood_rate": FRACTION,
         "oracle_tuned": FLAG | NOTHING,
         "gates": list_of(MAPPING, 1),
         "statistics": COMPONENT,

@@ -178,7 +178,7 @@ def test_only_the_first_process_writes_and_once(together, tmp_path):
     """That the others write nothing is checked in them, see ``watch_writes``."""
     found = {path.name for path in (together / "blindspot").iterdir()}
     assert found == {
-        "ledger.jsonl", "ledger.key", "metrics.csv", "metrics.json", "panels.png", "table.md", "teachers",
+        "metrics.csv", "metrics.json", "panels.png", "table.md", "teachers",
         "tensorboard", "unlearn.log", "unlearned.json", "unlearned.pt",
     }  # fmt: skip
     assert len(list((together / "blindspot" / "tensorboard").rglob("events*"))) == 2  # the loss's and the images'

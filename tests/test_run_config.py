@@ -1,5 +1,6 @@
 """The one look at the call stack, and the override keys that the configuration does not know."""
 
+import os
 import warnings
 from pathlib import Path
 
@@ -96,6 +97,18 @@ def test_the_stack_shows_workflow_and_files(bundle):
     with pytest.raises(RuntimeError) as error:
         run(bundle, "look.yaml", sed=3)
     assert "override key 'sed': not in the configuration; did you mean 'seed'" in str(own_error(error.value))
+
+
+@pytest.mark.parametrize("file", ["look.yaml", "overlay.yaml"])
+def test_a_key_that_stands_twice_in_a_config_file_is_refused(bundle, monkeypatch, file):
+    """MONAI would warn and take the last; what a user's environment says about it stays as it is."""
+    monkeypatch.setenv(run_config.STRICT, "0")
+    with open(bundle / file, "a") as opened:
+        opened.write("note: {a: 1, b: 2, a: 3}\n")
+    with pytest.raises(RuntimeError) as error:
+        run(bundle, "look.yaml", "overlay.yaml")
+    assert f"{bundle / file}: expected each key once, found 'Duplicate key: `a`'" in str(own_error(error.value))
+    assert os.environ[run_config.STRICT] == "0"
 
 
 def hand_made(configs, *files, **overrides):

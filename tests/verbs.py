@@ -33,6 +33,7 @@ def unlearn(tiny_datalist, trained, output="out", method=None, **overrides) -> P
     """Run unlearn for one epoch on the tiny data, from the weights of the fixture `trained`; its output folder."""
     overlay = f"methods/{method}.yaml" if method else None
     settings = {"datalist": tiny_datalist, "weights": str(trained / "original.pt"), "unlearn_epochs": 1, **SMALL}
+    settings["ledger"] = f"{output}/ledger.jsonl"  # its own: the weights are those of every test
     run("unlearn", overlay, output_dir=output, **{**settings, **overrides})
     return Path(output)
 

@@ -4,7 +4,9 @@ from scripts.audit.acquisitions import Acquisitions, other_masks
 from scripts.audit.audit import Audit
 from scripts.audit.continued import ContinuedTraining
 from scripts.audit.distances import OutputDistance
+from scripts.audit.earlier import EarlierRequests, Erosion
 from scripts.audit.inputs import audited_weights, check_cohorts, record_beside, training_steps
+from scripts.audit.patients import Likelihood
 from scripts.audit.probe import SliceProbe
 from scripts.audit.provenance import AuditedFiles
 from scripts.audit.quantised import audited_models
@@ -19,6 +21,9 @@ __all__ = [
     "Audit",
     "AuditedFiles",
     "ContinuedTraining",
+    "EarlierRequests",
+    "Erosion",
+    "Likelihood",
     "OutputDistance",
     "Relearning",
     "Resurfacing",

@@ -9,8 +9,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from scripts.audit import measures
+from scripts.audit.earlier import advice
 from scripts.audit.experiment import AUDITED, CALIBRATION, ORIGINAL, QUANTISED, QUERY, Experiment, oracle_names
-from scripts.audit.gates import check_gates, control, declared, judge, overall
+from scripts.audit.gates import check_gates, control, declared, judge, of_original, overall
 from scripts.audit.hallucination import null_space_maps
 from scripts.audit.inputs import check_cohorts, check_subgroups, cost, read_record, training_of
 from scripts.audit.probe import SliceProbe
@@ -128,10 +129,11 @@ class Audit:
     def _judged(self, found: Mapping, original: Mapping, problems: Mapping) -> dict:
         """Verdict, gates and control, from the measures of the audited model and of the original."""
         judged = [judge(gate, found) for gate in self.gates]
-        checked = control(self.gates, original)
+        checked = control(self.gates, of_original(original, found))
         return {
             "verdict": overall(judged, checked["sees_remembering"], doubts(problems)),
             "statement": GUARANTEE,
+            "advice": advice(judged),
             "gates": judged,
             "control": checked,
             "declared": declared(self.gates, self.statistics, self.subgroups),

@@ -20,12 +20,14 @@ MEASURES = (
     r"original_gap/(BTA|KTA|UA)/(psnr|ssim|nmse)/gap",
     r"membership/(error|gain)/(auc|above|below)",
     r"quantised/(BTA|KTA|UA)/(psnr|ssim|nmse)/(gap|above|below)",
-    r"resurfacing/(BTA|KTA|UA)/(psnr|ssim)/(rise|gap)",
+    r"resurfacing/(BTA|KTA|UA|earlier)/(psnr|ssim)/(rise|gap)",
     r"relearning/(psnr|ssim)/(rise|area)",
     r"acquisitions/highest/(KTA|UA)/(psnr|ssim)/above",
     r"output_distance/(BTA|KTA|UA)/ratio",
     r"hallucination/(oracle_gap|original_gap|enhancement)",
-    r"likelihood/[a-z_]+",
+    r"earlier/highest/(above|rise)",
+    r"erosion/total",
+    r"likelihood/(forgotten|over_forgotten|quantised|exposed)",
 )
 CONTROL = "control: the original fails no gate against under-forgetting"
 KEYS = {"name", "guards", "measure", "at_least", "at_most", "if_measured"}
@@ -139,6 +141,12 @@ def control(gates: Sequence[Mapping[str, Any]], original: Mapping[str, Any]) -> 
     """
     judged = [judge(gate, original) for gate in gates if gate["guards"] == "under-forgetting"]
     return {"gates": judged, "sees_remembering": any(gate["verdict"] == "fail" for gate in judged)}
+
+
+def of_original(original: Mapping[str, Any], measures: Mapping[str, Any]) -> dict[str, Any]:
+    """The original's measures for the :func:`control`, with those that stand beside the audited model's own."""
+    likelihood = measures.get("likelihood", not_measured("no such result in this audit"))
+    return {**original, "likelihood": likelihood["original"] if is_measured(likelihood) else likelihood}
 
 
 def overall(judged: Sequence[Mapping[str, Any]], sees_remembering: bool = True, doubts: Sequence[str] = ()) -> dict:

@@ -1,4 +1,4 @@
-"""A likelihood audit of single scans: how much better a model knows a scan than models that never saw it.
+"""A likelihood audit of single patients: how much better a model knows their scans than models that never saw them.
 
 Population attacks average over many patients and say nothing about one. Here each scan is compared with itself: its
 score under the audited model, with its scores under reference models of which it is known which scans they were trained
@@ -12,35 +12,16 @@ unlearning).
 
 from __future__ import annotations
 
-import json
-import math
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
+from scipy.stats import beta
 
 MIN_REFERENCES = 2
-CANARY_RATE = 0.05
-
-
-def membership_of(record: str | Path, sha256: Sequence[str]) -> np.ndarray:
-    """Which files a training read, by the record beside its weights.
-
-    Args:
-        record: Record of ``train``, or of ``unlearn`` for the files that unlearning read.
-        sha256: SHA-256 of n files.
-
-    Returns:
-        (n,) bool.
-
-    Raises:
-        ValueError: The record states no hash of some file that was read, so that membership is not known.
-    """
-    content = json.loads(Path(record).read_text(encoding="utf-8"))
-    read = [entry.get("sha256") for part in content["data"].values() for entry in part["volumes"]]
-    if not read or not all(read):
-        raise ValueError(f"{record}: 'data': expected the SHA-256 of each file that was read, found some without")
-    return np.array([digest in set(read) for digest in sha256])
+RATE = 0.05
+LEAST_POWER = 0.5
+DRAWS = 999  # of the permutation test
 
 
 def out_statistics(scores: np.ndarray, members: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -51,8 +32,9 @@ def out_statistics(scores: np.ndarray, members: np.ndarray) -> tuple[np.ndarray,
         members: (m, n) bool, whether a model was trained on a scan.
 
     Returns:
-        Mean (n,) and standard deviation (n,) over the models that never saw a scan. The deviation of each scan's few
-        models is drawn half-way towards the one of all scans together, since two or three models say little alone.
+        Mean (n,) over the models that never saw a scan, and standard deviation (n,) of a further such model about it,
+        σ√(1 + 1/k) with k models. The variance σ² of each scan's few models is drawn half-way towards the one of all
+        scans together, since two or three models say little alone.
 
     Raises:
         ValueError: A scan that fewer than two reference models have never seen.
@@ -68,7 +50,7 @@ def out_statistics(scores: np.ndarray, members: np.ndarray) -> tuple[np.ndarray,
     squares = np.where(out, np.square(scores - mean), 0.0).sum(axis=0)
     pooled = squares.sum() / (counts - 1).sum()
     variance = (squares + pooled * (counts - 1)) / (2 * (counts - 1))
-    return mean, np.sqrt(np.maximum(variance, np.finfo(np.float64).tiny))
+    return mean, np.sqrt(np.maximum(variance * (1 + 1 / counts), np.finfo(np.float64).tiny))
 
 
 def lira(scores: np.ndarray, reference: np.ndarray, members: np.ndarray) -> np.ndarray:
@@ -84,7 +66,7 @@ def lira(scores: np.ndarray, reference: np.ndarray, members: np.ndarray) -> np.n
 
     >>> reference = np.array([[20.0, 21.0], [22.0, 23.0]])
     >>> lira(np.array([21.0, 25.0]), reference, np.zeros((2, 2), dtype=bool)).round(3).tolist()
-    [0.0, 2.121]
+    [0.0, 1.732]
     """
     mean, spread = out_statistics(reference, members)
     return (np.asarray(scores, dtype=np.float64) - mean) / spread
@@ -117,15 +99,15 @@ def rmia(scores: np.ndarray, reference: np.ndarray, members: np.ndarray, populat
 
 
 def patient_score(z: Sequence[float]) -> float:
-    """One z-score of a patient with several scans: their sum over the root of their number (Stouffer).
+    """One score of a patient with several scans: their mean.
 
-    Where the scans of one patient go together, the true error rate is higher than that of independent ones; canaries
-    with as many scans show by how much.
+    The scans of one patient go together, by how much nobody knows. Their mean is right whatever it is: it strays no
+    further than one scan does, so that the error rate is at most the one that is stated.
 
-    >>> patient_score([1.0, 1.0, 1.0, 1.0])
+    >>> patient_score([1.0, 3.0])
     2.0
     """
-    return float(np.sum(z) / math.sqrt(len(z)))
+    return float(np.mean(z))
 
 
 def error_rate(score: float, unseen: Sequence[float]) -> float:
@@ -141,80 +123,144 @@ def error_rate(score: float, unseen: Sequence[float]) -> float:
     return (1 + above) / (1 + len(unseen))
 
 
-def power(canaries: Sequence[float], unseen: Sequence[float], rate: float = CANARY_RATE) -> float:
-    """Share of planted canaries, known to be members, that the audit finds at an error rate of at most ``rate``.
+def error_interval(score: float, unseen: Sequence[float], confidence: float = 0.9) -> list[float]:
+    """Exact interval of the share of all unseen patients who would score as high, from the n at hand.
 
-    >>> power([5.0, 6.0, 0.0, 7.0], [0.0, 1.0, 2.0], rate=0.25)
-    0.75
+    Source: Clopper and Pearson, Biometrika 26 (1934).
+
+    >>> [round(bound, 3) for bound in error_interval(9.0, [0.0] * 20)]
+    [0.0, 0.139]
     """
-    return float(np.mean([error_rate(score, unseen) <= rate for score in canaries]))
+    count, above = len(unseen), int((np.asarray(unseen, dtype=np.float64) >= score).sum())
+    tail = (1 - confidence) / 2
+    low = float(beta.ppf(tail, above, count - above + 1)) if above else 0.0
+    high = float(beta.ppf(1 - tail, above + 1, count - above)) if above < count else 1.0
+    return [low, high]
 
 
-def verdict(score: float, unseen: Sequence[float], canaries: Sequence[float], rate: float = CANARY_RATE) -> dict:
-    """What the audit says of one scan or patient.
+@dataclass(frozen=True)
+class Scores:
+    """What one model makes of every patient, as scores that are comparable between them.
+
+    Attributes:
+        of: Patient -> score.
+        kinds: Patient -> what the scans show, e.g. the anatomy; patients are compared with unseen ones of their kind.
+        unseen: Patients whom the model never saw.
+        canaries: Patients on whom it was trained and whom it was not made to forget.
+    """
+
+    of: Mapping[str, float]
+    kinds: Mapping[str, str]
+    unseen: Collection[str]
+    canaries: Collection[str]
+
+    def beside(self, patient: str) -> list[float]:
+        """Scores of the unseen patients of a patient's kind."""
+        return [self.of[other] for other in self.unseen if self.kinds[other] == self.kinds[patient]]
+
+    def error_rate(self, patient: str) -> float:
+        """:func:`error_rate` of a patient."""
+        return error_rate(self.of[patient], self.beside(patient))
+
+    def low_error_rate(self, patient: str) -> float:
+        """The same for a score as low."""
+        return error_rate(-self.of[patient], [-score for score in self.beside(patient)])
+
+    def power(self, rate: float = RATE) -> float | None:
+        """Share of the canaries that the audit finds at an error rate below ``rate``; None without canaries."""
+        found = [self.error_rate(canary) < rate for canary in self.canaries]
+        return float(np.mean(found)) if found else None
+
+
+def why_no_power(patient: str, audited: Scores, trained: Sequence[Scores], rate: float = RATE) -> str | None:
+    """Why an audit that finds nothing of a patient shows nothing; None where it would have found what is there."""
+    found = audited.power(rate)
+    if found is None:
+        return "no canaries: no patient who was kept, and whom two reference models never saw"
+    if found < LEAST_POWER:
+        return f"only {found:.2f} of the {len(audited.canaries)} canaries were found"
+    if not trained:
+        return "no weights whose record says that they were trained on this patient"
+    seen = float(np.mean([scores.error_rate(patient) < rate for scores in trained]))
+    if seen < LEAST_POWER:
+        return f"of the weights that were trained on this patient, the audit finds the patient in {seen:.2f} only"
+    return None
+
+
+def verdict(patient: str, audited: Scores, trained: Sequence[Scores], rate: float = RATE) -> dict:
+    """What the audit says of one patient.
 
     Args:
-        score: Its score, by :func:`lira`, :func:`rmia` or :func:`patient_score`.
-        unseen: (k,) scores of scans or patients that the audited model never saw.
-        canaries: (c,) scores of planted ones that it was trained on and has not been made to forget; they show that the
-            audit can see what is there.
-        rate: The error rate up to which a score counts as known.
+        patient: The patient.
+        audited: Scores under the audited weights.
+        trained: Scores under each of the weights that were trained on the patient: the original and, if there are
+            any, reference models.
+        rate: The error rate below which a score counts as known.
 
     Returns:
-        ``score``, ``error_rate``, ``power`` (None without canaries), ``verdict`` and ``because``. *known*: the score is
-        higher than chance allows. *not found*: it is not, and the audit finds at least half of the canaries at this
-        rate. *over-forgotten*: it is lower than chance allows, which is a trace, too. *undecided*: no canaries, too few
-        of them found, or too few unseen for this error rate.
+        ``score``, ``error_rate`` with its ``interval``, ``low_error_rate``, ``verdict`` and ``because``. *known*: the
+        score is higher than chance allows. *over-forgotten*: it is lower than chance allows, which is a trace, too.
+        *not found*: it is neither, and the audit finds at least half of the canaries, and the patient in at least half
+        of the weights that were trained on them. *no power*: it is neither, but the audit would not have seen it.
+        *undecided*: too few unseen patients of the kind for this error rate.
 
-    >>> unseen, canaries = [0.1 * i - 1 for i in range(21)], [4.0, 5.0, 6.0]
-    >>> [verdict(score, unseen, canaries)["verdict"] for score in (5.0, 0.0, -5.0)]
+    >>> unseen = {f"U{i}": 0.1 * i - 1 for i in range(21)}
+    >>> def scores(value):
+    ...     of = {**unseen, "P": value, "canary": 4.0}
+    ...     return Scores(of, dict.fromkeys(of, "brain"), list(unseen), ["canary"])
+    >>> [verdict("P", scores(value), [scores(6.0)])["verdict"] for value in (5.0, 0.0, -5.0)]
     ['known', 'not found', 'over-forgotten']
     """
-    above, below = error_rate(score, unseen), error_rate(-score, [-one for one in unseen])
-    found = power(canaries, unseen, rate) if len(canaries) else None
-    if 1 / (1 + len(unseen)) > rate:
-        word, because = "undecided", f"{len(unseen)} unseen allow no error rate below {1 / (1 + len(unseen)):.3f}"
-    elif above <= rate:
+    unseen, above, below = audited.beside(patient), audited.error_rate(patient), audited.low_error_rate(patient)
+    smallest = 1 / (1 + len(unseen))
+    blind = why_no_power(patient, audited, trained, rate)
+    if smallest >= rate:
+        word, because = "undecided", f"{len(unseen)} unseen patients allow no error rate below {smallest:.3f}"
+    elif above < rate:
         word, because = "known", f"at most {above:.3f} of the unseen score as high"
-    elif below <= rate:
+    elif below < rate:
         word, because = "over-forgotten", f"at most {below:.3f} of the unseen score as low"
-    elif found is None or found < 0.5:
-        word = "undecided"
-        because = "no canaries" if found is None else f"only {found:.2f} of the canaries were found"
+    elif blind is not None:
+        word, because = "no power", blind
     else:
-        word, because = "not found", f"{above:.3f} of the unseen score as high; {found:.2f} of the canaries were found"
-    return {"score": float(score), "error_rate": above, "power": found, "verdict": word, "because": because}
+        word, because = "not found", f"{above:.3f} of the unseen score as high"
+    return {
+        "score": audited.of[patient],
+        "error_rate": above,
+        "interval": error_interval(audited.of[patient], unseen),
+        "low_error_rate": below,
+        "verdict": word,
+        "because": because,
+    }
 
 
-def audit_patients(
-    scores: Mapping[str, Sequence[float]],
-    unseen: Sequence[str],
-    canaries: Sequence[str],
-    asked: Sequence[str],
-    rate: float = CANARY_RATE,
-) -> dict[str, dict]:
-    """:func:`verdict` of each patient asked for, forgotten and retained alike, by z-scores of the scans.
+def joint_error_rate(patients: Collection[str], scores: Scores, low: bool = False) -> float:
+    """The error rate of the claim that a model knows some of several patients; of one patient it is their own.
 
-    Unlearning can expose those who stay, so ask for some of them, too: a retained patient is expected to be *known* no
-    more clearly than before.
+    Of several it is twice the smaller of two: the smallest one times their number (Bonferroni; one patient of many is
+    known), and a permutation test of their mean against the unseen (all are known a little). Scores are taken from
+    the mean of the unseen of their kind for it.
 
     Args:
-        scores: Patient -> z-scores of the scans, see :func:`lira`.
-        unseen: Patients whom the audited model never saw.
-        canaries: Patients whose scans were planted.
-        asked: Whose verdicts are wanted.
-        rate: As for :func:`verdict`.
-
-    Raises:
-        ValueError: A patient without a score, or one in two of the lists of unseen, canaries and asked.
+        patients: The patients.
+        scores: Under the model.
+        low: Whether low scores are what is claimed.
     """
-    lists = [*unseen, *canaries, *asked]
-    missing, twice = sorted(set(lists) - set(scores)), sorted({p for p in lists if lists.count(p) > 1})
-    if missing or twice:
-        raise ValueError(
-            f"likelihood audit: expected each patient with scores and in one list, found {missing} without and {twice} "
-            "twice"
-        )
-    joined = {patient: patient_score(scores[patient]) for patient in lists}
-    never, planted = ([joined[patient] for patient in part] for part in (unseen, canaries))
-    return {patient: verdict(joined[patient], never, planted, rate) for patient in asked}
+    rates = [scores.low_error_rate(p) if low else scores.error_rate(p) for p in patients]
+    if len(rates) == 1:
+        return rates[0]
+    sign = -1.0 if low else 1.0
+    own, others = ([sign * _centred(p, scores) for p in part] for part in (patients, scores.unseen))
+    return min(1.0, 2 * min(len(rates) * min(rates), _permuted(own, others)))
+
+
+def _centred(patient: str, scores: Scores) -> float:
+    return scores.of[patient] - float(np.mean(scores.beside(patient) or [0.0]))
+
+
+def _permuted(own: Sequence[float], others: Sequence[float]) -> float:
+    """Share of random exchanges between both groups after which the mean of the first is as high, itself included."""
+    pooled, count = np.array([*own, *others]), len(own)
+    shuffled = np.random.default_rng(0).permuted(np.tile(pooled, (DRAWS, 1)), axis=1)
+    as_high = shuffled[:, :count].mean(axis=1) >= pooled[:count].mean() - 1e-12
+    return float((1 + as_high.sum()) / (1 + DRAWS))

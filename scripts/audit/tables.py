@@ -40,6 +40,9 @@ def audit_tables(result: Mapping[str, Any]) -> list[Table]:
         "output_distance": ("Distance of the images to the oracle's", _output_distance),
         "hallucination": ("Hallucination (null-space error, retain test set)", _hallucination),
         "distance": ("Weights and representation", _distance),
+        "earlier": ("Earlier requests: where their scans stand now", _earlier),
+        "erosion": ("Those who stay, from the original on", _erosion),
+        "likelihood": ("Single patients, beside reference models", _likelihood),
         "subgroups": ("Subgroups", _subgroups),
         "cost": ("Cost", _cost),
     }
@@ -61,7 +64,7 @@ def audit_markdown(result: Mapping[str, Any]) -> str:
     """The audit as Markdown: verdict, statement and tables."""
     verdict = result["verdict"]
     because = f" ({', '.join(verdict['because'])})" if verdict["because"] else ""
-    lead = [f"{verdict['meaning']}{because}.", result["statement"]]
+    lead = [f"{verdict['meaning']}{because}.", *filter(None, [result.get("advice")]), result["statement"]]
     return markdown_document(f"Audit: {verdict['verdict']}", lead, audit_tables(result))
 
 
@@ -196,7 +199,7 @@ def _resurfacing(title: str, entry: Mapping, share: str) -> Table:
             spread(found["rise"], DECIMALS[metric], True),
             spread(found["gap"], DECIMALS[metric], True),
         ]
-        for cohort in COHORTS
+        for cohort in (*COHORTS, "earlier")
         if cohort in entry
         for metric, found in entry[cohort].items()
     ]
@@ -250,6 +253,49 @@ def _distance(title: str, entry: Mapping, share: str) -> Table:
         rows.append([f"to {reference}", *cells])
     columns = ["distance", "weights (relative l2)", "linear CKA, BTA", "linear CKA, KTA"]
     return Table(title, "CKA of the encoder's last features: 1 is equal.", columns, rows)
+
+
+def _earlier(title: str, entry: Mapping, share: str) -> Table:
+    rows = [
+        [request, str(found["scans"]), number(found["psnr"]), *(spread(found[k], 2, True) for k in ("rise", "above"))]
+        for request, found in entry["requests"].items()
+    ]
+    columns = ["request", "scans", "PSNR [dB]", f"rise by this request [{share}]", f"above the oracle [{share}]"]
+    return Table(title, "Scans that earlier requests erased, as far as the datalist names them.", columns, rows)
+
+
+def _erosion(title: str, entry: Mapping, share: str) -> Table:
+    rows = [
+        [f"line {step['line']}", step["why"] if step["change"] is None else number(step["change"], 2, True)]
+        for step in entry["steps"]
+    ]
+    rows.append(["together", spread(entry["total"], 2, True) if is_measured(entry["total"]) else NOT_MEASURED])
+    note = "Mean PSNR of each run's own retain test scans, after less before, by the records that the ledger names."
+    return Table(title, note, ["request, by the ledger's line", "change [dB]"], rows)
+
+
+def _likelihood(title: str, entry: Mapping, share: str) -> Table:
+    rows = [
+        [
+            row["patient"],
+            str(len(row["scans"])),
+            number(row["score"], 2, True),
+            f"{row['error_rate']:.3f} [{', '.join(f'{bound:.3f}' for bound in row['interval'])}]",
+            f"{number(row['original_score'], 2, True)} / {row['original_error_rate']:.3f}",
+            ABSENT if row["rmia"] is None else number(row["rmia"]),
+            f"{row['verdict']}: {row['because']}",
+        ]
+        for row in entry["patients"]
+    ]
+    power = NOT_MEASURED if entry["power"] is None else percent(entry["power"])
+    note = (
+        f"{entry['references']['counting']} reference models; {entry['unseen']} unseen patients; power: {power} of "
+        f"{entry['canaries']} canaries found at an error rate below {entry['rate']:g}. Score: standard deviations "
+        "above models that never saw the patient. Retained patients are expected to be known, to the original as well; "
+        f"rise beside the unseen [{share}]: {spread(entry['exposed'], 2, True)}."
+    )
+    columns = ["patient", "scans", "score", "error rate [90%]", "original: score / error rate", "RMIA", "verdict"]
+    return Table(title, note, columns, rows)
 
 
 def _subgroups(title: str, entries: Sequence[Mapping], share: str) -> Table:

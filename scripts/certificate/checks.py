@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from scripts.audit.experiment import QUANTISED
-from scripts.audit.gates import check_gates, control, judge, overall
+from scripts.audit.gates import check_gates, control, judge, of_original, overall
 from scripts.audit.provenance import doubts, provenance_problems
 from scripts.audit.statistics import Statistics
 from scripts.certificate.scans import measures_of, results_of
@@ -18,6 +18,8 @@ from scripts.files import json_sha256
 HOLDS, FAILS, UNCHECKED = "holds", "FAILS", "not checked"
 Finding = tuple[str, str]
 TOLERANCE = 1e-9  # relative; sums may be taken in another order by another version of NumPy
+WHERE: dict[str, float | bool] = {"if_measured": True}
+EXACT: dict[str, float | bool] = {"at_least": 0.05, **WHERE}  # an error rate
 REFERENCE_GATES = tuple(  # those of audit.yaml; who lays down others tells the verifier which
     {"name": name, "guards": guards, "measure": measure, **limit}
     for name, guards, measure, limit in (
@@ -45,6 +47,19 @@ REFERENCE_GATES = tuple(  # those of audit.yaml; who lays down others tells the 
         ("forget training set elsewhere", "suppression", "acquisitions/highest/UA/psnr/above", {"at_most": 1.0}),
         ("forget test set not known to int8", "suppression", "quantised/KTA/psnr/above", {"at_most": 1.0}),
         ("forget training set not known to int8", "suppression", "quantised/UA/psnr/above", {"at_most": 1.0}),
+        ("no single patient known", "under-forgetting", "likelihood/forgotten", EXACT),
+        ("no single patient known to int8", "suppression", "likelihood/quantised", EXACT),
+        ("no single patient over-forgotten", "over-forgetting", "likelihood/over_forgotten", EXACT),
+        ("those who stay not exposed", "retain damage", "likelihood/exposed", {"at_most": 1.0, **WHERE}),
+        ("earlier requests not known", "under-forgetting", "earlier/highest/above", {"at_most": 1.0, **WHERE}),
+        ("earlier requests not raised", "suppression", "earlier/highest/rise", {"at_most": 0.5, **WHERE}),
+        (
+            "earlier requests do not resurface",
+            "suppression",
+            "resurfacing/earlier/psnr/rise",
+            {"at_most": 0.5, **WHERE},
+        ),
+        ("those who stay since the original", "retain damage", "erosion/total", {"at_least": -1.0, **WHERE}),
         (
             "images like another oracle's",
             "suppression",
@@ -84,6 +99,7 @@ def figures(content: Mapping[str, Any], expected_gates: Sequence[Mapping] = REFE
     summary = summarise(results_of(scans))
     yield finding(same(stated["models"], summary), "means of each model follow from the results of each scan")
     measures = {**stated["measures"], **found}
+    original = of_original(original, measures)
     gates = [judge(gate, measures) for gate in declared["gates"]]
     yield finding(same(stated["gates"], gates), "gates follow from the measures and the declared margins")
     checked = control(declared["gates"], original)

@@ -27,20 +27,20 @@ logger = logging.getLogger(__name__)
 
 
 def load_models(
-    network: torch.nn.Module, weights: str | Path | Mapping[str, str | Path | None]
+    network: torch.nn.Module, weights: str | Path | Mapping[str, str | Path | bool | None]
 ) -> dict[str, torch.nn.Module]:
     """Copies of a network, one for each file of weights.
 
     Args:
         network: Gives the architecture; it is left as it is.
-        weights: Model name -> file, None entries are passed over; or one file, named by its stem.
+        weights: Model name -> file, None and False are passed over; or one file, named by its stem.
 
     Raises:
         FileNotFoundError, ValueError: weights that are missing or do not fit; nothing to load.
     """
     if isinstance(weights, (str, Path)):
         weights = {Path(weights).stem: weights}
-    models = {name: load_weights(copy.deepcopy(network), path) for name, path in weights.items() if path is not None}
+    models = {name: load_weights(copy.deepcopy(network), str(path)) for name, path in weights.items() if path}
     if not models:
         raise ValueError("evaluation: 'weights': expected at least one file of weights, found none")
     return models

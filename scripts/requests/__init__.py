@@ -1,6 +1,7 @@
 """What has to go, what stays, which part of what stays is read, and what was ever erased."""
 
 from scripts.requests.cohorts import Cohorts
+from scripts.requests.erosion import warn_of_erosion
 from scripts.requests.forget_request import ForgetRequest
 from scripts.requests.ledger_entry import (
     LedgerEntry,
@@ -11,7 +12,7 @@ from scripts.requests.ledger_entry import (
     trained_by,
 )
 from scripts.requests.preview import describe_request
-from scripts.requests.retain_subset import RetainSubsetSampler, draw_retain_subset
+from scripts.requests.retain_subset import RetainSubsetSampler, draw_patients, draw_retain_subset
 
 __all__ = [
     "Cohorts",
@@ -20,9 +21,11 @@ __all__ = [
     "RetainSubsetSampler",
     "check_newest",
     "describe_request",
+    "draw_patients",
     "draw_retain_subset",
     "enter_audit",
     "enter_training",
     "find_ledger",
     "trained_by",
+    "warn_of_erosion",
 ]

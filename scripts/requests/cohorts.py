@@ -37,6 +37,7 @@ class Cohorts:
         requests: Each request.
         request: All requests as one; None without a request.
         erased: Name of each scan that was left out -> request that erased it.
+        earlier: Request -> training scans that it erased before this one, in their order; only an audit looks at them.
         erased_in_test: The same of scans in the test list, which stay there: nothing is trained on them.
         retain: Training volumes that stay, D_r.
         forget: Training volumes to be forgotten, D_f; empty without a request.
@@ -57,6 +58,7 @@ class Cohorts:
         if self.requests:
             self.sections = _marked(self.requests, self.sections)
         self.erased: dict[str, str] = {}
+        self.earlier: dict[str, list[Volume]] = {}
         self.erased_in_test: dict[str, str] = {}
         self._carried_out: set[str] = set()
         if ledger:
@@ -82,6 +84,10 @@ class Cohorts:
         for section in ("training", "validation"):
             found = {v.name: (before if v.forget else ever).by(v) for v in self.sections[section]}
             self.erased |= {name: by for name, by in found.items() if by is not None}
+            if section == "training":
+                earlier = [(v, before.by(v)) for v in self.sections[section] if v.name in self.erased]
+                named = {run.name: [v for v, by in earlier if by == run.name] for run in runs[:first]}
+                self.earlier = {name: volumes for name, volumes in named.items() if volumes}
             self.sections[section] = [v for v in self.sections[section] if v.name not in self.erased]
         tested = {v.name: ever.by(v) for v in self.sections["test"] if not v.forget}
         self.erased_in_test = {name: by for name, by in tested.items() if by is not None}

@@ -16,6 +16,7 @@ from scripts.files import file_sha256, let_go
 from scripts.requests.cohorts import Cohorts
 from scripts.requests.erasures import Erasure, erasures, outputs_of, request_digest, scan_entry
 from scripts.requests.ledger import NAME, Ledger
+from scripts.run_config import bundle_root
 
 logger = logging.getLogger(__name__)
 _HELD: dict[str, FileLock] = {}  # locks of this process's runs; one that failed leaves its own behind
@@ -26,7 +27,9 @@ def find_ledger(weights: str | Path | Mapping, output_dir: str | Path | None = N
 
     Args:
         weights: A file of weights; of a mapping of several, the one ledger that they have, if it is one.
-        output_dir: Where a ledger is, or is to be begun, if the weights have none; None: no ledger then.
+        output_dir: The folder of a run that erases. Where the weights have no ledger, one is to be begun: beside them,
+            so that whoever starts from them again finds it, or in this folder, where that is not possible or the
+            weights are the bundle's own, which belong to everybody. None: no ledger then.
 
     Raises:
         ValueError: Two ledgers; with ``output_dir``, as of a verb that trains, also one that a record names and that is
@@ -42,7 +45,11 @@ def find_ledger(weights: str | Path | Mapping, output_dir: str | Path | None = N
             f"'ledger': {weights} and 'output_dir' belong to different ledgers: {', '.join(sorted(map(str, found)))}; "
             "say which one counts: --ledger FILE"
         )
-    return str(found.pop()) if len(found) == 1 else None if there is None or found else str(there)
+    if found or there is None or output_dir is None:
+        return str(found.pop()) if len(found) == 1 else None
+    folder = Path(files[0]).parent
+    shared = folder.resolve() == Path(bundle_root(), "models").resolve()
+    return str(there if shared or not os.access(folder, os.W_OK) else folder / NAME)
 
 
 def _ledger_of(weights: Path, needed: bool) -> Path | None:
@@ -210,7 +217,8 @@ def _check_weights(ledger: Ledger, weights: str | Path, own: set[str], older_wei
             return
     known = next((run for run in runs if found in (run.weights_in, run.weights_out)), None)
     what = "weights that it does not know" if known is None else f"older ones (line {known.number})"
-    problem = f"{weights}: expected the weights with which {ledger.path} ends ({newest[:12]}…), found {what}"
+    ends = f"{ledger.path} ends ({newest[:12]}…{_where(ledger, newest)})"
+    problem = f"{weights}: expected the weights with which {ends}, found {what}"
     if not older_weights:
         raise ValueError(f"{problem}: what was erased since would come back; --older_weights True where that is meant")
     logger.warning("%s; taken since 'older_weights' is true", problem)
@@ -306,6 +314,13 @@ def _newest(ledger: Ledger, runs: list[Erasure]) -> str | None:
     ends = {run.number: run.weights_out for run in runs}
     ends |= {line["number"]: line["weights_out"] for line in ledger.lines if line["event"] == "trained"}
     return ends[max(ends)] if ends else None
+
+
+def _where(ledger: Ledger, weights_out: str) -> str:
+    """The file in which a run left some weights, in parentheses' words; empty where no run did."""
+    begun = {line["begun"] for line in ledger.lines if line["event"] == "erased" and line["weights_out"] == weights_out}
+    files = [ledger.lines[number - 1]["weights"] for number in sorted(begun)]
+    return f", {os.path.normpath(ledger.path.parent / files[-1])}" if files else ""
 
 
 def _remembered(weights: Path) -> dict:

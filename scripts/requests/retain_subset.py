@@ -50,6 +50,28 @@ def draw_retain_subset(
     return [volumes[i] for i in sorted(chosen)]
 
 
+def draw_patients(volumes: Sequence[Volume], share: float, seed: int) -> list[Volume]:
+    """Draw a share of the patients at random, with all their scans: what a reference model is trained on.
+
+    Args:
+        volumes: Scans; one that names no patient counts as a patient of its own.
+        share: Share of the patients, in (0, 1]; at least one is drawn.
+        seed: Fixes the draw.
+
+    Returns:
+        The drawn patients' volumes in the order of ``volumes``.
+
+    Raises:
+        ValueError: share out of range.
+    """
+    if not 0 < share <= 1:
+        raise ValueError(f"training: 'training_share': expected in (0, 1], found {share}")
+    patients = list(dict.fromkeys(volume.patient_id or volume.name for volume in volumes))
+    count = max(1, round(share * len(patients)))
+    chosen = {patients[i] for i in np.random.default_rng(seed).permutation(len(patients))[:count]}
+    return [volume for volume in volumes if (volume.patient_id or volume.name) in chosen]
+
+
 class Selection(Protocol):
     """A rule that draws the retain subset: :class:`Stratified`, or one of ``scripts.requests.retain_selection``."""
 

@@ -7,8 +7,13 @@ from collections.abc import Sequence
 from scripts.data.volumes import Volume
 
 
-def model_name(oracle: bool, forget_only: bool) -> str:
-    """Name of the weights: ``oracle`` (trained without the forget set), ``forget_only`` or ``original``."""
+def model_name(oracle: bool, forget_only: bool, share: float = 1.0) -> str:
+    """Name of the weights: ``oracle`` (trained without the forget set), ``forget_only`` or ``original``.
+
+    Weights that are trained on a share of the patients below 1 are a ``reference``.
+    """
+    if share < 1:
+        return "reference"
     return "oracle" if oracle else "forget_only" if forget_only else "original"
 
 

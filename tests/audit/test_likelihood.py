@@ -1,18 +1,17 @@
 """The audit of one patient: known answers, calibration by simulation, and what it must not claim."""
 
-import json
-
 import numpy as np
 import pytest
+from scipy.stats import binom
 
 from scripts.audit.likelihood import (
-    audit_patients,
+    Scores,
+    error_interval,
     error_rate,
+    joint_error_rate,
     lira,
-    membership_of,
     out_statistics,
     patient_score,
-    power,
     rmia,
     verdict,
 )
@@ -23,14 +22,14 @@ def test_a_scan_is_compared_with_models_that_never_saw_it_alone():
     members = np.array([[False, False], [False, True], [True, False]])
     mean, spread = out_statistics(reference, members)
     assert mean.tolist() == [21.0, 31.0]
-    assert spread == pytest.approx([np.sqrt(2.0)] * 2)
-    assert lira(np.array([21.0, 31.0 + 2 * np.sqrt(2.0)]), reference, members) == pytest.approx([0.0, 2.0])
+    assert spread == pytest.approx([np.sqrt(3.0)] * 2)  # a third model about the mean of two
+    assert lira(np.array([21.0, 31.0 + 2 * np.sqrt(3.0)]), reference, members) == pytest.approx([0.0, 2.0])
 
 
 def test_deviations_are_drawn_half_way_to_the_common_one():
     reference = np.array([[0.0, 0.0], [2.0, 4.0]])  # variances 2 and 8, together 5
     _, spread = out_statistics(reference, np.zeros((2, 2), dtype=bool))
-    assert np.square(spread) == pytest.approx([3.5, 6.5])
+    assert np.square(spread) == pytest.approx([1.5 * 3.5, 1.5 * 6.5])
 
 
 def test_rmia_counts_the_population_by_hand():
@@ -63,45 +62,84 @@ def test_the_error_rate_is_kept_and_members_are_found():
     assert found / 400 > 0.85
 
 
-def test_error_rate_and_power_by_hand():
+def test_error_rates_by_hand():
     assert error_rate(1.0, [0.0, 1.0, 2.0]) == 0.75
     assert error_rate(9.0, []) == 1.0
-    assert power([9.0, 0.0], list(range(9)), rate=0.1) == 0.5
-    assert patient_score([3.0]) == 3.0
+    assert error_interval(9.0, []) == [0.0, 1.0]
+    assert patient_score([3.0, 1.0]) == 2.0
+
+
+@pytest.mark.parametrize("above", [0, 3, 20])
+def test_the_interval_is_that_of_the_binomial_distribution(above):
+    """Its bounds are the shares at which as many, or as few, would be seen with a probability of 5 %."""
+    low, high = error_interval(1.0, [2.0] * above + [0.0] * (20 - above), confidence=0.9)
+    assert low == 0 if above == 0 else binom.sf(above - 1, 20, low) == pytest.approx(0.05)
+    assert high == 1 if above == 20 else binom.cdf(above, 20, high) == pytest.approx(0.05)
 
 
 UNSEEN = [i / 10 - 1 for i in range(21)]
 
 
+def scores(value=0.0, unseen=UNSEEN, canaries=(), **more) -> Scores:
+    """Of a patient P, of unseen patients and of canaries, all brains; ``more`` patients, too."""
+    never = {f"U{i}": score for i, score in enumerate(unseen)}
+    planted = {f"C{i}": score for i, score in enumerate(canaries)}
+    of = {"P": value, **never, **planted, **more}
+    return Scores(of, dict.fromkeys(of, "brain"), list(never), list(planted))
+
+
+REMEMBERS, BLIND = [scores(5.0)], [scores(0.5)]
+
+
 @pytest.mark.parametrize(
-    ("score", "unseen", "canaries", "word", "because"),
+    ("audited", "trained", "word", "because"),
     [
-        (5.0, UNSEEN, [], "known", "0.045"),  # a find needs no canary
-        (5.0, UNSEEN, [9.0], "known", "0.045"),
-        (0.0, UNSEEN, [9.0], "not found", "1.00 of the canaries"),
-        (0.0, UNSEEN, [], "undecided", "no canaries"),
-        (0.0, UNSEEN, [9.0, 0.0, 0.0], "undecided", "only 0.33 of the canaries"),
-        (-5.0, UNSEEN, [9.0], "over-forgotten", "0.045"),
-        (5.0, UNSEEN[:5], [9.0], "undecided", "5 unseen allow no error rate below 0.167"),
+        (scores(5.0), [], "known", "0.045"),  # a find needs no canary
+        (scores(5.0, canaries=[9.0]), REMEMBERS, "known", "0.045"),
+        (scores(0.0, canaries=[9.0]), REMEMBERS, "not found", "0.545"),
+        (scores(0.0), REMEMBERS, "no power", "no canaries"),
+        (scores(0.0, canaries=[9.0, 0.0, 0.0]), REMEMBERS, "no power", "only 0.33 of the 3 canaries"),
+        (scores(0.0, canaries=[9.0]), BLIND, "no power", "finds the patient in 0.00 only"),
+        (scores(0.0, canaries=[9.0]), [*BLIND, *REMEMBERS], "not found", "0.545"),
+        (scores(0.0, canaries=[9.0]), [], "no power", "no weights whose record says"),
+        (scores(-5.0, canaries=[9.0]), REMEMBERS, "over-forgotten", "0.045"),
+        (scores(5.0, UNSEEN[:5], [9.0]), REMEMBERS, "undecided", "5 unseen patients allow no error rate below 0.167"),
     ],
 )
-def test_verdicts(score, unseen, canaries, word, because):
-    found = verdict(score, unseen, canaries)
+def test_verdicts(audited, trained, word, because):
+    found = verdict("P", audited, trained)
     assert found["verdict"] == word
     assert because in found["because"]
 
 
-def test_patients_forgotten_and_retained():
-    scores = {f"u{i}": [value] for i, value in enumerate(UNSEEN)} | {
-        "canary": [3.0, 3.0], "forgotten": [0.1, -0.2], "betrayed": [2.0, 2.0, 2.0], "retained": [2.5],
-    }  # fmt: skip
-    unseen = [name for name in scores if name.startswith("u")]
-    found = audit_patients(scores, unseen, ["canary"], ["forgotten", "betrayed", "retained"])
-    assert {name: entry["verdict"] for name, entry in found.items()} == {
-        "forgotten": "not found", "betrayed": "known", "retained": "known",
-    }  # fmt: skip
-    with pytest.raises(ValueError, match=r"found \['nobody'\] without and \['u0'\] twice"):
-        audit_patients(scores, [*unseen, "u0"], ["canary"], ["nobody"])
+def test_patients_are_compared_with_their_kind():
+    of = {"P": 0.0, "knee": -3.0, **{f"U{i}": score for i, score in enumerate(UNSEEN)}}
+    kinds = {name: "knee" if name == "P" or name in ("U0", "knee") else "brain" for name in of}
+    found = Scores(of, kinds, [f"U{i}" for i in range(21)], ["knee"])
+    assert found.beside("P") == [-1.0]
+    assert found.error_rate("P") == 0.5
+    assert found.power() == 0.0
+
+
+def test_the_joint_error_rate_of_several_patients():
+    assert joint_error_rate(["P"], scores(5.0)) == scores(5.0).error_rate("P")
+    one_of_three = scores(5.0, Q=-3.0, R=-3.0)
+    assert joint_error_rate(["P", "Q", "R"], one_of_three) == pytest.approx(2 * 3 / 22)
+    all_a_little = scores(0.9, Q=0.95, R=0.92, S=0.85, T=0.97)
+    names = ["P", "Q", "R", "S", "T"]
+    assert joint_error_rate(names, all_a_little) < 0.05 < min(all_a_little.error_rate(p) for p in names)
+    assert joint_error_rate(names, all_a_little, low=True) == 1.0
+
+
+def test_the_joint_error_rate_keeps_its_level():
+    """Simulated under no memory: below 0.1 in a tenth of the cases, and no more than 3 standard errors above."""
+    rng = np.random.default_rng(2)
+    wrong = 0
+    for _ in range(50):
+        values = rng.normal(size=4)
+        found = scores(values[0], list(rng.normal(size=30)), Q=values[1], R=values[2], S=values[3])
+        wrong += joint_error_rate(["P", "Q", "R", "S"], found) < 0.1
+    assert wrong <= 11
 
 
 def test_too_few_references_are_refused():
@@ -109,14 +147,3 @@ def test_too_few_references_are_refused():
         lira(np.zeros(2), np.zeros((3, 2)), np.array([[False, True], [False, True], [False, False]]))
     with pytest.raises(ValueError, match="expected population scans"):
         rmia(np.zeros(2), np.zeros((3, 2)), np.zeros((3, 2), dtype=bool), [])
-
-
-def test_membership_is_read_from_the_record(tmp_path):
-    record = tmp_path / "original.json"
-    content = {"data": {"training": {"volumes": [{"volume": "a", "sha256": "1"}, {"volume": "b", "sha256": "2"}]}}}
-    record.write_text(json.dumps(content))
-    assert membership_of(record, ["2", "3"]).tolist() == [True, False]
-    del content["data"]["training"]["volumes"][0]["sha256"]
-    record.write_text(json.dumps(content))
-    with pytest.raises(ValueError, match="expected the SHA-256 of each file that was read"):
-        membership_of(record, ["2"])

@@ -4,7 +4,6 @@ import json
 import logging
 import os
 import shutil
-import signal
 from pathlib import Path
 
 import h5py
@@ -15,8 +14,9 @@ from scripts.requests import Cohorts, check_newest, enter_training, find_ledger,
 from scripts.requests.erasures import erasures
 from scripts.requests.ledger import Ledger
 from scripts.requests.ledger_entry import training_record
+from scripts.run_config import bundle_root
 from tests.conftest import write_tiny_volume
-from tests.requests.erasing import erase, request, write_weights
+from tests.requests.erasing import erase, killed_at, request, write_weights
 
 FIRST, SECOND, THIRD = (
     request("march", {"patient_id": "P0"}),
@@ -239,7 +239,7 @@ def test_lines_that_were_cut_off_are_missed_by_the_record(datalist, original, le
 
 def test_which_ledger(datalist, original, tmp_path):
     assert find_ledger(original) is None
-    assert find_ledger(original, tmp_path / "new") == str(tmp_path / "new" / "ledger.jsonl")
+    assert find_ledger(original, tmp_path / "new") == str(tmp_path / "ledger.jsonl")  # beside the weights
     first = erase(tmp_path / "first" / "ledger.jsonl", datalist, FIRST, original, tmp_path / "first")
     assert find_ledger(first, tmp_path / "new") == str(tmp_path / "first" / "ledger.jsonl")
     assert find_ledger({"G": original, "unlearned": first}) == str(tmp_path / "first" / "ledger.jsonl")
@@ -254,6 +254,37 @@ def test_which_ledger(datalist, original, tmp_path):
     assert find_ledger(second) is None
 
 
+def test_weights_that_are_everybodys_or_cannot_be_written_beside_get_their_ledger_in_the_runs_folder(
+    original, tmp_path, monkeypatch
+):
+    demo = Path(bundle_root()) / "models" / "original.pt"
+    assert find_ledger(demo, tmp_path / "new") == str(tmp_path / "new" / "ledger.jsonl")
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    assert find_ledger(original, tmp_path / "new") == str(tmp_path / "new" / "ledger.jsonl")
+
+
+def test_a_second_request_from_the_first_original_is_refused_wherever_its_folder_is(datalist, original, tmp_path):
+    first = erase(find_ledger(original, tmp_path / "a" / "first"), datalist, FIRST, original, tmp_path / "a" / "first")
+    ledger = find_ledger(original, tmp_path / "b" / "second")
+    with pytest.raises(
+        ValueError, match=rf"original.pt: expected the weights with which .* ends \(.*, {first}\), found"
+    ):
+        erase(ledger, datalist, SECOND, original, tmp_path / "b" / "second")
+
+
+def test_what_earlier_requests_erased_is_known_to_an_audit(datalist, original, ledger, tmp_path):
+    first = erase(ledger, datalist, FIRST, original, tmp_path / "first")
+    second = erase(ledger, datalist, SECOND, first, tmp_path / "second")
+    erase(ledger, datalist, THIRD, second, tmp_path / "third")
+
+    def earlier(asked):
+        return {request: names(volumes) for request, volumes in Cohorts(datalist, asked, ledger).earlier.items()}
+
+    assert earlier(THIRD) == {"march": ["b0", "b0again"], "june": ["k4", "k5"]}
+    assert earlier(SECOND) == {"march": ["b0", "b0again"]}  # autumn came later
+    assert earlier(FIRST) == {}
+
+
 def stream(ledger: Path, datalist: str, original: Path, root: Path) -> None:
     """Three requests, each unless the ledger says that it was carried out."""
     weights = original
@@ -263,34 +294,6 @@ def stream(ledger: Path, datalist: str, original: Path, root: Path) -> None:
         if asked["request_id"] not in done:
             erase(ledger, datalist, asked, weights, output)
         weights = output / "unlearned.pt"
-
-
-def killed_at(operation: int, work) -> bool:
-    """Do the work in a process that is killed (SIGKILL) before its n-th step on the disk; whether it ended."""
-    count = 0
-
-    def counted(real):
-        def step(*args):
-            nonlocal count
-            count += 1
-            if count == operation:
-                os.kill(os.getpid(), signal.SIGKILL)
-            return real(*args)
-
-        return step
-
-    child = os.fork()
-    if child == 0:
-        for name in ("replace", "write", "fsync", "ftruncate"):
-            setattr(os, name, counted(getattr(os, name)))
-        try:
-            work()
-        except BaseException:
-            os._exit(1)
-        os._exit(0)
-    _, status = os.waitpid(child, 0)
-    assert os.WIFSIGNALED(status) or os.WEXITSTATUS(status) == 0
-    return not os.WIFSIGNALED(status)
 
 
 def test_a_stream_that_is_killed_before_any_of_its_steps_ends_with_the_same_weights_and_a_whole_ledger(

@@ -1,12 +1,14 @@
 """Three requests through the real verb: an erased scan is never read again."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 
 from scripts.data.slices import SliceDataset
 from scripts.errors import own_error
+from scripts.requests import RetainSubsetSampler
 from scripts.requests.erasures import erasures
 from scripts.requests.ledger import Ledger
 from tests.verbs import SMALL, run
@@ -30,9 +32,16 @@ def unlearn(datalist: str, name: str, weights: str, overlay: str | None = None, 
 
 @pytest.fixture
 def reads(monkeypatch) -> list[str]:
-    """Patient of every slice that any data set gives out, while the run reads it."""
+    """Patient of every slice that any data set gives out or the sampler of the retain subset names."""
     found: list[str] = []
-    real = SliceDataset.__getitem__
+    real, sampled = SliceDataset.__getitem__, RetainSubsetSampler.__iter__
+
+    def indices(self):
+        order = list(sampled(self))
+        found.extend(self.dataset.slices[index][0].patient_id for index in order)
+        return iter(order)
+
+    monkeypatch.setattr(RetainSubsetSampler, "__iter__", indices)
 
     def spied(self, index):
         item = real(self, index)
@@ -56,26 +65,57 @@ def test_an_erased_scan_is_never_read_again(tiny_datalist, reads):
         assert len(set(reads) - patients[name]) >= 9 - len(erased)  # every retained patient: nothing else is missing
         erased |= patients[name]
     reads.clear()
-    run("train", datalist=tiny_datalist, train_epochs=1, output_dir="anew", ledger="march/ledger.jsonl",
+    run("train", datalist=tiny_datalist, train_epochs=1, output_dir="anew", ledger="train/ledger.jsonl",
         forget_request=False, **SMALL)  # fmt: skip
     assert len(set(reads)) == 8  # seven of training, one of validation
     assert not erased & set(reads)
 
-    lines = Ledger("march/ledger.jsonl")
+    lines = Ledger("train/ledger.jsonl")  # begun beside the original
     assert [run.name for run in erasures(lines)] == list(REQUESTS)
     assert [line["event"] for line in lines.lines[1:]] == ["begun", "erased"] * 3 + ["trained"]
     record = json.loads(Path("autumn/unlearned.json").read_text())
-    assert record["ledger"]["path"] == "../march/ledger.jsonl"
+    assert record["ledger"]["path"] == "../train/ledger.jsonl"
     assert "left out, erased by request march: brain_000.h5" in Path("autumn/unlearn.log").read_text()
 
+    request = {"request_id": "autumn", "reason": "withdrew", "forget": [REQUESTS["autumn"]]}
+    run("audit", datalist=tiny_datalist, forget_request=request, weights="june/unlearned.pt", output_dir="audit",
+        unlearned_weights="autumn/unlearned.pt", oracle_weights=False, relearning_steps=0, certificate=False,
+        resurfacing_share=0.2, **{"statistics#samples": 100}, **SMALL)  # fmt: skip
+    found = json.loads(Path("audit/audit.json").read_text())["measures"]
+    earlier = found["earlier"]["requests"]
+    assert {name: entry["scans"] for name, entry in earlier.items()} == {"earlier 1": 1, "earlier 2": 2}
+    assert {"BTA", "UA", "earlier"} <= set(found["resurfacing"])
+    assert [step["line"] for step in found["erosion"]["steps"]] == [2, 4, 6]
+    assert found["erosion"]["total"]["not measured"].startswith("line 2: no evaluation in its record")
+    text = Path("audit/audit.md").read_text()
+    assert "| earlier 1 | 1 |" in text
+    assert "earlier PSNR" in text
 
-def test_a_further_request_on_the_first_original_is_refused(tiny_datalist, trained):
-    original = str(trained / "original.pt")
+
+def test_a_further_request_on_the_first_original_is_refused_without_a_ledger_being_named(tiny_datalist, trained):
+    Path("mine").mkdir()
+    original = shutil.copy(trained / "original.pt", "mine/original.pt")
     unlearn(tiny_datalist, "march", original)
     before = sorted(Path().rglob("*"))
     with pytest.raises(RuntimeError) as error:
-        unlearn(tiny_datalist, "june", original, ledger="march/ledger.jsonl")
-    assert "original.pt: expected the weights with which march/ledger.jsonl ends" in str(own_error(error.value))
+        unlearn(tiny_datalist, "june", original)
+    message = str(own_error(error.value))
+    assert "original.pt: expected the weights with which mine/ledger.jsonl ends" in message
+    assert "march/unlearned.pt" in message
     assert sorted(Path().rglob("*")) == before
-    unlearn(tiny_datalist, "june", original, ledger="march/ledger.jsonl", enter_in_ledger=False)
-    assert len(erasures(Ledger("march/ledger.jsonl"))) == 1
+    unlearn(tiny_datalist, "june", original, enter_in_ledger=False)
+    assert len(erasures(Ledger("mine/ledger.jsonl"))) == 1
+
+
+def test_several_requests_in_one_run(tiny_datalist, trained):
+    """Given as a list, as the documentation does; the log says what they cost."""
+    asked = [{"request_id": name, "reason": "", "forget": [REQUESTS[name]]} for name in ("march", "june")]
+    settings = {"ledger": "both/ledger.jsonl", "oracle_weights": False, "unlearn_epochs": 1, "erosion_limit": 1e-6}
+    weights = str(trained / "original.pt")
+    run(
+        "unlearn", datalist=tiny_datalist, forget_request=asked, weights=weights, output_dir="both", **settings, **SMALL
+    )
+    (done,) = erasures(Ledger("both/ledger.jsonl"))
+    assert sorted(done.requests.values()) == ["june", "march"]
+    log = Path("both/unlearn.log").read_text()
+    assert "those who stay, since the original was trained: " in log

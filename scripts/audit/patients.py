@@ -1,0 +1,273 @@
+"""The audit of single patients, forgotten and retained ones, beside reference models that never saw them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from scripts.audit.experiment import AUDITED, ORIGINAL, QUANTISED
+from scripts.audit.likelihood import MIN_REFERENCES, RATE, Scores, joint_error_rate, lira, patient_score, rmia, verdict
+from scripts.audit.provenance import AuditedFiles
+from scripts.audit.references import files_read, read_references
+from scripts.audit.statistics import Statistics, not_measured, rejecting
+from scripts.data.volumes import Volume
+from scripts.evaluation.bootstrap import mean_with_interval
+from scripts.evaluation.comparison import load_models
+from scripts.evaluation.reconstruct import Models, measure_models, spread
+from scripts.evaluation.results import Results
+from scripts.run_config import running_config
+from scripts.training.file_hashes import FileHashes
+
+MOST = 20  # retained patients of each of two kinds: of the retain subset, which are the canaries, and others
+FORGOTTEN, UNSEEN, CANARY, RETAINED = "forgotten", "unseen", "canary", "retained"
+Scans = dict[str, list[Volume]]  # of each patient
+
+
+def by_patient(volumes: Iterable[Volume]) -> Scans:
+    """The scans of each patient; one that names no patient counts as a patient of its own."""
+    found: Scans = {}
+    for volume in volumes:
+        found.setdefault(volume.patient_id or f"scan {volume.name}", []).append(volume)
+    return found
+
+
+class Likelihood:
+    """Compares each patient's scans under the audited weights with the same scans under reference models.
+
+    A reference model stands for what the audited one claims to be: it counts where its record shows that it was trained
+    on no forget scan, and for those patients on whom it was not trained either. The canaries are patients whom the
+    unlearning run read as its retain subset. The unseen are patients of the test list whose scans no record names.
+
+    Args:
+        weights: Reference models, each with the record of its training beside it; none leaves the measure out.
+        network: Gives their architecture; it is left as it is.
+        files: The audit's own weights and records.
+        cohorts: cohort -> volumes: UA are the forgotten patients, BTA and KTA are searched for unseen ones.
+        retain: Training volumes that stay.
+        transform: Undersamples a slice, see :class:`scripts.data.Undersample`.
+        limit: The most slices that the measure may put through a network.
+        device: Where to run the networks.
+        rate: The error rate below which a patient counts as known.
+
+    Raises:
+        FileNotFoundError, ValueError: See :func:`scripts.audit.references.read_references`; also without a record of
+            the original's training, with fewer than two reference models that count, and with a limit below one slice
+            of each scan under each model.
+    """
+
+    name = "likelihood"
+
+    def __init__(
+        self,
+        weights: Sequence[str],
+        network: torch.nn.Module,
+        files: AuditedFiles,
+        cohorts: Mapping[str, Sequence[Volume]],
+        retain: Sequence[Volume],
+        transform: Callable[[dict], dict],
+        limit: int,
+        device: torch.device | str = "cpu",
+        rate: float = RATE,
+    ) -> None:
+        if not 0 < rate < 1:
+            raise ValueError(f"likelihood: 'rate': expected between 0 and 1, found {rate}")
+        self.transform, self.device, self.rate = transform, device, rate
+        self.references: dict[str, torch.nn.Module] = {}
+        if not weights:
+            return
+        read = read_references(weights, files.weights, running_config())
+        self.references = dict(
+            load_models(network, {f"reference {i}": path for i, path in enumerate(weights, start=1)})
+        )
+        self._read = dict(zip(self.references, read, strict=True))
+        training, run = _own_records(files)
+        self._choose(cohorts, retain, training, run)
+        volumes = [volume for scans in self.patients.values() for volume in scans]
+        models = len(self.references) + 3
+        if limit < models * len(volumes):
+            raise ValueError(
+                f"likelihood: 'limit': expected at least {models * len(volumes)} slices, one of each of {len(volumes)} "
+                f"scans under {models} models, found {limit}"
+            )
+        self.chosen = spread(volumes, limit // models)
+
+    def _choose(
+        self,
+        cohorts: Mapping[str, Sequence[Volume]],
+        retain: Sequence[Volume],
+        training: frozenset[str],
+        run: Mapping[str, frozenset[str]],
+    ) -> None:
+        """Which patients the audit looks at, as what, and which reference models count for each."""
+        forgotten, kept = by_patient(cohorts["UA"]), by_patient(retain)
+        tested = by_patient([*cohorts.get("BTA", []), *cohorts.get("KTA", [])])
+        paths = [v.path for part in (forgotten, kept, tested) for scans in part.values() for v in scans]
+        found = FileHashes(paths)
+        self.hashes = {str(path): str(found[path]) for path in paths}
+        forget = self._of(v for scans in forgotten.values() for v in scans)
+        self.usable = [name for name, read in self._read.items() if not read & forget]
+        if len(self.usable) < MIN_REFERENCES:
+            raise ValueError(
+                f"audit: 'reference_weights': expected at least {MIN_REFERENCES} whose records show no forget scan in "
+                f"their training, found {len(self.usable)} of {len(self._read)}"
+            )
+        ever = training.union(*run.values())
+        unseen = {
+            p: scans for p, scans in tested.items() if p not in {*forgotten, *kept} and not self._of(scans) & ever
+        }
+        outside = {p: scans for p, scans in kept.items() if len(self._out(scans)) >= MIN_REFERENCES}
+        canaries = [p for p, scans in outside.items() if self._of(scans) <= run.get("retain", frozenset())]
+        others = [p for p, scans in outside.items() if p not in canaries and self._of(scans) <= training]
+        self.roles = {
+            **dict.fromkeys(forgotten, FORGOTTEN),
+            **dict.fromkeys(unseen, UNSEEN),
+            **dict.fromkeys(_spaced(canaries), CANARY),
+            **dict.fromkeys(_spaced(others), RETAINED),
+        }
+        every = {**forgotten, **unseen, **kept}
+        self.patients = {patient: every[patient] for patient in self.roles}
+        self.trained = {
+            patient: [name for name, read in {ORIGINAL: training, **self._read}.items() if self._of(scans) <= read]
+            for patient, scans in forgotten.items()
+        }
+
+    def _of(self, volumes: Iterable[Volume]) -> set[str]:
+        """SHA-256 of the files of some volumes."""
+        return {self.hashes[str(volume.path)] for volume in volumes}
+
+    def _out(self, scans: Sequence[Volume]) -> list[str]:
+        """The reference models that count and were trained on none of these scans."""
+        return [name for name in self.usable if not self._read[name] & self._of(scans)]
+
+    def slices(self, models: Models) -> int:
+        """See :class:`scripts.audit.experiment.Experiment`."""
+        return len(self.chosen) * (len(self.references) + 3) if self.references else 0
+
+    def measure(self, models: Models, results: Results, statistics: Statistics) -> dict:
+        """See :meth:`_found`."""
+        if not self.references:
+            return not_measured("no reference weights")
+        compared = {name: models[name] for name in (AUDITED, ORIGINAL, QUANTISED)} | self.references
+        found = Results(measure_models(compared, {"patients": self.chosen}, self.transform, self.device))
+        psnr = {name: found.values(name, "patients", "psnr") for name in compared}
+        order = {volume: index for index, volume in enumerate(found.volumes("patients"))}
+        index = {p: [order[volume.name] for volume in scans] for p, scans in self.patients.items()}
+        members = np.array([self._saw(name, len(order), index) for name in self.usable])
+        reference = np.array([psnr[name] for name in self.usable])
+        scores = {
+            name: self._scores(lira(values, reference, members), index)
+            for name, values in psnr.items()
+            if name not in self.usable
+        }
+        unseen = [i for patient, role in self.roles.items() if role == UNSEEN for i in index[patient]]
+        likelier = rmia(psnr[AUDITED], reference, members, unseen) if unseen else np.full(len(order), np.nan)
+        return self._found(scores, {p: float(np.mean(likelier[i])) for p, i in index.items()}, statistics)
+
+    def _saw(self, name: str, count: int, index: Mapping[str, Sequence[int]]) -> np.ndarray:
+        """(n,) whether a reference model was trained on any scan of a scan's patient."""
+        saw = np.zeros(count, dtype=bool)
+        for patient, places in index.items():
+            saw[places] = bool(self._read[name] & self._of(self.patients[patient]))
+        return saw
+
+    def _scores(self, z: np.ndarray, index: Mapping[str, Sequence[int]]) -> Scores:
+        of = {patient: patient_score(z[places]) for patient, places in index.items()}
+        kinds = {patient: scans[0].fields.get("anatomy", "") for patient, scans in self.patients.items()}
+        return Scores(of, kinds, self._with(UNSEEN), self._with(CANARY))
+
+    def _with(self, *roles: str) -> list[str]:
+        return [patient for patient, role in self.roles.items() if role in roles]
+
+    def _found(self, scores: Mapping[str, Scores], likelier: Mapping[str, float], statistics: Statistics) -> dict:
+        """What the audit says of each patient, and what its gates read.
+
+        Returns:
+            ``patients``, one entry each, see :func:`scripts.audit.likelihood.verdict`, with the role, the SHA-256 of
+            the scans, the score under the original and RMIA's share; ``forgotten``, ``over_forgotten`` and
+            ``quantised``: the joint error rates of the forgotten patients, which accept only where each verdict is
+            *not found*; ``exposed``: how far the scores of retained patients rose above the original's, in standard
+            deviations, beside the unseen; ``original``: the same as ``forgotten`` of the original, the control.
+        """
+        forgotten = self._with(FORGOTTEN)
+        rows = [
+            self._row(number, patient, scores, likelier[patient])
+            for role in (FORGOTTEN, CANARY, RETAINED)
+            for number, patient in enumerate(self._with(role), start=1)
+        ]
+        rounded = [self._verdict(p, scores, QUANTISED) for p in forgotten]
+        own = [row for row in rows if row["role"] == FORGOTTEN]
+        return {
+            "references": {"given": len(self.references), "counting": len(self.usable)},
+            "rate": self.rate,
+            "unseen": len(self._with(UNSEEN)),
+            "canaries": len(self._with(CANARY)),
+            "power": scores[AUDITED].power(self.rate),
+            "patients": rows,
+            FORGOTTEN: _gate(joint_error_rate(forgotten, scores[AUDITED]), own),
+            "over_forgotten": _gate(joint_error_rate(forgotten, scores[AUDITED], low=True), own),
+            "quantised": _gate(joint_error_rate(forgotten, scores[QUANTISED]), rounded),
+            "exposed": self._exposed(scores, statistics),
+            "original": {FORGOTTEN: _gate(joint_error_rate(forgotten, scores[ORIGINAL]), [])},
+        }
+
+    def _verdict(self, patient: str, scores: Mapping[str, Scores], model: str) -> dict:
+        trained = self.trained.get(patient, [ORIGINAL])
+        return verdict(patient, scores[model], [scores[name] for name in trained], self.rate)
+
+    def _row(self, number: int, patient: str, scores: Mapping[str, Scores], likelier: float) -> dict:
+        """No name stands in it: a patient is known by the hashes of the scans."""
+        return {
+            "patient": f"{self.roles[patient]} {number}",
+            "role": self.roles[patient],
+            "scans": sorted(self._of(self.patients[patient])),
+            **self._verdict(patient, scores, AUDITED),
+            "original_score": scores[ORIGINAL].of[patient],
+            "original_error_rate": scores[ORIGINAL].error_rate(patient),
+            "rmia": likelier if np.isfinite(likelier) else None,
+        }
+
+    def _exposed(self, scores: Mapping[str, Scores], statistics: Statistics) -> dict:
+        kept, unseen = self._with(CANARY, RETAINED), self._with(UNSEEN)
+        if not kept or not unseen:
+            return not_measured("no retained patient whom two reference models never saw, or no unseen one")
+        rises = {p: scores[AUDITED].of[p] - scores[ORIGINAL].of[p] for p in (*kept, *unseen)}
+        others = float(np.mean([rises[p] for p in unseen]))
+        return dict(mean_with_interval([rises[p] - others for p in kept], kept, **statistics.draw))
+
+
+def _own_records(files: AuditedFiles) -> tuple[frozenset[str], dict[str, frozenset[str]]]:
+    """What the original's training read, and, by role, what the unlearning run read."""
+    path = files.training or str(Path(files.weights[ORIGINAL]).with_suffix(".json"))
+    if not Path(path).is_file():
+        raise ValueError(
+            f"likelihood: {files.weights[ORIGINAL]}: expected the record of the original's training, found none; it "
+            "says whom the audited weights have seen"
+        )
+    training, run = (_json(file) for file in (path, files.record))
+    if training.get("verb") != "train":
+        raise ValueError(
+            f"likelihood: {path}: expected the record of a training, found one of {training.get('verb')!r}"
+        )
+    read = frozenset().union(*files_read(training, path).values())
+    return read, files_read(run, files.record or "") if run else {}
+
+
+def _json(path: str | None) -> dict[str, Any]:
+    return dict(json.loads(Path(path).read_text(encoding="utf-8"))) if path else {}
+
+
+def _gate(error_rate: float, verdicts: Sequence[Mapping]) -> dict:
+    """It rejects as it stands, and accepts only where each verdict is *not found*. The tests are exact: no width."""
+    why = next((f"{v['verdict']}: {v['because']}" for v in verdicts if v["verdict"] != "not found"), None)
+    return rejecting({"value": error_rate, "interval": [error_rate, error_rate]}, why)
+
+
+def _spaced(patients: Collection[str]) -> list[str]:
+    """At most :data:`MOST`, evenly spaced."""
+    known, count = list(patients), len(patients)
+    return known if count <= MOST else [known[i * count // MOST] for i in range(MOST)]
