@@ -15,6 +15,12 @@ from typing import Any
 from filelock import BaseFileLock
 
 FULL = 1 << 20  # bytes free on a disk that is full
+CACHE_VARIABLE = "MRI_UNLEARNING_CACHE"
+
+
+def cache_root() -> Path:
+    """The folder for what is made again if it is lost: ``MRI_UNLEARNING_CACHE``, else ``~/.cache/mri-unlearning``."""
+    return Path(os.environ.get(CACHE_VARIABLE) or "~/.cache/mri-unlearning").expanduser()
 
 
 @contextlib.contextmanager

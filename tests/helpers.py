@@ -50,11 +50,10 @@ def split(batch: dict, device=None, non_blocking=False, **kwargs):
 def trainer(network: torch.nn.Module, loader: list, handlers: list, lr: float = 0.1, epochs: int = 1, **kwargs):
     """MONAI's stock trainer with plain SGD: one step moves the weight by -lr times the gradient."""
     return SupervisedTrainer(
-        device=torch.device("cpu"),
         max_epochs=epochs,
         train_data_loader=loader,
         network=network,
         optimizer=torch.optim.SGD(network.parameters(), lr=lr),
         train_handlers=handlers,
-        **{"prepare_batch": split, "loss_function": squared_error, **kwargs},
+        **{"device": torch.device("cpu"), "prepare_batch": split, "loss_function": squared_error, **kwargs},
     )

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import logging
+import os
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Protocol
 
 import ignite.distributed as idist
+import torch
+from torch.utils.data import DataLoader, Dataset
 
+from scripts.data.checked import check_once, checked_sha256
 from scripts.data.masks import ColumnMask
-from scripts.data.plausibility import check_volume_values
 from scripts.data.volumes import Volume
 from scripts.progress_bar import progress_bar
 from scripts.ssim import SSIM_WINDOW
+
+WORTH_READERS, MOST_READERS = 1 << 30, 8  # bytes to read, processes
+logger = logging.getLogger(__name__)
 
 
 class ImageSizeCheck(Protocol):
@@ -30,8 +38,8 @@ def check_volumes(
         volumes: what the run will read.
         network: its ``check_image_size(height, width)`` says what is too small for its pooling.
         mask: its settings have to be possible for each width.
-        check_values: also read all values once, see :func:`scripts.data.plausibility.check_volume_values`; several
-            processes share the volumes. Each slice is checked again for NaN and Inf when it is used.
+        check_values: also read all values once, see :func:`scripts.data.checked.check_once`; several processes share
+            the volumes. Each slice is checked again for NaN and Inf when it is used.
 
     Raises:
         ValueError: naming the file, the field, what was found and what was expected.
@@ -50,10 +58,50 @@ def check_volumes(
                 f"found {volume.target_size[0]} x {volume.target_size[1]}"
             )
     if check_values:
-        share = volumes[idist.get_rank() :: idist.get_world_size()]
-        options = {"unit": "volume", "mininterval": 1.0, "dynamic_ncols": True, "disable": idist.get_rank() > 0}
-        for volume in progress_bar(share, desc="checking data", **options):
-            check_volume_values(volume)
+        _check_values(volumes[idist.get_rank() :: idist.get_world_size()])
+
+
+def _check_values(volumes: Sequence[Volume]) -> None:
+    """Check all values of the volumes that were not checked before; much data by processes side by side."""
+    new = [volume for volume in volumes if checked_sha256(volume.path) is None]
+    logger.info("values of %d volumes: %d were checked before", len(volumes), len(volumes) - len(new))
+    outcomes = DataLoader(
+        _Checks(new),
+        batch_size=None,
+        num_workers=_readers(new),
+        generator=torch.Generator(),  # the loader draws a seed, and the run's own random numbers stay as they are
+    )
+    options = {"unit": "volume", "mininterval": 1.0, "dynamic_ncols": True, "disable": idist.get_rank() > 0}
+    for error in progress_bar(outcomes, desc="checking data", total=len(new), **options):
+        if error:
+            raise error
+
+
+class _Checks(Dataset):
+    """What is wrong with each of some volumes: an error, or "" where nothing is."""
+
+    def __init__(self, volumes: Sequence[Volume]) -> None:
+        self.volumes = volumes
+
+    def __len__(self) -> int:
+        return len(self.volumes)
+
+    def __getitem__(self, index: int) -> Exception | str:
+        try:
+            check_once(self.volumes[index])
+        except (ValueError, OSError) as error:
+            return error
+        return ""
+
+
+def _readers(volumes: Sequence[Volume]) -> int:
+    """How many processes read: HDF5 lets one thread of a process read and unpack at a time; 0: this process alone."""
+    from joblib import cpu_count  # no part of the inference path
+
+    if sum(Path(volume.path).stat().st_size for volume in volumes) < WORTH_READERS:
+        return 0
+    cores = cpu_count() // int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+    return min(cores, MOST_READERS, len(volumes)) if cores > 1 else 0
 
 
 def check_batches(batch_size: int, *parts: Sequence[Volume]) -> None:

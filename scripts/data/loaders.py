@@ -20,9 +20,10 @@ from scripts.data.slices import SliceDataset
 class ShareOfBatch(Dataset):
     """One process's part of every batch: of m samples on N processes those at places rank, rank + N, ...
 
-    To each item it adds ``place`` () int64 in the whole batch, ``whole`` () int64, its size m, and ``weight`` ()
-    float32, k·N/m for the k samples of this process: the mean over processes of weight · own mean is the mean over the
-    batch. A process that a last, small batch leaves without a sample gets the first one again, with weight 0.
+    To each item it adds ``place`` () int64 in the whole batch, ``weight`` () float32, k·N/m for the k samples of this
+    process, and ``whole``, the batch's size m as text, which no loader moves to a GPU. The mean over processes of
+    weight · own mean is the mean over the batch. A process that a last, small batch leaves without a sample gets the
+    first one again, with weight 0.
 
     Args:
         dataset: The slices; of those that others read, only the random numbers are drawn.
@@ -51,7 +52,7 @@ class ShareOfBatch(Dataset):
         """This process's items of the batch of these indices."""
         own, whole = self.places(len(indices)), len(indices)
         read = own or range(1)
-        marks = {"whole": torch.tensor(whole), "weight": torch.tensor(len(own) * self.processes / whole)}
+        marks = {"whole": str(whole), "weight": torch.tensor(len(own) * self.processes / whole)}
         items = []
         for place, index in enumerate(indices):
             if place in read:

@@ -20,7 +20,7 @@ def check_volume_values(volume: Volume) -> None:
         ValueError: NaN or Inf, k-space without signal or with unmeasured columns, a reference image without signal or
             below zero, or a stated maximum that is not that of the reference image; naming file, field and slice.
     """
-    check_sources(volume)
+    checksources(volume)
     for index in range(volume.num_slices):
         kspace, target = read_slice(volume, index)
         check_kspace(volume, index, kspace)
@@ -28,7 +28,7 @@ def check_volume_values(volume: Volume) -> None:
     check_maximum(volume)
 
 
-def check_sources(volume: Volume) -> None:
+def checksources(volume: Volume) -> None:
     """Refuse data sets whose values lie in other files that are missing; HDF5 reads such values as zeros.
 
     Raises:
@@ -36,13 +36,14 @@ def check_sources(volume: Volume) -> None:
     """
     with open_volume(volume.path) as file:
         for key in ("kspace", volume.target_key):
-            for source in _sources(file[key]) if key else ():
+            for source in sources(file[key]) if key else ():
                 if not (Path(volume.path).parent / source).is_file():
                     raise ValueError(f"{volume.path}: '{key}': expected its values in {source}, found no such file")
 
 
-def _sources(dataset: h5py.Dataset) -> list[str]:
-    virtual = [source.file_name for source in dataset.virtual_sources()] if dataset.is_virtual else []
+def sources(dataset: h5py.Dataset) -> list[str]:
+    """The other files that hold values of a data set, as it names them."""
+    virtual = [source.file_name for source in dataset.virtualsources()] if dataset.is_virtual else []
     external = [name for name, _, _ in dataset.external or ()]
     return [name for name in [*virtual, *external] if name != "."]
 

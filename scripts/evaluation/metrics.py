@@ -7,7 +7,7 @@ holds a volume and the order of its slices does not change a single bit of the r
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -102,7 +102,7 @@ def ssim(target: Tensor | np.ndarray, prediction: Tensor | np.ndarray, max_value
 def slice_sums(
     target: Tensor | np.ndarray, prediction: Tensor | np.ndarray, max_value: float | Tensor
 ) -> list[SliceSums]:
-    """Reduce slices, of one volume or of several, to what `combine` needs; computed in float64 on the CPU.
+    """Reduce slices, of one volume or of several, to what `combine` needs; computed in float64 where the images are.
 
     Args:
         target: Magnitude images, (S, h, w), real.
@@ -115,14 +115,21 @@ def slice_sums(
     Raises:
         ValueError: as `psnr` and `ssim` do.
     """
-    target, prediction = _checked(target, prediction)
-    peaks = _peaks(target, max_value)
-    squared_error = (target - prediction).square().sum(dim=(1, 2)).tolist()
-    squared_target = target.square().sum(dim=(1, 2)).tolist()
-    similarity = _ssim_of_slices(target, prediction, peaks).tolist()
+    target, prediction = _in_double(target, prediction)
+    peaks = torch.as_tensor(max_value, device=target.device).detach().double().expand(len(target))
+    images = {"target": target, "prediction": prediction}
+    columns = [  # all are read at once: each look at a GPU waits for it
+        *((~image.isfinite()).sum(dim=(1, 2)) for image in images.values()),
+        peaks,
+        (target - prediction).square().sum(dim=(1, 2)),
+        target.square().sum(dim=(1, 2)),
+        _ssim_of_slices(target, prediction, peaks),
+    ]
+    bad_target, bad_prediction, *rows = torch.stack([column.double() for column in columns]).tolist()
+    _expect_finite({"target": sum(bad_target), "prediction": sum(bad_prediction)}, target.numel())
+    _expect_peaks(rows[0])
     count = target[0].numel()
-    rows = zip(squared_error, squared_target, similarity, peaks.tolist(), strict=True)
-    return [SliceSums(error, energy, count, similar, peak) for error, energy, similar, peak in rows]
+    return [SliceSums(e, t, count, similarity, peak) for peak, e, t, similarity in zip(*rows, strict=True)]
 
 
 def combine(sums: Iterable[SliceSums]) -> dict[str, float]:
@@ -166,8 +173,8 @@ def _ssim_of_slices(target: Tensor, prediction: Tensor, peaks: Tensor) -> Tensor
     return ssim_map(target[:, None], prediction[:, None], peaks).mean(dim=(1, 2, 3))
 
 
-def _checked(target: Tensor | np.ndarray, prediction: Tensor | np.ndarray) -> tuple[Tensor, Tensor]:
-    """Both as (S, h, w) float64 on the CPU, of one shape, without NaN or Inf."""
+def _in_double(target: Tensor | np.ndarray, prediction: Tensor | np.ndarray) -> tuple[Tensor, Tensor]:
+    """Both as (S, h, w) float64 of one shape, where they are; Apple's GPUs have no float64, there on the CPU."""
     volumes = {"target": torch.as_tensor(target), "prediction": torch.as_tensor(prediction)}
     shapes = {name: tuple(volume.shape) for name, volume in volumes.items()}
     if shapes["target"] != shapes["prediction"] or len(shapes["target"]) != 3 or 0 in shapes["target"]:
@@ -175,16 +182,31 @@ def _checked(target: Tensor | np.ndarray, prediction: Tensor | np.ndarray) -> tu
     for name, volume in volumes.items():
         if volume.is_complex():
             raise ValueError(f"the {name} must be a magnitude image, got {volume.dtype}")
-        volumes[name] = volume.detach().cpu().double()
-        if not bool(volumes[name].isfinite().all()):
-            bad = int((~volumes[name].isfinite()).sum())
-            raise ValueError(f"the {name} has NaN or Inf in {bad} of {volume.numel()} pixels")
+        volumes[name] = (volume.cpu() if volume.device.type == "mps" else volume).detach().double()
     return volumes["target"], volumes["prediction"]
+
+
+def _checked(target: Tensor | np.ndarray, prediction: Tensor | np.ndarray) -> tuple[Tensor, Tensor]:
+    """Both as (S, h, w) float64, of one shape, without NaN or Inf."""
+    target, prediction = _in_double(target, prediction)
+    bad = {"target": target, "prediction": prediction}
+    _expect_finite({name: int((~volume.isfinite()).sum()) for name, volume in bad.items()}, target.numel())
+    return target, prediction
+
+
+def _expect_finite(bad: Mapping[str, float], count: int) -> None:
+    for name, number in bad.items():
+        if number:
+            raise ValueError(f"the {name} has NaN or Inf in {number:.0f} of {count} pixels")
 
 
 def _peaks(target: Tensor, max_value: float | Tensor | None) -> Tensor:
     """The volume's maximum for every slice, (S,) float64, checked to be positive and finite."""
-    peaks = torch.as_tensor(target.max() if max_value is None else max_value).detach().cpu().double()
-    if not bool((peaks.isfinite() & (peaks > 0)).all()):
-        raise ValueError(f"max_value must be positive and finite, got {peaks.tolist()}")
+    peaks = torch.as_tensor(target.max() if max_value is None else max_value, device=target.device).detach().double()
+    _expect_peaks(peaks.reshape(-1).tolist())
     return peaks.expand(len(target))
+
+
+def _expect_peaks(peaks: Sequence[float]) -> None:
+    if not all(0 < peak < math.inf for peak in peaks):
+        raise ValueError(f"max_value must be positive and finite, got {peaks}")

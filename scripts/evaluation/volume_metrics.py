@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import ignite.distributed as idist
+import torch
 from ignite.engine import Engine
 from ignite.exceptions import NotComputableError
 from ignite.metrics import Metric, MetricsLambda
@@ -84,19 +85,27 @@ class VolumeMetrics(Metric):
         prediction = crop_like(prediction, target)
         blank = [""] * len(target)
         identities = zip(label.get("patient_id", blank), label.get("anatomy", blank), strict=True)
-        keys = zip(label["volume"], label["slice"], identities, label["max_value"], strict=True)
-        for i, (volume, index, identity, max_value) in enumerate(keys):
-            self._add(volume, int(index), identity, target[i], prediction[i], float(max_value))
+        numbers = torch.stack([torch.as_tensor(label[key]).double() for key in ("slice", "max_value")])
+        numbers = torch.cat([numbers.to(target.device), target.amax(dim=(1, 2, 3))[None].double()])
+        keys = zip(label["volume"], identities, *numbers.tolist(), strict=True)  # one look at the device for all
+        for i, (volume, identity, index, max_value, peak) in enumerate(keys):
+            self._add(volume, int(index), identity, target[i], prediction[i], max_value, peak)
 
     def _add(
-        self, volume: str, index: int, identity: Identity, target: Tensor, prediction: Tensor, max_value: float
+        self,
+        volume: str,
+        index: int,
+        identity: Identity,
+        target: Tensor,
+        prediction: Tensor,
+        max_value: float,
+        peak: float,
     ) -> None:
         slices = self._volumes.setdefault(volume, {})
         if index in slices:
             raise ValueError(f"volume {volume}, slice {index}: seen twice")
         try:
             (sums,) = slice_sums(target, prediction, max_value)
-            peak = float(target.max())
             if peak > max_value * (1 + 1e-5):
                 raise ValueError(f"the target reaches {peak:.6g}, above the volume's max_value {max_value:.6g}")
         except ValueError as error:

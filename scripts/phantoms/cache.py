@@ -5,13 +5,12 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-CACHE_VARIABLE = "MRI_UNLEARNING_CACHE"
+from scripts.files import cache_root
 
 
 def cached_folder(cache_dir: str | Path | None, kind: str, settings: Mapping, make: Callable[[Path], None]) -> Path:
@@ -26,7 +25,7 @@ def cached_folder(cache_dir: str | Path | None, kind: str, settings: Mapping, ma
 
     A folder that has lost a file is made again. Of two processes that make the same folder, the first one's stays.
     """
-    root = Path(cache_dir or os.environ.get(CACHE_VARIABLE) or "~/.cache/mri-unlearning").expanduser()
+    root = Path(cache_dir).expanduser() if cache_dir else cache_root()
     stamp = json.dumps(settings, sort_keys=True)
     folder = root / f"{kind}-{hashlib.sha256(stamp.encode()).hexdigest()[:12]}"
     if _complete(folder):

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterable
 from pathlib import Path
 
+from scripts.data.checked import checked_sha256
 from scripts.files import file_sha256
 
 logger = logging.getLogger(__name__)
@@ -32,6 +33,20 @@ class FileHashes:
         """The hash of a file, 64 hexadecimal digits, once all are known; None for one that could not be read."""
         self._thread.join()
         return self._digests[str(path)]
+
+    def refuse_changed(self) -> None:
+        """Refuse files that were taken for checked ones, by size and times, and hold something else.
+
+        Raises:
+            RuntimeError: naming the file and both hashes, once all are known.
+        """
+        for path in self._paths:
+            checked, found = checked_sha256(path), self[path]
+            if checked is not None and found is not None and found != checked:
+                raise RuntimeError(
+                    f"{path}: expected the file that was checked, SHA-256 {checked}, found {found} with the same size "
+                    "and times: nothing that was made with it is kept. To check it again, touch it"
+                )
 
     def _work(self) -> None:
         for path in self._paths:

@@ -112,6 +112,8 @@ class RunRecord:
             "processes": idist.get_world_size(),
         }
         self.facts["device"] = str(engine.state.device)
+        if idist.get_rank() == 0:
+            self._begin_hashes().refuse_changed()
 
     def state_dict(self) -> dict:
         """When the run began and how long it has run."""

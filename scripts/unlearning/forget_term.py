@@ -97,8 +97,6 @@ class ForgetTerm:
         return teacher.image(partial(self.output_of, engine))
 
     def _own_batch(self, engine: Trainer, prediction: torch.Tensor, label: dict) -> torch.Tensor:
-        forget = label["forget"]
-        loss = self.forget_weight * self.term(engine, prediction, label)
-        if not forget.all():
-            loss = torch.where(forget, loss, self.retain_weight * engine.loss_function(prediction, label))
-        return share_mean(loss, label)
+        forget = self.forget_weight * self.term(engine, prediction, label)
+        retain = self.retain_weight * engine.loss_function(prediction, label)  # to ask which are there would wait
+        return share_mean(torch.where(label["forget"], forget, retain), label)

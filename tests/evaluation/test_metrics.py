@@ -1,5 +1,4 @@
 import math
-import time
 
 import numpy as np
 import pytest
@@ -121,22 +120,3 @@ def test_impossible_input_fails():
         combine([])
     with pytest.raises(ValueError, match=r"share one max_value, got \[1.0, 2.0\]"):
         combine(slice_sums(image, image, torch.tensor([1.0, 2.0])))
-
-
-@pytest.fixture
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
-@pytest.mark.usefixtures("one_thread")
-def test_a_slice_takes_milliseconds():
-    target, prediction = volume(10, slices=20, shape=(96, 96))
-    times = []
-    for t, p in zip(target, prediction, strict=True):
-        start = time.perf_counter()
-        slice_sums(t[None], p[None], 1.0)
-        times.append(time.perf_counter() - start)
-    assert min(times) < 0.005  # the fastest on one thread, since other work on the machine only adds

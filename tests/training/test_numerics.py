@@ -5,6 +5,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from scripts.data import EndlessBatches, prepare_batch
+from scripts.evaluation import VolumeMetrics
 from scripts.networks import VarNet
 from scripts.training import (
     BatchShare,
@@ -17,7 +18,17 @@ from scripts.training import (
     set_numerics,
 )
 from scripts.training.numerics import numerics
-from scripts.unlearning import GainTarget, MirrorTarget, RetainDistillation
+from scripts.unlearning import (
+    FastTraining,
+    GainTarget,
+    GradientAscent,
+    GradientProjection,
+    L1Penalty,
+    MirrorTarget,
+    NoisyLabel,
+    PsnrTerm,
+    RetainDistillation,
+)
 from tests.helpers import trainer
 
 
@@ -91,3 +102,40 @@ def test_a_batch_is_moved_once_for_all_that_use_it():
     assert batch["volume"] == ["scan"]
     assert batch["masked_kspace"].device.type == "meta"
     assert prepare_batch(batch, "meta")[0] is batch["masked_kspace"]
+
+
+STEPS = {
+    "training": lambda forget: [],
+    "gradient ascent on the own batch": lambda forget: [GradientAscent()],
+    "noisy labels on the own batch": lambda forget: [NoisyLabel(std=0.1, scale="max")],
+    "noisy labels": lambda forget: [NoisyLabel(std=0.1, forget_loader=forget)],
+    "negative gradient": lambda forget: [GradientAscent(forget), GradientProjection()],
+    "l1": lambda forget: [L1Penalty(gamma=1e-4)],
+    "default": lambda forget: [PsnrTerm(weight=0.01), FastTraining(lr=0.05, adam_lr=4e-3, held=["sens_net.*"])],
+}
+
+
+@pytest.mark.parametrize("method", STEPS)
+def test_a_step_needs_no_value_at_all(method, monkeypatch):
+    """On PyTorch's device without values, where a read of any kind, be it a copy to the CPU, is an error."""
+    monkeypatch.setattr(progress, "SECONDS", 1000.0)
+    network = VarNet(num_cascades=1, sens_chans=2, sens_pools=1, chans=2, pools=1).to("meta")
+    handlers = [PassCounter(network), BatchShare(), *STEPS[method]([batch_of(9)]), ClipGradient(0.5)]
+    batches = EndlessBatches([batch_of(seed) for seed in range(2)], device="meta")
+    settings = {"prepare_batch": prepare_batch, "loss_function": ReconstructionLoss(), "decollate": False}
+    run = trainer(network, batches, [*handlers, Progress("training")], device="meta", epoch_length=3, **settings)
+    run.run()
+    assert run.state.iteration == 3
+
+
+def test_metrics_copy_no_image_from_the_device(monkeypatch):
+    """Two looks for a slice: one at what the label says of it, one at its sums."""
+    looks = []
+    original = torch.Tensor.tolist
+    monkeypatch.setattr(torch.Tensor, "tolist", lambda tensor: looks.append(tensor.numel()) or original(tensor))
+    monkeypatch.setattr(torch.Tensor, "cpu", None)
+    metrics, label = VolumeMetrics(), {**batch_of(0), "slice": torch.tensor([3])}
+    with Reads() as reads:
+        metrics.update((label["target"] + 0.1, label))
+    assert reads.count == 0
+    assert looks == [3, 6]
