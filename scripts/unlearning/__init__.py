@@ -24,6 +24,7 @@ from scripts.unlearning.no_training import NoTraining
 from scripts.unlearning.noisy_label import NoisyLabel
 from scripts.unlearning.perturb import Perturb
 from scripts.unlearning.psnr_term import PsnrTerm
+from scripts.unlearning.residual_gaussian import ResidualGaussian
 from scripts.unlearning.retain_distillation import RetainDistillation
 from scripts.unlearning.rewind import Rewind
 from scripts.unlearning.saliency_mask import SaliencyMask
@@ -58,6 +59,7 @@ __all__ = [
     "Original",
     "Perturb",
     "PsnrTerm",
+    "ResidualGaussian",
     "RetainDistillation",
     "Rewind",
     "SaliencyMask",

@@ -16,10 +16,12 @@ from scripts.unlearning import (
     GradientAscent,
     L1Penalty,
     LossTarget,
+    ResidualGaussian,
     RetainDistillation,
     Rewind,
     Scrub,
 )
+from scripts.unlearning.residual_gaussian import residual_divergence
 from tests.helpers import Scale, join, sample, trainer
 from tests.unlearning.columns import Fixed
 
@@ -137,6 +139,24 @@ def test_loss_target_climbs_or_descends_towards_the_teachers_error(teacher, sign
     assert run(handlers) == pytest.approx(1 - LR * sign * 4)
 
 
+@pytest.mark.parametrize("confidence", [1.0, 0.5])
+def test_residual_gaussian_by_hand(confidence):
+    """T(x) = 1, S(x) = 2 w = 2, y = 3: σ_T = 2 c, σ_S = c·(3 − 2 w). KL = log(σ_S / σ_T) + (σ_T² + (S − T)²) / 2 σ_S²
+    − 1/2 has at w = 1 the slope −2 + (2 + 2·(4 c² + 1)) / c²."""
+    method = ResidualGaussian(Fixed(Scale(0.5)), confidence, [FORGET], forget_weight=0.1, retain_weight=0.0)
+    slope = -2 + (2 + 2 * (4 * confidence**2 + 1)) / confidence**2
+    assert run([method]) == pytest.approx(1 - LR * 0.1 * slope)
+
+
+def test_residual_gaussian_rests_at_the_teacher_and_knows_no_unit():
+    """S = T gives no gradient; k-space scaled images give the same divergence as those of order one."""
+    assert run([ResidualGaussian(Fixed(Scale(1.0)), 1.0, [FORGET], retain_weight=0.0)]) == pytest.approx(1.0)
+    images = [torch.full((1, 1, 2, 2), value) for value in (2.0, 1.0, 3.0)]
+    expected = math.log(1 / 2) + (4 + 1) / 2 - 0.5
+    for unit in (1.0, 1e-6):
+        assert float(residual_divergence(*(unit * image for image in images))) == pytest.approx(expected, rel=1e-5)
+
+
 def test_bounded_ascent_starts_as_ascent_and_dies_out():
     method = BoundedAscent(beta=0.5, tau=2.0, forget_loader=[FORGET], forget_weight=2.0)
     assert run([method]) == pytest.approx(1 - LR * (-4 + 4))
@@ -179,6 +199,7 @@ def test_rewind_returns_to_the_epoch_that_matches():
     ("make", "message"),
     [
         (lambda: BoundedAscent(beta=0, tau=1.0), "bounded ascent: 'beta': expected above 0, found 0"),
+        (lambda: ResidualGaussian(Fixed(Scale(1.0)), 0.0), "'confidence': expected above 0, found 0.0"),
         (lambda: Scrub([], gamma=-1.0), "scrub: 'gamma': expected above 0, found -1.0"),
         (lambda: Anneal(L1Penalty(1.0), "delta"), "'name': expected a number of L1Penalty, found 'delta'"),
         (lambda: Anneal(L1Penalty(1.0), "gamma", "step"), "'shape': expected one of linear, cosine, found 'step'"),
