@@ -57,7 +57,7 @@ def main(
     logging.getLogger("ignite").setLevel(logging.WARNING)
     torch.set_num_threads(1)
     output = Path(output_dir or f"outputs/frontier/{domain}")
-    settings = _settings(domain)
+    settings = domain_settings(domain)
     original, oracle = (_train(output / name, name == "oracle", settings) for name in ("original", "oracle"))
     later = _later(output / "oracle", oracle, settings)
     references = {"delivered": _measured(later, "G"), "later": _measured(later, "unlearned")}
@@ -78,7 +78,7 @@ def main(
     _draw(rows, output / "frontier.png", domain)
 
 
-def _settings(domain: str) -> dict[str, dict[str, Any]]:
+def domain_settings(domain: str) -> dict[str, dict[str, Any]]:
     """What each verb takes of a domain's file."""
     parser = ConfigParser()
     parser.read_config([str(CONFIGS / "train.yaml"), str(Path(__file__).parent / "domains" / f"{domain}.yaml")])
