@@ -171,6 +171,7 @@ OF_VERB: dict[str, dict[str, Kind]] = {
         "run_record": FILE_OR_NONE,
         "oracle_weights": FILE_OR_NONE,
         "oracle_seeds": list_of(PATH),
+        "treated_oracle_weights": FILE_OR_NONE,
         "query_weights": FILE_OR_NONE,
         "calibration_weights": FILE_OR_NONE,
         "reference_weights": list_of(PATH),

@@ -20,10 +20,10 @@ SMALL = {
 """Overrides of a verb for the tiny data: a small network, and a mask with a centre on few columns."""
 
 
-def run(verb: str, overlay: str | None = None, **overrides) -> None:
-    """Run a verb of the bundle, with an overlay of ``bundle/configs`` if one is named."""
+def run(verb: str, *overlays: str | None, **overrides) -> None:
+    """Run a verb of the bundle, with the overlays of ``bundle/configs`` that are named."""
     base = "audit" if verb == "declare" else verb
-    files = [str(CONFIGS / f"{base}.yaml"), *([str(CONFIGS / overlay)] if overlay else [])]
+    files = [str(CONFIGS / f"{base}.yaml"), *(str(CONFIGS / overlay) for overlay in overlays if overlay)]
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "parsing config_file", UserWarning)
         monai.bundle.run(verb, config_file=files, **overrides)

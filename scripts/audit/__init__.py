@@ -15,6 +15,7 @@ from scripts.audit.resurfacing import Resurfacing
 from scripts.audit.section import audit_section
 from scripts.audit.short import audit_after
 from scripts.audit.statistics import Statistics
+from scripts.audit.treated import passes_alike
 
 __all__ = [
     "Acquisitions",
@@ -35,6 +36,7 @@ __all__ = [
     "audited_weights",
     "check_cohorts",
     "other_masks",
+    "passes_alike",
     "record_beside",
     "training_steps",
 ]

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import torch
 
-from scripts.audit.experiment import AUDITED, oracle_names
+from scripts.audit.experiment import AUDITED, references
 from scripts.audit.gaps import gap
 from scripts.audit.statistics import Statistics, not_measured
 from scripts.data.masks import ColumnMask, RandomMask
@@ -59,8 +59,8 @@ def acquisition_gaps(found: Mapping[str, Results], statistics: Statistics) -> di
 
 
 def _gap(results: Results, cohort: str, metric: str, statistics: Statistics) -> dict:
-    references = {name: results.values(name, cohort, metric) for name in oracle_names(results.models)}
-    return gap(results.values(AUDITED, cohort, metric), references, results.patients(cohort), statistics)
+    known = {name: results.values(name, cohort, metric) for name in references(results.models)}
+    return gap(results.values(AUDITED, cohort, metric), known, results.patients(cohort), statistics)
 
 
 def _highest(table: Mapping, cohort: str, metric: str) -> dict:
@@ -94,11 +94,11 @@ class Acquisitions:
     def slices(self, models: Models) -> int:
         """See :class:`scripts.audit.experiment.Experiment`."""
         chosen = sum(map(len, self._chosen(models).values()))
-        return chosen * len(self.masks) * len(self._compared(models)) if oracle_names(models) else 0
+        return chosen * len(self.masks) * len(self._compared(models)) if references(models) else 0
 
     def measure(self, models: Models, results: Results, statistics: Statistics) -> dict:
         """See :func:`acquisition_gaps`."""
-        if not oracle_names(models):
+        if not references(models):
             return not_measured("no oracle weights")
         if not self.masks or not self.volumes:
             return not_measured("no other acquisition, or no volumes in KTA and UA")
@@ -112,7 +112,7 @@ class Acquisitions:
         )
 
     def _compared(self, models: Models) -> Models:
-        return {name: models[name] for name in (AUDITED, *oracle_names(models))}
+        return {name: models[name] for name in (AUDITED, *references(models))}
 
     def _chosen(self, models: Models) -> dict[str, list[tuple[Volume, int]]]:
         shares = max(len(self.masks) * len(self._compared(models)) * len(self.volumes), 1)

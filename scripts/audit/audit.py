@@ -10,7 +10,7 @@ from pathlib import Path
 
 from scripts.audit import measures
 from scripts.audit.earlier import advice
-from scripts.audit.experiment import AUDITED, CALIBRATION, ORIGINAL, QUANTISED, QUERY, Experiment, oracle_names
+from scripts.audit.experiment import AUDITED, CALIBRATION, ORIGINAL, QUANTISED, QUERY, TREATED, Experiment
 from scripts.audit.gates import check_gates, control, declared, judge, of_original, overall
 from scripts.audit.hallucination import null_space_maps
 from scripts.audit.inputs import check_cohorts, check_subgroups, cost, read_record, training_of
@@ -27,6 +27,7 @@ from scripts.audit.provenance import (
 from scripts.audit.section import audit_page
 from scripts.audit.statistics import Statistics
 from scripts.audit.tables import audit_markdown
+from scripts.audit.treated import left_out, treated_problems
 from scripts.evaluation import Comparison
 from scripts.evaluation.reconstruct import reconstruct
 from scripts.evaluation.results import Results, read_results
@@ -91,6 +92,8 @@ class Audit:
             for name, path in weights.items()
             if name not in (QUERY, CALIBRATION) and (record or name != AUDITED)
         }
+        self.runs = {name: origin(records) for name, records in self.lineages.items()}
+        self._check_treated(weights)
         self.statistics = statistics or Statistics()
         self.subgroups = list(subgroups)
         self.oracle_tuned = oracle_tuned
@@ -105,9 +108,11 @@ class Audit:
         volumes = [volume for cohort in self.comparison.cohorts.values() for volume in cohort]
         hashes = FileHashes(volume.path for volume in volumes)
         summary = self.comparison.run()
-        results = Results(read_results(self.output_dir / "metrics.csv"))
         self._draw()
         provenance = self._provenance(hashes)
+        without = left_out(provenance["problems"])
+        rows = read_results(self.output_dir / "metrics.csv")
+        results = Results(row for row in rows if row.model not in without)
         judged = self._judged(self._measures(results), self._original(results), provenance["problems"])
         result = {"version": VERSION, **judged, "models": summary, "provenance": provenance, **self._facts()}
         result["inputs"]["scans"] = {volume.name: hashes[volume.path] for volume in volumes}
@@ -136,7 +141,7 @@ class Audit:
             "advice": advice(judged),
             "gates": judged,
             "control": checked,
-            "declared": declared(self.gates, self.statistics, self.subgroups),
+            "declared": declared(self.gates, self.statistics, self.subgroups, TREATED in self.weights),
             "oracle_tuned": self.oracle_tuned,
             "measures": found,
             "null_space": self._null_space(),
@@ -166,17 +171,18 @@ class Audit:
             "data": {"forget": evaluated["UA"]},
             "evaluated": evaluated,
         }
-        runs = {name: origin(records) for name, records in self.lineages.items()}
-        return {"runs": runs, "audit": audit, "problems": provenance_problems(runs, audit, self.weights)}
+        return {"runs": self.runs, "audit": audit, "problems": provenance_problems(self.runs, audit, self.weights)}
 
     def _measures(self, results: Results) -> dict:
-        models, cohorts = self.comparison.models, self.comparison.cohorts
+        models = {name: model for name, model in self.comparison.models.items() if name in results.models}
+        cohorts = self.comparison.cohorts
         patients = {volume.name: volume.patient_id for volumes in cohorts.values() for volume in volumes}
         features = {name: run["features"] for name, run in self._seen().items()}
         return {
-            "oracle_gap": measures.gaps(results, oracle_names(models), self.statistics),
+            "oracle_gap": measures.oracle_gaps(results, self.statistics),
+            "recipe": measures.recipe(results, self.statistics),
             "original_gap": measures.gaps(results, [ORIGINAL], self.statistics),
-            "quantised": measures.gaps(results, oracle_names(models), self.statistics, audited=QUANTISED),
+            "quantised": measures.oracle_gaps(results, self.statistics, audited=QUANTISED),
             "distribution": measures.distributions(results),
             "membership": measures.membership(results, self.statistics),
             "have_you_forgotten": measures.have_you_forgotten(results),
@@ -203,9 +209,14 @@ class Audit:
     def _original(self, results: Results) -> dict:
         """The measures with the original in place of the audited model, for the control."""
         return {
-            "oracle_gap": measures.gaps(results, oracle_names(results.models), self.statistics, audited=ORIGINAL),
+            "oracle_gap": measures.oracle_gaps(results, self.statistics, audited=ORIGINAL),
             "membership": measures.membership(results, self.statistics, audited=ORIGINAL),
         }
+
+    def _check_treated(self, weights: Mapping[str, str]) -> None:
+        problems = treated_problems(self.runs, self.weights) if TREATED in weights else []
+        if problems:
+            raise ValueError(f"audit: 'treated_oracle_weights': {weights[TREATED]}: {'; '.join(problems)}")
 
     def _draw(self) -> None:
         models = {name: m for name, m in self.comparison.models.items() if name not in HIDDEN}

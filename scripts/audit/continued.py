@@ -112,10 +112,20 @@ class ContinuedTraining:
         return points
 
 
+def model_of(curve: Curve) -> str:
+    """The name of the model whose curve it is."""
+    (model,) = next(iter(curve.values())).models
+    return model
+
+
+def against(reference: Curve | None) -> str:
+    """What a model's rise is beside, in words."""
+    return "its own state" if reference is None else f"the {model_of(reference)}, trained on alike"
+
+
 def level(curve: Curve, step: int, cohort: str, metric: str) -> np.ndarray:
     """(n,) a metric of each volume of a cohort at a step."""
-    (model,) = curve[step].models
-    return curve[step].values(model, cohort, metric)
+    return curve[step].values(model_of(curve), cohort, metric)
 
 
 def rise(model: Curve, reference: Curve | None, step: int, cohort: str, metric: str) -> np.ndarray:

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from scripts.audit.experiment import AUDITED, ORACLE, oracle_names
+from scripts.audit.experiment import AUDITED, ORACLE, oracle_names, references
 from scripts.audit.statistics import Statistics, not_measured
 from scripts.data.volumes import Volume
 from scripts.evaluation.bootstrap import ratio_with_interval
@@ -106,13 +106,14 @@ class OutputDistance:
         return chosen * len(self._compared(models)) if ORACLE in models else 0
 
     def measure(self, models: Models, results: Results, statistics: Statistics) -> dict:
-        """Cohort -> ``model``, the mean relative distance to the oracle; ``oracles``, that of the other oracles;
-        ``ratio`` of the two, which needs two oracles: 1 is as close as honest retraining."""
+        """Cohort -> ``model``, the mean relative distance to the oracle, on the forgotten kind to the treated oracle if
+        there is one; ``oracles``, that of the other oracles to the oracle; ``ratio`` of the two, which needs two
+        oracles: 1 is as close as honest retraining."""
         if ORACLE not in models:
             return not_measured("no oracle weights")
         table = {}
         for cohort, chosen in self._chosen(models).items():
-            distances = self._distances(self._compared(models), chosen)
+            distances = self._distances(models, chosen, references(models, cohort)[0])
             volumes = list(distances[AUDITED])
             patient = {volume.name: volume.patient_id for volume in self.cohorts[cohort]}
             own = [distances[AUDITED][volume] for volume in volumes]
@@ -126,17 +127,22 @@ class OutputDistance:
             table[cohort] = entry
         return table
 
-    def _distances(self, models: Models, slices: Sequence[tuple[Volume, int]]) -> dict[str, dict[str, float]]:
-        """Model -> volume -> mean over its slices of the distance to the oracle."""
-        found: dict[str, dict[str, list[float]]] = {name: defaultdict(list) for name in models if name != ORACLE}
-        for one in each_slice(models, slices, self.transform, self.device):
+    def _distances(
+        self, models: Models, slices: Sequence[tuple[Volume, int]], reference: str
+    ) -> dict[str, dict[str, float]]:
+        """Model -> volume -> mean over its slices of the distance: the audited model's to a reference, others' to the
+        oracle."""
+        others = {name: ORACLE for name in oracle_names(models) if name != ORACLE}
+        found: dict[str, dict[str, list[float]]] = {name: defaultdict(list) for name in (AUDITED, *others)}
+        for one in each_slice(self._compared(models), slices, self.transform, self.device):
             for name, volumes in found.items():
-                distance = relative_distance(one.images[name], one.images[ORACLE], one.label["target"])
+                to = one.images[others.get(name, reference)]
+                distance = relative_distance(one.images[name], to, one.label["target"])
                 volumes[one.label["volume"][0]].append(distance)
         return {name: {v: float(np.mean(d)) for v, d in volumes.items()} for name, volumes in found.items()}
 
     def _compared(self, models: Models) -> Models:
-        return {name: models[name] for name in (AUDITED, *oracle_names(models))}
+        return {name: models[name] for name in dict.fromkeys((AUDITED, *oracle_names(models), *references(models)))}
 
     def _chosen(self, models: Models) -> dict[str, list[tuple[Volume, int]]]:
         limit = max(self.limit // (len(self._compared(models)) * len(self.cohorts)), 1)

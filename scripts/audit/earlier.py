@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from scripts.audit.experiment import AUDITED, ORIGINAL, oracle_names
+from scripts.audit.experiment import AUDITED, ORIGINAL, references
 from scripts.audit.gaps import gap
 from scripts.audit.statistics import Statistics, not_measured
 from scripts.data.volumes import Volume
@@ -34,16 +34,16 @@ def earlier_requests(results: Results, statistics: Statistics) -> dict:
         difference to the oracle that scores highest, both in dB with intervals over patients; ``highest``: the highest
         ``rise`` and ``above`` with the name of their request.
     """
-    oracles, found = oracle_names(results.models), {}
+    oracles, found = references(results.models), {}
     for request in results.cohorts:
         audited, before = (results.values(model, request, "psnr") for model in (AUDITED, ORIGINAL))
         patients = results.patients(request)
-        references = {name: results.values(name, request, "psnr") for name in oracles}
+        known = {name: results.values(name, request, "psnr") for name in oracles}
         found[request] = {
             "scans": len(audited),
             "psnr": float(audited.mean()),
             "rise": mean_with_interval(audited - before, patients, **statistics.draw),
-            "above": gap(audited, references, patients, statistics)["above"] if oracles else not_measured("no oracle"),
+            "above": gap(audited, known, patients, statistics)["above"] if oracles else not_measured("no oracle"),
         }
     highest = {"rise": _highest(found, "rise")}
     highest["above"] = _highest(found, "above") if oracles else not_measured("no oracle")
@@ -89,7 +89,7 @@ class EarlierRequests:
         return earlier_requests(Results(found), statistics)
 
     def _compared(self, models: Models) -> Models:
-        return {name: models[name] for name in (AUDITED, ORIGINAL, *oracle_names(models))}
+        return {name: models[name] for name in (AUDITED, ORIGINAL, *references(models))}
 
     def _chosen(self, models: Models) -> dict[str, list[tuple[Volume, int]]]:
         shares = max(len(self._compared(models)) * len(self.requests), 1)

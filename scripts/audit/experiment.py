@@ -10,6 +10,7 @@ from scripts.evaluation.reconstruct import Models
 from scripts.evaluation.results import Results
 
 AUDITED, ORIGINAL, ORACLE, QUANTISED = "unlearned", "G", "oracle", "unlearned, int8"
+TREATED = "treated oracle"
 QUERY, CALIBRATION = "query", "calibration"
 
 
@@ -37,16 +38,6 @@ class Experiment(Protocol):
         ...
 
 
-def audited_and_oracle(models: Iterable[str]) -> list[str]:
-    """The audited model and, if there is one, the oracle, which is treated alike.
-
-    >>> audited_and_oracle(["G", "oracle", "unlearned"])
-    ['unlearned', 'oracle']
-    """
-    known = set(models)
-    return [name for name in (AUDITED, ORACLE) if name in known]
-
-
 def oracle_names(models: Iterable[str]) -> list[str]:
     """The oracle and, after it, the same training with other seeds.
 
@@ -54,3 +45,27 @@ def oracle_names(models: Iterable[str]) -> list[str]:
     ['oracle', 'oracle 2']
     """
     return [name for name in models if name == ORACLE or name.startswith(f"{ORACLE} ")]
+
+
+def references(models: Iterable[str], cohort: str = "KTA") -> list[str]:
+    """The models that say what an audited one may know of a cohort, the first of them the one it is compared with.
+
+    What is known of the forgotten kind is judged by the treated oracle, where there is one: the same unlearning, run on
+    the oracle, so that what its recipe gives to any network is not taken for memory. What is kept (BTA) is judged by
+    the oracles as they were trained.
+
+    >>> references(["G", "oracle", "oracle 2", "treated oracle"]), references(["oracle", "treated oracle"], "BTA")
+    (['treated oracle'], ['oracle'])
+    """
+    known = list(models)
+    return [TREATED] if TREATED in known and cohort != "BTA" else oracle_names(known)
+
+
+def audited_and_reference(models: Iterable[str]) -> list[str]:
+    """The audited model and, if there is one, the reference on the forgotten kind, which is trained on alike.
+
+    >>> audited_and_reference(["G", "oracle", "unlearned"])
+    ['unlearned', 'oracle']
+    """
+    known = list(models)
+    return [AUDITED, *references(known)[:1]]

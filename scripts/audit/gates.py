@@ -75,8 +75,13 @@ def check_gates(gates: Sequence[Mapping]) -> None:
         raise ValueError(f"gates: 'guards': expected at least one gate for each failure, none for {', '.join(missing)}")
 
 
-def declared(gates: Sequence[Mapping], statistics: Statistics, subgroups: Sequence[str]) -> dict[str, Any]:
-    """What has to be declared before there is a result, as JSON content: it decides what the verdict will be."""
+def declared(
+    gates: Sequence[Mapping], statistics: Statistics, subgroups: Sequence[str], treated: bool = False
+) -> dict[str, Any]:
+    """What has to be declared before there is a result, as JSON content: it decides what the verdict will be.
+
+    ``treated``: whether the forgotten kind is judged by a treated oracle, see :mod:`scripts.audit.treated`.
+    """
     content = {
         "gates": [dict(gate) for gate in gates],
         "confidence": statistics.confidence,
@@ -84,6 +89,7 @@ def declared(gates: Sequence[Mapping], statistics: Statistics, subgroups: Sequen
         "seed": statistics.seed,
         "equivalence_margins": dict(statistics.equivalence),
         "subgroups": list(subgroups),
+        **({"treated_oracle": True} if treated else {}),
     }
     return json.loads(json.dumps(content))
 

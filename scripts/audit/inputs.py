@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from scripts.audit.experiment import TREATED
 from scripts.audit.statistics import not_measured
 from scripts.files import file_sha256
 
@@ -20,6 +21,7 @@ def audited_weights(
     oracle_seeds: Sequence[str | Path] = (),
     query: str | Path | None = None,
     calibration: str | Path | None = None,
+    treated: str | Path | None = None,
 ) -> dict[str, str]:
     """Name -> file of every model of the audit, in the order of its tables.
 
@@ -30,17 +32,20 @@ def audited_weights(
         oracle_seeds: The same training as the oracle's with other seeds.
         query: Weights trained on the forget set alone.
         calibration: Weights that never saw the forget set, for the have-you-forgotten ratio; None: the oracle.
+        treated: What the audited run's unlearning makes of the oracle, see :mod:`scripts.audit.treated`.
 
     Raises:
         FileNotFoundError: naming the setting and the file.
         ValueError: further oracles without an oracle.
     """
-    if oracle_seeds and not oracle:
-        raise ValueError("audit: 'oracle_seeds': expected 'oracle_weights' beside them, found none")
+    for setting, needing in (("oracle_seeds", oracle_seeds), ("treated_oracle_weights", treated)):
+        if needing and not oracle:
+            raise ValueError(f"audit: '{setting}': expected 'oracle_weights' beside, found none")
     named: dict[str, tuple[str, str | Path | None]] = {
         "G": ("weights", original),
         "oracle": ("oracle_weights", oracle),
         **{f"oracle {index}": ("oracle_seeds", path) for index, path in enumerate(oracle_seeds, start=2)},
+        TREATED: ("treated_oracle_weights", treated),
         "query": ("query_weights", query),
         "calibration": ("calibration_weights", calibration),
         "unlearned": ("unlearned_weights", unlearned),

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from scripts.audit.distances import linear_cka, weight_distance
-from scripts.audit.experiment import AUDITED, CALIBRATION, ORACLE, ORIGINAL, QUERY, oracle_names
+from scripts.audit.experiment import AUDITED, CALIBRATION, ORACLE, ORIGINAL, QUERY, TREATED, oracle_names, references
 from scripts.audit.gaps import distribution_distance, forgotten_ratio, gap
 from scripts.audit.membership import attack, auc
 from scripts.audit.statistics import Statistics, not_measured
@@ -40,17 +40,41 @@ def gaps(results: Results, references: Sequence[str], statistics: Statistics, au
     return table
 
 
+def oracle_gaps(results: Results, statistics: Statistics, audited: str = AUDITED) -> dict:
+    """:func:`gaps` of a model to what each cohort is judged by, see :func:`scripts.audit.experiment.references`."""
+    if ORACLE not in results.models:
+        return NO_ORACLE
+    return {c: gaps(results, references(results.models, c), statistics, audited)[c] for c in results.cohorts}
+
+
+def recipe(results: Results, statistics: Statistics) -> dict:
+    """What the unlearning does to a network that never knew: the treated oracle less the oracle as it was trained.
+
+    Returns:
+        ``alone``, that gap, and ``with_memory``, the gap of the audited model to the oracle as it was trained, which is
+        shown and not judged; each as :func:`gaps`.
+    """
+    if TREATED not in results.models:
+        return not_measured("no treated oracle that counts")
+    oracles = oracle_names(results.models)
+    return {
+        "alone": gaps(results, oracles, statistics, TREATED),
+        "with_memory": gaps(results, oracles, statistics),
+    }
+
+
 def distributions(results: Results) -> dict:
     """Cohort -> metric -> distance of the audited model's distribution to the oracle's."""
     if ORACLE not in results.models:
         return NO_ORACLE
-    return {
-        cohort: {
-            metric: distribution_distance(*(results.values(model, cohort, metric) for model in (AUDITED, ORACLE)))
+    table: dict = {}
+    for cohort in results.cohorts:
+        pair = (AUDITED, references(results.models, cohort)[0])
+        table[cohort] = {
+            metric: distribution_distance(*(results.values(model, cohort, metric) for model in pair))
             for metric in METRICS
         }
-        for cohort in results.cohorts
-    }
+    return table
 
 
 def membership(results: Results, statistics: Statistics, audited: str = AUDITED) -> dict:
@@ -73,8 +97,8 @@ def membership(results: Results, statistics: Statistics, audited: str = AUDITED)
     patients = results.patients("UA"), results.patients("KTA")
     found = {}
     for name, gain in (("error", False), ("gain", True)):
-        references = [scores(model, gain) for model in oracle_names(results.models)]
-        entry = attack(*scores(audited, gain), patients, statistics, references)
+        known = [scores(model, gain) for model in references(results.models)]
+        entry = attack(*scores(audited, gain), patients, statistics, known)
         entry["original_auc"] = auc(*scores(ORIGINAL, gain))
         found[name] = {key: NO_ORACLE if value is None else value for key, value in entry.items()}
     return found
@@ -82,7 +106,7 @@ def membership(results: Results, statistics: Statistics, audited: str = AUDITED)
 
 def have_you_forgotten(results: Results) -> dict:
     """The Kolmogorov-Smirnov ratio on the forget training volumes, in PSNR."""
-    calibration = CALIBRATION if CALIBRATION in results.models else ORACLE
+    calibration = CALIBRATION if CALIBRATION in results.models else (references(results.models) or [ORACLE])[0]
     if "UA" not in results.cohorts:
         return not_measured("no volumes in UA")
     if QUERY not in results.models:
@@ -132,9 +156,9 @@ def subgroups(
     results: Results, cohorts: Mapping[str, Sequence[Volume]], fields: Sequence[str], statistics: Statistics
 ) -> list[dict]:
     """PSNR in each subgroup of each cohort, and the gap to the oracle (without one: to the original) in dB."""
-    reference = ORACLE if ORACLE in results.models else ORIGINAL
     rows = []
     for cohort in results.cohorts:
+        reference = (references(results.models, cohort) or [ORIGINAL])[0]
         of = {volume.name: volume.fields for volume in cohorts[cohort]}
         for name in fields:
             groups = np.array([of[volume].get(name, "") for volume in results.volumes(cohort)])
@@ -161,7 +185,7 @@ def distance(
         cohorts: cohort -> volumes.
     """
     table: dict = {}
-    for reference in (ORIGINAL, ORACLE):
+    for reference in (ORIGINAL, ORACLE, *({TREATED} & models.keys())):
         if reference not in models:
             table[reference] = NO_ORACLE
             continue

@@ -10,7 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from scripts.audit.experiment import ORACLE, TREATED, oracle_names
 from scripts.audit.inputs import read_record, record_beside
+from scripts.audit.treated import treated_problems, treatment
 from scripts.files import file_sha256
 from scripts.networks.weights import read_state
 
@@ -46,7 +48,8 @@ def record_facts(record: Mapping[str, Any], sha256: str) -> dict:
     Returns:
         ``record`` and, from it, ``verb``, ``handlers`` (how many the unlearning method has), ``weights_in``,
         ``weights_out``, ``datalist`` (SHA-256), ``network``, ``mask`` (configurations), ``data`` and ``evaluated``:
-        role -> sorted SHA-256 of its files, null where the record states none.
+        role -> sorted SHA-256 of its files, null where the record states none; ``treatment`` of an unlearning, see
+        :func:`scripts.audit.treated.treatment`, else null.
     """
     configuration = record.get("configuration", {})
     return {
@@ -58,6 +61,7 @@ def record_facts(record: Mapping[str, Any], sha256: str) -> dict:
         "datalist": (record.get("datalist") or {}).get("sha256"),
         **{name: configuration.get(name) for name in SETTINGS},
         **{kind: _hashes(record.get(kind) or {}) for kind in ("data", "evaluated")},
+        "treatment": treatment(record) if record.get("verb") == "unlearn" else None,
     }
 
 
@@ -105,7 +109,8 @@ def provenance_problems(
     """What speaks against the oracles, and in what an audit differs from the run that it audits.
 
     An oracle was made by ``train`` on the original's training files without the forget files, all by hash, with the
-    original's network and mask. ``unlearn`` without a handler, which reads retain files alone, may have followed.
+    original's network and mask. ``unlearn`` without a handler, which reads retain files alone, may have followed. A
+    treated oracle is what the audited run's own unlearning made of such an oracle.
 
     Args:
         runs: model -> :func:`origin` of its weights, for ``G``, ``unlearned`` and every oracle.
@@ -116,11 +121,11 @@ def provenance_problems(
     Returns:
         oracle -> problems, and ``run`` -> problems; an empty list where there is none.
     """
-    found = {
-        name: _oracle_problems(name, runs, audit["data"]["forget"], weights)
-        for name in weights
-        if name == "oracle" or name.startswith("oracle ")
-    }
+    found = {name: _oracle_problems(name, runs, audit["data"]["forget"], weights) for name in oracle_names(weights)}
+    if TREATED in weights:
+        found[TREATED] = treated_problems(runs, weights)
+        if found.get(ORACLE):
+            found[TREATED].append("the oracle is not shown to be one")
     return {**found, "run": _run_problems(audit, runs["unlearned"][0], weights) if runs.get("unlearned") else []}
 
 

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from scripts.audit.continued import ContinuedTraining, Curve, level, rise
-from scripts.audit.experiment import AUDITED, ORACLE, ORIGINAL, audited_and_oracle
+from scripts.audit.continued import ContinuedTraining, Curve, against, level, model_of, rise
+from scripts.audit.experiment import ORIGINAL, audited_and_reference
 from scripts.audit.statistics import Statistics, not_measured, rejecting
 from scripts.data.volumes import Volume
 from scripts.evaluation.bootstrap import mean_with_interval
@@ -79,7 +79,7 @@ def relearning(
 
     Args:
         model: The audited model's results at each step of training on the forget set.
-        oracle: The oracle's at the same steps; None: there is none.
+        oracle: The oracle's or the treated oracle's at the same steps; None: there is none.
         patients: The patient of each volume.
         goal: PSNR in dB at which the forget domain counts as known again.
         statistics: The settings of the intervals.
@@ -91,10 +91,11 @@ def relearning(
         is the model's rise alone. An undertrained model relearns slowly: read both beside BTA.
     """
     steps = sorted(model)
-    curves = {AUDITED: _mean_curve(model), **({} if oracle is None else {ORACLE: _mean_curve(oracle)})}
+    curves = {model_of(curve): _mean_curve(curve) for curve in (model, oracle) if curve is not None}
+    known = [] if oracle is None else curves[model_of(oracle)]
     short = None if steps[-1] >= ACCEPTING else f"{steps[-1]} steps, fewer than {ACCEPTING}"
-    found: dict = {**relearning_ratio(curves[AUDITED], curves.get(ORACLE, []), goal), "curves": curves}
-    found |= {"max_steps": steps[-1], "against": "its own start" if oracle is None else "the oracle treated alike"}
+    found: dict = {**relearning_ratio(curves[model_of(model)], known, goal), "curves": curves}
+    found |= {"max_steps": steps[-1], "against": against(oracle)}
     for metric in METRICS:
         rises = mean_height([rise(model, oracle, step, "KTA", metric) for step in steps], steps)
         found[metric] = {"rise": rejecting(mean_with_interval(rises, patients, **statistics.draw), short)}
@@ -151,7 +152,7 @@ class Relearning:
     def slices(self, models: Models) -> int:
         """See :class:`scripts.audit.experiment.Experiment`."""
         each = self.at[-1] * self.training.batch_size + len(self.at) * len(self.chosen)
-        return each * len(audited_and_oracle(models)) if self.chosen else 0
+        return each * len(audited_and_reference(models)) if self.chosen else 0
 
     def measure(self, models: Models, results: Results, statistics: Statistics) -> dict:
         """See :func:`relearning`."""
@@ -159,14 +160,14 @@ class Relearning:
             return not_measured("turned off (relearning_steps: 0)")
         if not self.chosen:
             return not_measured("no volumes in KTA")
-        curves = {
-            name: self.training.curve(name, models[name], self.at, {"KTA": self.chosen})
-            for name in audited_and_oracle(models)
-        }
+        curves = [
+            self.training.curve(name, models[name], self.at, {"KTA": self.chosen})
+            for name in audited_and_reference(models)
+        ]
         original = self.training.curve(ORIGINAL, models[ORIGINAL], [0], {"KTA": self.chosen})
         goal = float(level(original, 0, "KTA", "psnr").mean()) * (1 - self.tolerance)
-        patients = curves[AUDITED][0].patients("KTA")
-        found = relearning(curves[AUDITED], curves.get(ORACLE), patients, goal, statistics)
+        patients = curves[0][0].patients("KTA")
+        found = relearning(curves[0], curves[1] if len(curves) > 1 else None, patients, goal, statistics)
         return {**found, "learning_rate": self.training.learning_rate}
 
 

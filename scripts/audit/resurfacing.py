@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from scripts.audit.continued import ContinuedTraining, Curve, level, rise
-from scripts.audit.experiment import AUDITED, ORACLE, audited_and_oracle
+from scripts.audit.continued import ContinuedTraining, Curve, against, level, rise
+from scripts.audit.experiment import audited_and_reference
 from scripts.audit.statistics import Statistics, not_measured, rejecting
 from scripts.data.volumes import Volume
 from scripts.evaluation.bootstrap import mean_with_interval
@@ -25,21 +25,21 @@ def resurfacing(model: Curve, oracle: Curve | None, statistics: Statistics, too_
 
     Args:
         model: The audited model's results at each step of training on retained data, 0 included.
-        oracle: The oracle's at the same steps; None: there is none.
+        oracle: The oracle's or the treated oracle's at the same steps; None: there is none.
         statistics: The settings of the intervals.
         too_few: Why the training was too short to accept a model; None: it was long enough.
 
     Returns:
         ``steps``, ``against``, and for each cohort, for PSNR (dB) and SSIM: ``before`` and ``after``, means of the
-        model at the start and at the end; ``oracle_after``; ``rise``, of the model less that of the oracle treated
-        alike (without an oracle: the model's alone); ``gap``, model minus oracle, both treated alike. Rise and gap
+        model at the start and at the end; ``oracle_after``; ``rise``, of the model less that of the oracle trained
+        alike (without an oracle: the model's alone); ``gap``, model minus oracle, both trained on. Rise and gap
         are those of the step at which their mean is largest, and name it.
 
     Source: after Hu et al., Unlearning or Obfuscating? Jogging the Memory of Unlearned LLMs via Benign Relearning, 2024
     (arXiv 2406.13356).
     """
     steps = sorted(model)
-    found: dict = {"steps": steps[-1], "against": "its own state" if oracle is None else "the oracle treated alike"}
+    found: dict = {"steps": steps[-1], "against": against(oracle)}
     if too_few is not None:
         found["too_few"] = too_few
     for cohort in model[0].cohorts:
@@ -120,15 +120,15 @@ class Resurfacing:
     def slices(self, models: Models) -> int:
         """See :class:`scripts.audit.experiment.Experiment`."""
         each = self.steps * self.training.batch_size + len(self.at) * self.looks
-        return each * len(audited_and_oracle(models)) if self.steps else 0
+        return each * len(audited_and_reference(models)) if self.steps else 0
 
     def measure(self, models: Models, results: Results, statistics: Statistics) -> dict:
         """See :func:`resurfacing`."""
         if not self.steps:
             return not_measured("turned off (resurfacing_share: 0)")
-        curves = {
-            name: self.training.curve(name, models[name], self.at, self.chosen) for name in audited_and_oracle(models)
-        }
-        found = resurfacing(curves[AUDITED], curves.get(ORACLE), statistics, self.too_few)
+        curves = [
+            self.training.curve(name, models[name], self.at, self.chosen) for name in audited_and_reference(models)
+        ]
+        found = resurfacing(curves[0], curves[1] if len(curves) > 1 else None, statistics, self.too_few)
         share = None if self.training_steps is None else self.steps / self.training_steps
         return {**found, "share_of_training": share, "learning_rate": self.training.learning_rate}

@@ -7,10 +7,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from scripts.audit.experiment import QUANTISED
+from scripts.audit.experiment import QUANTISED, TREATED
 from scripts.audit.gates import check_gates, control, judge, of_original, overall
 from scripts.audit.provenance import doubts, provenance_problems
 from scripts.audit.statistics import Statistics
+from scripts.audit.treated import left_out
 from scripts.certificate.scans import measures_of, results_of
 from scripts.evaluation.results import ZERO_FILLED, summarise
 from scripts.files import json_sha256
@@ -88,7 +89,8 @@ def figures(content: Mapping[str, Any], expected_gates: Sequence[Mapping] = REFE
     statistics = Statistics(
         declared["confidence"], declared["bootstrap_samples"], declared["seed"], declared["equivalence_margins"]
     )
-    found = measures_of(scans, statistics, declared["subgroups"])
+    problems = provenance_problems(stated["provenance"]["runs"], stated["provenance"]["audit"], content["weights"])
+    found = measures_of(scans, statistics, declared["subgroups"], left_out(problems))
     original = found.pop("control")
     for name, value in found.items():
         yield finding(
@@ -104,7 +106,8 @@ def figures(content: Mapping[str, Any], expected_gates: Sequence[Mapping] = REFE
     yield finding(same(stated["gates"], gates), "gates follow from the measures and the declared margins")
     checked = control(declared["gates"], original)
     yield finding(same(stated["control"], checked), "control follows from the results of the original")
-    problems = provenance_problems(stated["provenance"]["runs"], stated["provenance"]["audit"], content["weights"])
+    alike = declared.get("treated_oracle", False) == (TREATED in content["weights"])
+    yield finding(alike, "the forgotten kind is judged by the declared oracle, treated alike or as it was trained")
     verdict = overall(gates, checked["sees_remembering"], doubts(problems))
     yield finding(
         stated["verdict"] == verdict,

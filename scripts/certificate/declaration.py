@@ -28,16 +28,22 @@ class Declaration:
         statistics: Settings of intervals and equivalence tests.
         subgroups: Fields whose values make the subgroups.
         weights: The weights that will be audited; the file ``declaration.json`` lies beside them.
+        treated: Whether the forgotten kind will be judged by a treated oracle.
 
     Raises:
         ValueError: gates that could not be judged.
     """
 
     def __init__(
-        self, gates: Sequence[Mapping], statistics: Statistics, subgroups: Sequence[str], weights: str | Path
+        self,
+        gates: Sequence[Mapping],
+        statistics: Statistics,
+        subgroups: Sequence[str],
+        weights: str | Path,
+        treated: bool = False,
     ) -> None:
         check_gates(gates)
-        self.declared = declared(gates, statistics, subgroups)
+        self.declared = declared(gates, statistics, subgroups, treated)
         self.weights = Path(weights)
         self.path = self.weights.with_name(NAME)
 
@@ -60,7 +66,9 @@ class Declaration:
         if found is None:
             return
         written = read_declaration(self.path)
-        differ = [name for name, value in self.declared.items() if written["declared"].get(name) != value]
+        earlier = written["declared"]
+        names = dict.fromkeys([*self.declared, *earlier])
+        differ = [name for name in names if earlier.get(name) != self.declared.get(name)]
         if differ:
             raise ValueError(
                 f"{self.path}: {', '.join(differ)}: declared on {written['created']}, expected the same now, "

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from scripts.audit import measures
-from scripts.audit.experiment import AUDITED, ORIGINAL, QUANTISED, oracle_names
+from scripts.audit.experiment import AUDITED, ORIGINAL, QUANTISED
 from scripts.audit.statistics import Statistics
 from scripts.data.volumes import Volume
 from scripts.evaluation.metrics import METRICS
@@ -62,20 +62,22 @@ def results_of(scans: Sequence[Mapping[str, Any]]) -> list[VolumeResult]:
     ]
 
 
-def measures_of(scans: Sequence[Mapping[str, Any]], statistics: Statistics, fields: Sequence[str]) -> dict:
+def measures_of(
+    scans: Sequence[Mapping[str, Any]], statistics: Statistics, fields: Sequence[str], without: Collection[str] = ()
+) -> dict:
     """Every measure of the audit that follows from the results of each scan, by the audit's own functions.
 
     Args:
         scans: The scans, as :func:`anonymous_scans` returns them.
         statistics: The declared settings of intervals and tests.
         fields: The declared subgroup fields.
+        without: The models by which nothing is judged, see :func:`scripts.audit.treated.left_out`.
 
     Returns:
         The audit's ``measures`` without those that need weights or further training, and ``control``: the measures
         of the original in place of the audited model.
     """
-    results = Results(results_of(scans))
-    references = oracle_names(results.models)
+    results = Results(result for result in results_of(scans) if result.model not in without)
     patients = {scan["scan"]: scan["patient"] for scan in scans}
     models = list(dict.fromkeys(model for scan in scans for model in scan["null_space"]))
     sums = {m: {s["scan"]: s["null_space"][m] for s in scans if m in s["null_space"]} for m in models}
@@ -83,16 +85,17 @@ def measures_of(scans: Sequence[Mapping[str, Any]], statistics: Statistics, fiel
     for scan in scans:
         cohorts.setdefault(scan["cohort"], []).append(_volume(scan))
     return {
-        "oracle_gap": measures.gaps(results, references, statistics),
+        "oracle_gap": measures.oracle_gaps(results, statistics),
+        "recipe": measures.recipe(results, statistics),
         "original_gap": measures.gaps(results, [ORIGINAL], statistics),
-        "quantised": measures.gaps(results, references, statistics, audited=QUANTISED),
+        "quantised": measures.oracle_gaps(results, statistics, audited=QUANTISED),
         "distribution": measures.distributions(results),
         "membership": measures.membership(results, statistics),
         "have_you_forgotten": measures.have_you_forgotten(results),
         "hallucination": measures.hallucination(sums or {AUDITED: {}}, patients, statistics),
         "subgroups": measures.subgroups(results, cohorts, fields, statistics),
         "control": {
-            "oracle_gap": measures.gaps(results, references, statistics, audited=ORIGINAL),
+            "oracle_gap": measures.oracle_gaps(results, statistics, audited=ORIGINAL),
             "membership": measures.membership(results, statistics, audited=ORIGINAL),
         },
     }
