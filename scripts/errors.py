@@ -15,7 +15,8 @@ from typing import Any
 
 logger = logging.getLogger(__name__)
 # what a person's mistake raises; anything else is more likely a fault of the program
-MISTAKES = (ValueError, OSError, ImportError, MemoryError, RuntimeError, TypeError)
+MISTAKES = (ValueError, OSError, ImportError, MemoryError, RuntimeError, TypeError, NameError, SyntaxError)
+LONGEST = 1200  # characters of a message; what a file holds may be longer
 EXPLAINED = {MemoryError: "not enough memory", KeyboardInterrupt: "stopped by Ctrl-C"}
 _kept: list[Callable[[], str]] = []  # what each run that has begun leaves, and how to go on
 _before: list[Any] = []  # what SIGTERM did before the first of them
@@ -56,6 +57,13 @@ def own_error(error: BaseException) -> BaseException:
     return error
 
 
+def _above_own(error: BaseException) -> str:
+    """What MONAI says of the expression or component in which the own error arose."""
+    while error.__cause__ is not None and str(error.__cause__).startswith("Failed to "):
+        error = error.__cause__
+    return str(error).partition(" with keywords")[0].strip()
+
+
 def message_of(error: BaseException) -> str:
     """What is told of an error: its own words, without MONAI's wrappers and hints for developers.
 
@@ -64,8 +72,12 @@ def message_of(error: BaseException) -> str:
     """
     cause = own_error(error)
     text = str(cause).partition("\n\nFor details about installing")[0].strip()
+    if isinstance(cause, (NameError, SyntaxError)) and cause is not error:  # in an expression of the command line
+        text = f"{_above_own(error)}: {text}"
     if isinstance(cause, KeyError) and cause.args:
         text = str(cause.args[0])
+    if len(text) > LONGEST:
+        text = f"{text[: LONGEST // 2]} … {text[-LONGEST // 2 :]}"
     text = EXPLAINED.get(type(cause), "") + (f" ({text})" if text and type(cause) in EXPLAINED else "") or text
     return text or type(cause).__name__
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -12,15 +13,59 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from filelock import BaseFileLock
+from filelock import BaseFileLock, FileLock
 
 FULL = 1 << 20  # bytes free on a disk that is full
+FULL_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 CACHE_VARIABLE = "MRI_UNLEARNING_CACHE"
 
 
 def cache_root() -> Path:
     """The folder for what is made again if it is lost: ``MRI_UNLEARNING_CACHE``, else ``~/.cache/mri-unlearning``."""
     return Path(os.environ.get(CACHE_VARIABLE) or "~/.cache/mri-unlearning").expanduser()
+
+
+class DiskFullError(OSError):
+    """There was no room for a file; nothing of it was left, and what was there before is as it was."""
+
+
+@contextlib.contextmanager
+def full_disk_told(path: str | Path, part: str | Path | None = None) -> Iterator[None]:
+    """Turn what libraries raise on a full disk into one sentence.
+
+    Args:
+        path: What is written, for the message.
+        part: The temporary file or folder that is written first, whose size tells how much was needed at least.
+
+    Raises:
+        DiskFullError: with the path, the bytes needed and the bytes free.
+    """
+    try:
+        yield
+    except DiskFullError:
+        raise
+    except (OSError, RuntimeError) as error:
+        free = shutil.disk_usage(_existing(path)).free
+        if getattr(error, "errno", None) not in FULL_ERRORS and free >= FULL:
+            raise
+        written = _size(Path(part)) if part is not None else 0
+        raise DiskFullError(
+            f"{path}: the disk is full: expected room for more than {written + free} bytes, found {free} free; nothing "
+            "of it is left, what was there before is as it was; free some space and run it again"
+        ) from error
+
+
+def _size(path: Path) -> int:
+    files = path.rglob("*") if path.is_dir() else [path]
+    return sum(file.stat().st_size for file in files if file.is_file())
+
+
+def _existing(path: str | Path) -> Path:
+    """The path or the nearest folder above it that is there."""
+    existing = Path(path).resolve()
+    while not existing.exists():
+        existing = existing.parent
+    return existing
 
 
 @contextlib.contextmanager
@@ -31,17 +76,37 @@ def atomic_write(path: str | Path) -> Iterator[str]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".partial-{path.stem}-", suffix=path.suffix)
-    os.close(handle)
+    with full_disk_told(path):
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".partial-{path.stem}-", suffix=path.suffix)
+        os.close(handle)
     try:
-        yield temporary
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException as error:
+        with full_disk_told(path, temporary):
+            yield temporary
+            os.chmod(temporary, 0o644)
+            os.replace(temporary, path)
+    except BaseException:
         Path(temporary).unlink(missing_ok=True)
-        if isinstance(error, (OSError, RuntimeError)) and shutil.disk_usage(path.parent).free < FULL:
-            raise OSError(f"{path}: the disk is full: nothing was written; free some space and try again") from error
         raise
+
+
+@contextlib.contextmanager
+def atomic_folder(path: str | Path) -> Iterator[Path]:
+    """Yield a temporary folder beside ``path``; on success it becomes ``path``, on failure it is removed.
+
+    A folder that is there already is replaced.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=f".partial-{path.name}-", dir=path.parent))
+    try:
+        with full_disk_told(path, temporary):
+            yield temporary
+            temporary.chmod(0o755)
+            if path.is_dir():
+                shutil.rmtree(path)
+            os.replace(temporary, path)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def write_text(path: str | Path, text: str) -> None:
@@ -71,14 +136,30 @@ def json_sha256(content: Any) -> str:
 
 def check_disk_space(folder: str | Path, needed: int) -> None:
     """Raise OSError where the disk of ``folder`` (which may not exist yet) has fewer than ``needed`` bytes free."""
-    existing = Path(folder).resolve()
-    while not existing.exists():
-        existing = existing.parent
-    free = shutil.disk_usage(existing).free
+    free = shutil.disk_usage(_existing(folder)).free
     if free < needed:
         raise OSError(
-            f"{folder}: not enough disk for the outputs: expected {needed / 1e6:.0f} MB free, found {free / 1e6:.0f}"
+            f"{folder}: not enough disk for the outputs: expected {needed / 1e6:.0f} MB free, found {free / 1e6:.0f} MB"
         )
+
+
+@contextlib.contextmanager
+def held(path: str | Path, wait: bool = True) -> Iterator[None]:
+    """Hold a lock file; it is removed at the end.
+
+    Args:
+        path: The lock file; its folder must exist.
+        wait: Wait for whoever holds it.
+
+    Raises:
+        filelock.Timeout: Someone holds it, and ``wait`` is false.
+    """
+    lock = FileLock(path, thread_local=False)
+    lock.acquire(blocking=wait)
+    try:
+        yield
+    finally:
+        let_go(lock)
 
 
 def let_go(lock: BaseFileLock) -> None:

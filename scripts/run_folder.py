@@ -6,6 +6,7 @@ import contextlib
 import logging
 import os
 import shutil
+import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -105,16 +106,26 @@ class RunFolder:
         except BaseException:
             self.close()
             raise
-        for pattern in (self.partial, f"*/{self.partial}"):
-            for left in self.home.glob(pattern):
-                _remove(left)
+        for left in self._left_over():
+            _remove(left)
         if self.overwrite and not (self.resume and self.checkpoint is not None and self.checkpoint.exists()):
             for file in [*self.results, *([self.checkpoint] if self.checkpoint else [])]:
                 _remove(file)
         if self.log is not None:
-            self._handler = logging.FileHandler(self.log, encoding="utf-8")
+            self._handler = _Log(self.log, encoding="utf-8")
             self._handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
             logging.getLogger().addHandler(self._handler)
+
+    def _left_over(self) -> list[Path]:
+        """What a killed run was writing; folders in which another run is at work are left alone."""
+        if self.partial != ".partial-*":
+            return list(self.home.glob(self.partial))
+        return [path for path in self.home.rglob(self.partial) if not self._is_anothers(path)]
+
+    def _is_anothers(self, path: Path) -> bool:
+        """Whether a folder between this one and a path is locked by another run."""
+        inner = [folder for folder in path.parents if self.home in folder.parents]
+        return any((folder / ".lock").exists() for folder in inner)
 
     def close(self) -> None:
         """Let the folder go."""
@@ -140,6 +151,15 @@ class RunFolder:
             yield f"{self.checkpoint.name} is kept; the same command with --resume true continues after its last epoch."
         elif self.checkpoint is not None:
             yield "With --resume true a run that is stopped can be continued."
+
+
+class _Log(logging.FileHandler):
+    """A log that is silent where the disk is full: what is written beside it tells."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        """Pass over what could not be written."""
+        if not isinstance(sys.exc_info()[1], OSError):
+            super().handleError(record)
 
 
 def check_writable(folder: Path) -> None:

@@ -8,101 +8,37 @@ are understood as such.
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-import torch
+from scripts.kinds import (
+    ANY_NUMBER,
+    COMPONENT,
+    DEVICE,
+    FLAG,
+    FRACTION,
+    FROM_ZERO,
+    HANDLERS,
+    MAPPING,
+    NONE,
+    NOTHING,
+    PATH,
+    REQUESTS,
+    SEED,
+    TEXT,
+    Kind,
+    above,
+    is_expression,
+    is_number,
+    list_of,
+    mapping_of,
+    one_of,
+    unlike,
+    whole,
+    within,
+)
 
 WORDS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False, "none": None, "null": None}
-
-
-@dataclass(frozen=True)
-class Kind:
-    """What a setting may be.
-
-    Attributes:
-        expected: The words of the error message.
-        fits: Whether a value is of this kind.
-    """
-
-    expected: str
-    fits: Callable[[Any], bool]
-
-    def __or__(self, other: Kind) -> Kind:
-        return Kind(f"{self.expected} or {other.expected}", lambda value: self.fits(value) or other.fits(value))
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def whole(low: int, high: int = 2**63 - 1) -> Kind:
-    """Whole numbers of a range; 4.0 is none."""
-    upper = f" to {high}" if high < 2**31 else ""
-    return Kind(f"a whole number from {low}{upper}", lambda v: type(v) is int and low <= v <= high)
-
-
-def above(low: float, high: float = math.inf) -> Kind:
-    """Numbers above one and up to another."""
-    upper = f" and at most {high:g}" if high < math.inf else ""
-    return Kind(f"a number above {low:g}{upper}", lambda v: _is_number(v) and low < v <= high)
-
-
-def one_of(*values: str) -> Kind:
-    """One of some words."""
-    return Kind(f"one of {', '.join(values)}", lambda v: isinstance(v, str) and v in values)
-
-
-def list_of(kind: Kind, low: int = 0) -> Kind:
-    """Lists whose every item is of a kind, with at least ``low`` items."""
-    least = f" of at least {low}" if low else ""
-    return Kind(
-        f"a list{least}, each {kind.expected}",
-        lambda v: isinstance(v, (list, tuple)) and len(v) >= low and all(kind.fits(item) for item in v),
-    )
-
-
-def _is_text(value: Any) -> bool:
-    return isinstance(value, str) and value.strip() != "" and value.isprintable()
-
-
-def _is_path(value: Any) -> bool:
-    return _is_text(value) and value == value.strip() and "::" not in value  # MONAI turns a "#" in a value into "::"
-
-
-def _is_device(value: Any) -> bool:
-    try:
-        device = torch.device(value)
-    except (RuntimeError, TypeError):
-        return False
-    return device.type != "cuda" or (device.index or 0) < torch.cuda.device_count()
-
-
-FLAG = Kind("true or false", lambda v: isinstance(v, bool))
-NOTHING = Kind("null", lambda v: v is None)
-NONE = Kind("null or false", lambda v: v is None or v is False)
-TEXT = Kind("a text", _is_text)
-DEVICE = Kind("a device of this machine, such as cpu or cuda:0", _is_device)
-PATH = Kind("a path without '#'", _is_path)
-MAPPING = Kind("a mapping", lambda v: isinstance(v, Mapping))
-COMPONENT = Kind("a mapping with '_target_'", lambda v: isinstance(v, Mapping) and isinstance(v.get("_target_"), str))
-HANDLERS = Kind("a list of components", lambda v: isinstance(v, list) and all(_is_handler(item) for item in v))
-REQUEST = Kind("a file or a mapping", lambda v: _is_path(v) or isinstance(v, Mapping))
-REQUESTS = REQUEST | list_of(REQUEST, 1)
-SEED = whole(0, 2**32 - 1)
-FRACTION = above(0, 1)
-
-
-def _is_handler(value: Any) -> bool:
-    return COMPONENT.fits(value) or is_expression(value)
-
-
-def is_expression(value: Any) -> bool:
-    """Whether a value is resolved by MONAI's parser: an expression, a reference or a macro."""
-    return isinstance(value, str) and value.startswith(("$", "@", "%"))
-
 
 COMMON: dict[str, Kind] = {
     "verb": TEXT,
@@ -136,6 +72,15 @@ COMMON: dict[str, Kind] = {
     "handlers": HANDLERS,
 }
 FILE_OR_NONE = PATH | NONE
+HTML = Kind(
+    "HTML, as scripts.audit.audit_section gives it",
+    lambda v: isinstance(v, str) and v.strip().startswith("<"),
+)
+PARTS = {"kind", "contrast", "member"}
+METHODS = Kind(
+    f"a mapping of {', '.join(sorted(PARTS))}, each to the name of a method",
+    lambda v: isinstance(v, Mapping) and set(v) == PARTS and all(TEXT.fits(method) for method in v.values()),
+)
 OF_VERB: dict[str, dict[str, Kind]] = {
     "train": {"oracle": FLAG, "forget_only": FLAG, "training_share": FRACTION},
     "unlearn": {
@@ -150,18 +95,18 @@ OF_VERB: dict[str, dict[str, Kind]] = {
         "teacher_steps": whole(1),
         "method_name": TEXT,
         "method": HANDLERS,
-        "default_methods": MAPPING,
+        "default_methods": METHODS,
     },
     "evaluate": {
-        "sections": list_of(one_of("training", "validation", "test"), 1) | NOTHING,
-        "weights": PATH | MAPPING,
+        "sections": unlike(list_of(one_of("training", "validation", "test"), 1)) | NOTHING,
+        "weights": PATH | mapping_of(FILE_OR_NONE, 1),
     },
     "simulate": {
         "images": list_of(MAPPING, 1),
         "num_coils": whole(1, 1024),
         "snr": above(0),
         "matrix": list_of(whole(8, 4096), 2) | NOTHING,
-        "splits": MAPPING | NOTHING,
+        "splits": mapping_of(FROM_ZERO, 1) | NOTHING,
         "gap": whole(0),
         "slices_per_volume": whole(1),
     },
@@ -181,7 +126,7 @@ OF_VERB: dict[str, dict[str, Kind]] = {
         "statistics": COMPONENT,
         "subgroups": list_of(TEXT),
         "relearning_steps": whole(0),
-        "resurfacing_share": Kind("a number from 0", lambda v: _is_number(v) and v >= 0),
+        "resurfacing_share": FROM_ZERO,
         "certificate": FLAG,
         "identifier_key": FILE_OR_NONE,
         "signing_key": FILE_OR_NONE,
@@ -189,11 +134,11 @@ OF_VERB: dict[str, dict[str, Kind]] = {
     "protocol": {
         "weights": FILE_OR_NONE,
         "oracle_weights": PATH | list_of(PATH) | NONE,
-        "oracle_seeds": list_of(SEED),
-        "methods": list_of(TEXT, 1),
-        "fraction_methods": list_of(TEXT),
-        "retain_fractions": list_of(FRACTION),
-        "seeds": list_of(SEED, 1),
+        "oracle_seeds": unlike(list_of(SEED)),
+        "methods": unlike(list_of(TEXT, 1)),
+        "fraction_methods": unlike(list_of(TEXT)),
+        "retain_fractions": unlike(list_of(FRACTION)),
+        "seeds": unlike(list_of(SEED, 1)),
         "dynamics": FLAG,
         "train_settings": MAPPING | NOTHING,
         "unlearn_settings": MAPPING | NOTHING,
@@ -201,7 +146,7 @@ OF_VERB: dict[str, dict[str, Kind]] = {
         "n_jobs": whole(1, 4096),
         "threads": whole(1, 4096),
         "viewer_megabytes": above(0),
-        "audit_section": FILE_OR_NONE,
+        "audit_section": HTML | NOTHING,
     },
     "ship": {
         "name": TEXT,
@@ -212,8 +157,9 @@ OF_VERB: dict[str, dict[str, Kind]] = {
         "changelog": TEXT | NOTHING,
         "data_source": TEXT | NOTHING,
         "data_license": FILE_OR_NONE,
+        "audit_dir": FILE_OR_NONE,
     },
-    "preview": {"default_methods": MAPPING},
+    "preview": {"default_methods": METHODS},
     "inference": {
         "bundle_root": PATH,
         "dataset_dir": PATH | list_of(PATH, 1),
@@ -223,6 +169,22 @@ OF_VERB: dict[str, dict[str, Kind]] = {
         "remove_oversampling": FLAG,
         "network_def": COMPONENT,
     },
+    "serve": {"host": TEXT, "port": whole(0, 65535), "archive": COMPONENT | NOTHING, "limits": MAPPING},
+    "send": {"source": FILE_OR_NONE, "outbox_dir": PATH, "patience_s": FROM_ZERO, "archive": COMPONENT},
+}
+# arguments of components, by name: an override such as network#num_cascades is checked, whether or not the run uses it
+ARGUMENTS: dict[str, Kind] = {
+    **dict.fromkeys(("num_cascades", "chans", "sens_chans"), whole(1, 4096)),
+    **dict.fromkeys(("pools", "sens_pools"), whole(1, 10)),
+    "acceleration": above(1),
+    "center_fraction": within(0, 1),
+    **dict.fromkeys(("forget_weight", "retain_weight", "ssim_weight", "l1_weight"), FROM_ZERO),
+    **dict.fromkeys(("transfer", "lr", "adam_lr", "max_norm"), above(0)),
+    **dict.fromkeys(("max_epochs", "interval", "save_interval"), whole(1)),
+    "confidence": within(0, 1),
+    "samples": whole(100),
+    "port": whole(1, 65535),
+    "called": Kind("an AE title, at most 16 characters", lambda v: TEXT.fits(v) and len(v) <= 16),
 }
 
 
@@ -289,18 +251,24 @@ def _unnamed(config: Mapping[str, Any], declared: Mapping[str, Any]) -> list[str
 
 
 def _leaves(declared: Any, value: Any, name: str) -> Iterator[tuple[str, Kind, Any]]:
-    """Values within a mapping or list whose declared counterpart is true, false or a number, with the kind it fixes."""
-    if isinstance(declared, Mapping) and isinstance(value, Mapping):
-        if declared.get("_target_") == value.get("_target_"):
-            for key in declared.keys() & value.keys():
-                yield from _leaves(declared[key], value[key], f"{name}#{key}")
-    elif isinstance(declared, list) and isinstance(value, list) and len(declared) == len(value):
-        for index, (one, other) in enumerate(zip(declared, value, strict=True)):
-            yield from _leaves(one, other, f"{name}#{index}")
+    """Values within a mapping or list that have a kind: by the argument's name, or by the declared counterpart."""
+    if isinstance(value, Mapping):
+        component = COMPONENT.fits(value)
+        same = isinstance(declared, Mapping) and declared.get("_target_") == value.get("_target_")
+        for key, item in value.items():
+            if component and key in ARGUMENTS:
+                if not is_expression(item) and item is not None:
+                    yield f"{name}#{key}", ARGUMENTS[key], item
+            else:
+                yield from _leaves(declared.get(key) if same else None, item, f"{name}#{key}")
+    elif isinstance(value, list):
+        same = isinstance(declared, list) and len(declared) == len(value)
+        for index, item in enumerate(value):
+            yield from _leaves(declared[index] if same else None, item, f"{name}#{index}")
     elif not is_expression(value) and isinstance(declared, bool):
         yield name, FLAG, value
-    elif not is_expression(value) and _is_number(declared):
-        yield name, Kind("a number", _is_number), value
+    elif not is_expression(value) and is_number(declared):
+        yield name, ANY_NUMBER, value
 
 
 def _unwritable(key: str, value: Any) -> list[str]:

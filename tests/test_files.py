@@ -41,7 +41,7 @@ def test_disk_space(tmp_path, monkeypatch):
     check_disk_space(tmp_path / "not" / "yet", 1)
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr("scripts.files.shutil.disk_usage", lambda path: usage(10, 5, 5_000_000))
-    with pytest.raises(OSError, match="out: not enough disk for the outputs: expected 6 MB free, found 5"):
+    with pytest.raises(OSError, match="out: not enough disk for the outputs: expected 6 MB free, found 5 MB"):
         check_disk_space(tmp_path / "out", 6_000_000)
 
 

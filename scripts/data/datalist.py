@@ -5,12 +5,13 @@ from __future__ import annotations
 import difflib
 import json
 import logging
+import math
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from scripts.data.plausibility import refuse_copies, refuse_similar_patients
+from scripts.data.plausibility import refuse_copies, refuse_repacked, refuse_similar_patients
 from scripts.data.volumes import Volume, inspect_volume
 
 SECTIONS = ("training", "validation", "test")
@@ -46,6 +47,7 @@ def load_datalist(path: str | Path) -> dict[str, list[Volume]]:
     }
     patients = {volume.patient_id: volume.name for part in volumes.values() for volume in part if volume.patient_id}
     refuse_similar_patients(patients, path)
+    refuse_repacked([volume for part in volumes.values() for volume in part], path)
     _log_crop_sources(volumes, path)
     return volumes
 
@@ -104,7 +106,9 @@ def _log_crop_sources(volumes: Mapping[str, list[Volume]], path: str | Path) -> 
 
 def _fields(entry: Mapping, path: str | Path) -> dict[str, str]:
     for key, value in entry.items():
-        if value is None or isinstance(value, (list, dict)):
+        text = isinstance(value, str) and value.strip() != "" and value.isprintable()
+        number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+        if not (text or number):
             raise ValueError(f"{path}: {entry['kspace']}: {key!r}: expected a text or a number, found {value!r}")
     return {key: str(value) for key, value in entry.items()}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import xml.etree.ElementTree as ET
+from collections.abc import Sequence
 
 NAMESPACE = "http://www.ismrm.org/ISMRMRD"
 
@@ -69,6 +70,32 @@ def recon_size(header: ET.Element) -> tuple[int, int] | None:
             f"'reconSpace/matrixSize': expected whole numbers x, y from 1, found {found[0]!r}, {found[1]!r}"
         )
     return rows, columns
+
+
+def check_axes(header: ET.Element | None, shape: Sequence[int], coils_too: bool) -> None:
+    """Refuse k-space whose axes a header shows to be swapped: slices and coils, or rows and columns.
+
+    Args:
+        header: ``receiverChannels`` and ``encodedSpace/matrixSize`` of it are read; None: nothing to compare with.
+        shape: (slices, coils, H, W) of the k-space; H is the header's x.
+        coils_too: Whether nothing else, such as a reference image, says how many slices there are.
+
+    Raises:
+        ValueError: a shape that fits the header with two axes swapped, and not as it is.
+    """
+    if header is None:
+        return
+    fields = header_fields(header)
+    coils = fields.get("receiverChannels")
+    if coils_too and coils in map(str, shape[:1]) and coils != str(shape[1]) and shape[1] > 1:
+        raise ValueError(f"expected (slices, coils, H, W) with {coils} coils as in the header, found {tuple(shape)}")
+    size = header.find("{*}encoding/{*}encodedSpace/{*}matrixSize")
+    encoded = None if size is None else [size.findtext("{*}x"), size.findtext("{*}y")]
+    if encoded in [[str(shape[3]), str(shape[2])]] and shape[2] != shape[3]:
+        raise ValueError(
+            f"expected (slices, coils, H, W) with H x W of {encoded[0]} x {encoded[1]} as in the header, found "
+            f"{tuple(shape)}"
+        )
 
 
 def acquired_columns(header: ET.Element | None, width: int) -> tuple[int, int]:

@@ -2,29 +2,37 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import h5py
 import numpy as np
 
-from scripts.data.volumes import Volume, open_volume, read_slice
+from scripts.data.volumes import Volume, open_volume, read_slice, rss_image
 
 MAX_TOLERANCE = 1e-3  # of the stated maximum, for values that were rounded
+LEAST_CORRELATION = 0.3  # of a reference image with that of the k-space; corrupted scans stay above it
+# Cyrillic and Greek capitals that look like Latin ones, after case folding
+LOOK_ALIKES = str.maketrans("авекмнорстухіјѕαβεζηικμνορτυχ", "abekmhopctyxijsabezhikmnoptyx")
 
 
 def check_volume_values(volume: Volume) -> None:
     """Read every value of a volume once and refuse what cannot be a fully sampled scan with its reference image.
 
     Raises:
-        ValueError: NaN or Inf, k-space without signal or with unmeasured columns, a reference image without signal or
-            below zero, or a stated maximum that is not that of the reference image; naming file, field and slice.
+        ValueError: NaN or Inf, k-space without signal, with unmeasured columns or with its low frequencies elsewhere
+            than in the centre, a reference image without signal, below zero or of something else, or a stated maximum
+            that is not that of the reference image; naming file, field and slice.
     """
     checksources(volume)
     for index in range(volume.num_slices):
         kspace, target = read_slice(volume, index)
         check_kspace(volume, index, kspace)
         check_target(volume, index, target)
+        if index == volume.num_slices // 2:
+            check_centre(volume, index, kspace)
+            check_image(volume, index, kspace, target)
     check_maximum(volume)
 
 
@@ -80,6 +88,50 @@ def check_target(volume: Volume, index: int, target: np.ndarray) -> None:
         raise ValueError(f"{volume.path}: '{key}', slice {index}: expected a magnitude, found {target.min():g}")
 
 
+def check_centre(volume: Volume, index: int, kspace: np.ndarray) -> None:
+    """Refuse k-space (C, H, W) whose low frequencies are not in the centre, where masks sample them.
+
+    Magnitudes are compared, not energies: a few spikes of a corrupted scan weigh little.
+
+    Raises:
+        ValueError: the middle half of rows and columns is weaker, on average, than the rest; naming file and slice.
+    """
+    magnitude = np.abs(kspace).sum(axis=0)
+    height, width = magnitude.shape
+    centre = magnitude[height // 4 : height - height // 4, width // 4 : width - width // 4]
+    outside = (magnitude.sum() - centre.sum()) / max(1, magnitude.size - centre.size)
+    if centre.mean() < outside:
+        raise ValueError(
+            f"{volume.path}: 'kspace', slice {index}: expected the low frequencies in the centre, found a mean "
+            f"magnitude of {centre.mean():.3g} there and of {outside:.3g} outside: was it shifted to the corners?"
+        )
+
+
+def check_image(volume: Volume, index: int, kspace: np.ndarray, target: np.ndarray) -> None:
+    """Refuse a reference image (h, w) that shows something else, or on another scale, than its k-space (C, H, W).
+
+    The Fourier transform is orthonormal, so that the image of the k-space and the reference image are on one scale.
+
+    Raises:
+        ValueError: a norm more than a factor of ten off, or a correlation below ``LEAST_CORRELATION``.
+    """
+    if volume.target_key is None:
+        return
+    image = rss_image(kspace, volume.target_size)
+    ratio = float(np.linalg.norm(target) / max(np.linalg.norm(image), np.finfo(np.float32).tiny))
+    if not 0.1 <= ratio <= 10:
+        raise ValueError(
+            f"{volume.path}: '{volume.target_key}', slice {index}: expected the scale of the k-space (orthonormal "
+            f"Fourier transform), found {ratio:.3g} times the root sum of squares of its coil images"
+        )
+    correlation = float(np.corrcoef(image.ravel(), target.ravel())[0, 1]) if image.std() and target.std() else 1.0
+    if correlation < LEAST_CORRELATION:
+        raise ValueError(
+            f"{volume.path}: '{volume.target_key}', slice {index}: expected the image of 'kspace', found one that "
+            f"correlates by {correlation:.2f} with it (least {LEAST_CORRELATION})"
+        )
+
+
 def check_maximum(volume: Volume) -> None:
     """Refuse a stated ``max`` that is not the maximum of the stored reference image, cropped or not.
 
@@ -129,10 +181,34 @@ def refuse_similar_patients(patients: Mapping[str, str], where: str | Path) -> N
 
 
 def _plain(patient: str) -> str:
-    """An identifier without case, space and the decimals that a spreadsheet adds to a number."""
-    text = "".join(patient.split()).casefold()
+    """An identifier as an eye sees it, without case, space and the decimals that a spreadsheet adds to a number."""
+    text = "".join(unicodedata.normalize("NFKC", patient).split()).casefold().translate(LOOK_ALIKES)
     number, point, decimals = text.partition(".")
     return number if point and number.isdigit() and not decimals.strip("0") else text
+
+
+def refuse_repacked(volumes: Sequence[Volume], where: str | Path) -> None:
+    """Refuse one scan in two files that differ in their bytes, as after compression.
+
+    Only the middle slices of volumes of equal shape and equal maximum are compared.
+
+    Raises:
+        ValueError: naming both.
+    """
+    alike: dict[tuple[tuple[int, ...], float], list[Volume]] = {}
+    for volume in volumes:
+        others = alike.setdefault((volume.kspace_shape, volume.max_value), [])
+        for other in others:
+            if np.array_equal(_middle(volume), _middle(other)):
+                raise ValueError(
+                    f"{where}: 'kspace': {other.name} and {volume.name} hold the same k-space, one scan twice"
+                )
+        others.append(volume)
+
+
+def _middle(volume: Volume) -> np.ndarray:
+    with open_volume(volume.path) as file:
+        return np.asarray(file["kspace"][volume.num_slices // 2])
 
 
 def refuse_copies(paths: Sequence[Path], names: Sequence[str], where: str | Path) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from scripts.data.header import acquired_columns, header_fields, recon_size
+from scripts.data.header import acquired_columns, check_axes, header_fields, recon_size
 from scripts.files import atomic_write
 
 MOST_SLICES, MOST_SAMPLES = 10_000, 16_384  # of what is still a scan
@@ -144,6 +144,7 @@ def inspect_volume(path: str | Path, name: str | None = None, fields: Mapping[st
             )
         stated = read_recon_size(header, path)
         size = _target_size(file, target_key, shape, stated, path)
+        refuse_swapped_axes(header, shape, path, coils_too=target_key is None)
         known = {**header_fields(header), **attributes, **(fields or {})}
         if not known.get("patient_id") and known.get("patientID"):
             known["patient_id"] = known["patientID"]
@@ -168,7 +169,9 @@ def read_kspace_shape(file: h5py.File, path: str | Path) -> tuple[int, int, int,
     """
     if "kspace" not in file:
         raise ValueError(f"{path}: 'kspace': expected a data set of that name, found {sorted(file) or 'none'}")
-    kspace = file["kspace"]
+    kspace = file.get("kspace")
+    if kspace is None:
+        raise ValueError(f"{path}: 'kspace': expected a data set, found a link that leads nowhere")
     if not isinstance(kspace, h5py.Dataset) or kspace.ndim not in (3, 4):
         found = f"rank {kspace.ndim} {kspace.shape}" if isinstance(kspace, h5py.Dataset) else "a group"
         raise ValueError(f"{path}: 'kspace': expected (slices, coils, H, W) or (slices, H, W), found {found}")
@@ -185,6 +188,16 @@ def read_kspace_shape(file: h5py.File, path: str | Path) -> tuple[int, int, int,
         raise ValueError(f"{path}: 'kspace': expected values, found a data set of {kspace.shape} that holds none")
     slices, *coils, height, width = map(int, kspace.shape)
     return slices, coils[0] if coils else 1, height, width
+
+
+def refuse_swapped_axes(
+    header: ET.Element | None, shape: Sequence[int], path: str | Path, coils_too: bool = False
+) -> None:
+    """:func:`scripts.data.header.check_axes` of a file's header; ValueError names the file."""
+    try:
+        check_axes(header, shape, coils_too)
+    except ValueError as error:
+        raise ValueError(f"{path}: 'kspace': {error}") from error
 
 
 def read_header(file: h5py.File, path: str | Path) -> ET.Element | None:
@@ -240,9 +253,10 @@ def _target_size(
     if stated is not None:
         limits.append(stated)
     if key is not None:
-        target = file[key]
+        target = file.get(key)
         if not isinstance(target, h5py.Dataset):
-            raise ValueError(f"{path}: '{key}': expected a data set, found a group")
+            found = "a link that leads nowhere" if target is None else "a group"
+            raise ValueError(f"{path}: '{key}': expected a data set, found {found}")
         if target.ndim != 3 or target.shape[0] != shape[0] or target.dtype.kind != "f":
             raise ValueError(f"{path}: '{key}': expected float ({shape[0]}, h, w), found {target.dtype} {target.shape}")
         if target.shape[-2] > shape[-2] or target.shape[-1] > shape[-1]:
@@ -272,9 +286,18 @@ def _reference(file: h5py.File, key: str | None, index: int, size: tuple[int, in
     if key is not None:
         image = file[key][index]
     else:
-        kspace = np.fft.ifftshift(file["kspace"][index], axes=(-2, -1))
-        coils = np.fft.fftshift(np.fft.ifft2(kspace, norm="ortho"), axes=(-2, -1))
-        image = np.sqrt(np.square(np.abs(coils)).sum(axis=0) if coils.ndim == 3 else np.square(np.abs(coils)))
+        return rss_image(file["kspace"][index], size)
+    return _centre(image, size)
+
+
+def rss_image(kspace: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Root-sum-of-squares image (h, w) float32 of the centre of fully sampled k-space (C, H, W) or (H, W)."""
+    shifted = np.fft.ifftshift(kspace, axes=(-2, -1))
+    coils = np.fft.fftshift(np.fft.ifft2(shifted, norm="ortho"), axes=(-2, -1))
+    return _centre(np.sqrt(np.square(np.abs(coils)).sum(axis=0) if coils.ndim == 3 else np.square(np.abs(coils))), size)
+
+
+def _centre(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     top, left = (image.shape[0] - size[0]) // 2, (image.shape[1] - size[1]) // 2
     return np.ascontiguousarray(image[top : top + size[0], left : left + size[1]], dtype=np.float32)
 
@@ -301,6 +324,6 @@ def read_slice(volume: Volume, index: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _text(value: object) -> str:
-    if isinstance(value, bytes):
-        return value.decode("utf-8", "replace")
-    return str(value.item() if isinstance(value, np.generic) else value)
+    text = value.decode() if isinstance(value, bytes) else str(value.item() if isinstance(value, np.generic) else value)
+    text.encode()  # refuses what HDF5 handed on undecoded
+    return text

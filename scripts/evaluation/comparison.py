@@ -43,6 +43,8 @@ def load_models(
     models = {name: load_weights(copy.deepcopy(network), str(path)) for name, path in weights.items() if path}
     if not models:
         raise ValueError("evaluation: 'weights': expected at least one file of weights, found none")
+    if ZERO_FILLED in models:
+        raise ValueError(f"evaluation: 'weights': expected another name than {ZERO_FILLED!r}, that of no network")
     return models
 
 

@@ -7,8 +7,6 @@ import datetime
 import hashlib
 import json
 import re
-import shutil
-import tempfile
 import uuid
 from pathlib import Path
 
@@ -20,6 +18,7 @@ from pydicom.uid import (
     SecondaryCaptureImageStorage,
 )
 
+from scripts.files import atomic_folder
 from scripts.inference.geometry import Geometry
 from scripts.inference.model_identity import ModelIdentity
 from scripts.inference.raw_volume import RawVolume
@@ -58,20 +57,12 @@ def write_dicom(folder: str | Path, images: np.ndarray, raw: RawVolume, model: M
         model: Its name and version are the series description; it is the contributing equipment.
     """
     folder = Path(folder)
-    folder.parent.mkdir(parents=True, exist_ok=True)
     common = _common(raw, model, uid_of(raw.scan_id, raw.suffix, *model_texts(model), _digest(images)))
     slope = rescale_slope(max(float(image.max()) for image in images))
-    temporary = Path(tempfile.mkdtemp(prefix=f".partial-{folder.name}-", dir=folder.parent))
-    try:
+    with atomic_folder(folder) as temporary:
         for index, image in enumerate(images):
             instance = _instance(common, image, index, slope, raw)
             instance.save_as(temporary / f"IM{index + 1:04d}.dcm", enforce_file_format=True)
-        temporary.chmod(0o755)
-        if folder.exists():
-            shutil.rmtree(folder)
-        temporary.replace(folder)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _common(raw: RawVolume, model: ModelIdentity, series_uid: str) -> Dataset:

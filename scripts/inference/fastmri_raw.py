@@ -11,7 +11,14 @@ import h5py
 import numpy as np
 
 from scripts.data.header import header_fields, recon_size
-from scripts.data.volumes import find_target, open_volume, read_acquired, read_header, read_kspace_shape
+from scripts.data.volumes import (
+    find_target,
+    open_volume,
+    read_acquired,
+    read_header,
+    read_kspace_shape,
+    refuse_swapped_axes,
+)
 from scripts.inference.geometry import Geometry, pixel_spacing, slice_thickness
 from scripts.inference.raw_volume import RawVolume
 
@@ -32,6 +39,7 @@ class FastMRIRaw(RawVolume):
         with open_volume(path) as file:
             shape = read_kspace_shape(file, path)
             header = read_header(file, path)
+            refuse_swapped_axes(header, shape, path)
             matrix = shape[-2:]
             attributes = {key: _text(value) for key, value in file.attrs.items()}
             return cls(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import tempfile
 from collections.abc import Sequence
 from importlib.util import find_spec
@@ -14,7 +15,7 @@ from monai.utils import CommonKeys
 from torch import Tensor
 
 from scripts.engines import Workflow
-from scripts.files import check_disk_space
+from scripts.files import check_disk_space, full_disk_told
 from scripts.fourier import center_crop
 from scripts.inference.model_identity import ModelIdentity
 from scripts.inference.nifti import write_nifti
@@ -88,6 +89,8 @@ class VolumeWriter:
         check_disk_space(self.output_dir, 4 * int(np.prod(shape)) * (1 + len(self.formats)))
         self.output_dir.mkdir(parents=True, exist_ok=True)
         self._file = tempfile.TemporaryFile(dir=self.output_dir)  # noqa: SIM115 closed by discard
+        with full_disk_told(self.output_dir / Path(raw.path).stem):
+            os.posix_fallocate(self._file.fileno(), 0, 4 * int(np.prod(shape)))  # a mapped page without room kills
         self._images = np.memmap(self._file, np.float32, "w+", shape=shape)
         self._missing = set(range(raw.num_slices))
         self.raw = raw

@@ -95,6 +95,8 @@ def _refuse_implausible(state: Mapping[str, Tensor], expected: Mapping[str, Tens
     problems = [*describe("of another type", kinds), *describe("with NaN or Inf", values)]
     if problems:
         raise ValueError(f"{path}: expected tensors of finite numbers: " + "; ".join(problems))
+    if not any(value.any() for value in state.values()):
+        raise ValueError(f"{path}: expected the weights of a trained network, found zeros alone")
 
 
 def _refuse_other_record(path: Path) -> None:
@@ -145,9 +147,9 @@ def read_state(path: str | Path) -> dict[str, Tensor]:
             content = content[wrapper]
     if not isinstance(content, Mapping) or not content:
         raise ValueError(f"{path}: holds no state dict but {type(content).__name__}")
-    others = [str(key) for key, value in content.items() if not isinstance(value, Tensor)]
+    others = [str(key) for key, value in content.items() if not (isinstance(key, str) and isinstance(value, Tensor))]
     if others:
-        raise ValueError(f"{path}: holds no state dict: " + describe("no tensor", others)[0])
+        raise ValueError(f"{path}: holds no state dict: " + describe("no tensor under a name", others)[0])
     return dict(content)
 
 

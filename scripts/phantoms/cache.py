@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import shutil
-import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from scripts.files import cache_root
+from scripts.files import atomic_folder, cache_root, held
 
 
 def cached_folder(cache_dir: str | Path | None, kind: str, settings: Mapping, make: Callable[[Path], None]) -> Path:
@@ -23,7 +21,7 @@ def cached_folder(cache_dir: str | Path | None, kind: str, settings: Mapping, ma
         settings: Everything that decides the contents, in types that JSON can hold.
         make: The function that fills the folder it is given.
 
-    A folder that has lost a file is made again. Of two processes that make the same folder, the first one's stays.
+    A folder that has lost a file is made again. Of two processes that want the same folder, the second one waits.
     """
     root = Path(cache_dir).expanduser() if cache_dir else cache_root()
     stamp = json.dumps(settings, sort_keys=True)
@@ -31,15 +29,15 @@ def cached_folder(cache_dir: str | Path | None, kind: str, settings: Mapping, ma
     if _complete(folder):
         return folder
     root.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".partial-{folder.name}-", dir=root))
-    try:
-        temporary.chmod(0o755)
-        make(temporary)
-        files = sorted(str(file.relative_to(temporary)) for file in temporary.rglob("*") if file.is_file())
-        (temporary / "complete.json").write_text(json.dumps({"settings": settings, "files": files}, indent=2))
-        _put_in_place(temporary, folder)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+    with held(root / f".{folder.name}.lock"):
+        if _complete(folder):
+            return folder
+        for left in root.glob(f".partial-{folder.name}-*"):  # by a process that was killed
+            shutil.rmtree(left, ignore_errors=True)
+        with atomic_folder(folder) as temporary:
+            make(temporary)
+            files = sorted(str(file.relative_to(temporary)) for file in temporary.rglob("*") if file.is_file())
+            (temporary / "complete.json").write_text(json.dumps({"settings": settings, "files": files}, indent=2))
     return folder
 
 
@@ -50,15 +48,3 @@ def _complete(folder: Path) -> bool:
     except (OSError, ValueError, KeyError):
         return False
     return all((folder / file).is_file() for file in files)
-
-
-def _put_in_place(temporary: Path, folder: Path) -> None:
-    """Rename; another process's complete folder is kept, a damaged one is moved away first."""
-    if folder.exists() and not _complete(folder):
-        with contextlib.suppress(FileNotFoundError), tempfile.TemporaryDirectory(dir=folder.parent) as rubbish:
-            folder.rename(Path(rubbish) / "damaged")
-    try:
-        temporary.rename(folder)
-    except OSError:
-        if not _complete(folder):
-            raise

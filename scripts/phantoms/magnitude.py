@@ -91,7 +91,11 @@ def _checked_entry(entry: Mapping[str, object], name: str) -> tuple[dict[str, st
     split = entry.get("split")
     if split is not None and split not in SECTIONS:
         raise ValueError(f"{entry['image']}: {name}: split: found {split!r}, expected one of {list(SECTIONS)}")
-    return {field: str(entry[field]) for field in TEXT_FIELDS if entry.get(field) is not None}, split
+    fields = {field: entry[field] for field in TEXT_FIELDS if entry.get(field) is not None}
+    for field, value in fields.items():
+        if isinstance(value, bool) or not str(value).strip() or not isinstance(value, (str, int)):
+            raise ValueError(f"{entry['image']}: {name}: {field}: found {value!r}, expected a text")
+    return {field: str(value) for field, value in fields.items()}, split
 
 
 def _open(path: str) -> nib.Nifti1Pair:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-import shutil
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +14,7 @@ from tqdm import tqdm
 
 from scripts.data.header import make_header
 from scripts.data.volumes import write_volume
-from scripts.files import check_disk_space
+from scripts.files import atomic_folder, check_disk_space
 from scripts.phantoms.acquisition import Scan, check_scan, rss_target
 from scripts.phantoms.magnitude import Magnitude, read_magnitude
 
@@ -86,6 +84,7 @@ def simulate(
         raise ValueError("images: found none, expected at least one")
     if output_dir.exists() and (not output_dir.is_dir() or any(output_dir.iterdir())):
         raise ValueError(f"{output_dir}: output_dir: found something there, expected no such folder or an empty one")
+    _refuse_twice(images)
     plans = []
     for number, entry in enumerate(tqdm(images, desc="checking images", unit="image", dynamic_ncols=True)):
         source = read_magnitude(entry, f"images[{number}]")
@@ -96,19 +95,26 @@ def simulate(
             raise ValueError(f"{source.path}: {error}") from error
     _check_space(output_dir, plans, matrix, num_coils)
 
-    output_dir.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".partial-{output_dir.name}-", dir=output_dir.parent))
-    try:
-        temporary.chmod(0o755)
+    with atomic_folder(output_dir) as temporary:
         datalist = _write(temporary, images, [pieces for _, pieces in plans], matrix, num_coils, snr, seed)
         (temporary / "datalist.json").write_text(json.dumps(datalist, indent=2) + "\n")
-        os.replace(temporary, output_dir)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
     for section, entries in datalist.items():
         logger.info("%s: %d volumes", section, len(entries))
     logger.info("wrote %s", output_dir / "datalist.json")
     return str(output_dir / "datalist.json")
+
+
+def _refuse_twice(images: Sequence[Mapping[str, object]]) -> None:
+    """One image under two entries would be one subject in two sections, or twice in one."""
+    seen: dict[tuple[str, object], int] = {}
+    for number, entry in enumerate(images):
+        key = os.path.realpath(str(entry.get("image"))), entry.get("volume", 0)
+        if key in seen:
+            raise ValueError(
+                f"images[{number}]: image: found {entry.get('image')} again, which is images[{seen[key]}]; expected "
+                "each image once"
+            )
+        seen[key] = number
 
 
 def _checked_splits(splits: Mapping[str, float]) -> dict[str, float]:

@@ -17,9 +17,8 @@ from typing import Any
 
 import monai.bundle
 import torch
-from filelock import FileLock
 
-from scripts.files import file_sha256, write_text
+from scripts.files import file_sha256, held, write_text
 from scripts.protocol.plan import DEFAULT, FORGET_ONLY, ORACLE, UNLEARNED, Cell
 
 RECORD = "cell.json"
@@ -47,7 +46,6 @@ class Context:
     threads: int = 1
 
     def __post_init__(self) -> None:
-        expect_count("threads", self.threads)
         if not self.forget_request:
             raise ValueError("protocol: 'forget_request': expected a file or a mapping, found none")
 
@@ -59,12 +57,6 @@ class Context:
     def folder(self, cell: Cell) -> Path:
         """The folder of a cell."""
         return self.root / cell.name
-
-
-def expect_count(name: str, count: Any) -> None:
-    """Refuse a count that is no whole number from 1."""
-    if type(count) is not int or count < 1:
-        raise ValueError(f"protocol: '{name}': expected a whole number from 1, found {count!r}")
 
 
 def read_record(folder: Path) -> dict | None:
@@ -87,7 +79,7 @@ def run_cell(cell: Cell, context: Context, device: str, original: str | None = N
     """
     folder = context.folder(cell)
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder.with_name(f".{folder.name}.lock")):
+    with held(folder.with_name(f".{folder.name}.lock")):
         record = read_record(folder)
         if record is not None and record["status"] == FINISHED:
             return record

@@ -11,9 +11,10 @@ from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
-from filelock import FileLock, Timeout
+from filelock import Timeout
 from joblib import Parallel, delayed, parallel_config
 
+from scripts.files import held
 from scripts.protocol.cells import FAILED, Context, run_cell
 from scripts.protocol.plan import Cell
 
@@ -57,7 +58,7 @@ def _on_free_device(
     while True:
         for path, device in slots:
             try:
-                with FileLock(path, blocking=False):
+                with held(path, wait=False):
                     return cell.name, run_cell(cell, context, device, original)
             except Timeout:
                 continue

@@ -14,7 +14,7 @@ from scripts.data import check_volumes
 from scripts.data.checks import ImageSizeCheck
 from scripts.data.masks import ColumnMask
 from scripts.networks import load_weights
-from scripts.protocol.cells import FINISHED, Context, expect_count, read_record
+from scripts.protocol.cells import FINISHED, Context, read_record
 from scripts.protocol.plan import ORIGINAL, Cell, Plan, cell_settings
 from scripts.protocol.results import Result, read_cells, weights_path
 from scripts.protocol.runner import run_cells
@@ -75,7 +75,6 @@ class Study:
         devices: Sequence[str] | None = None,
         n_jobs: int = 1,
     ) -> None:
-        expect_count("n_jobs", n_jobs)
         self.plan, self.context, self.data, self.n_jobs = plan, context, data, n_jobs
         gpus = [f"cuda:{i}" for i in range(torch.cuda.device_count())]
         self.devices = [str(device) for device in devices or gpus or ["cpu"]]

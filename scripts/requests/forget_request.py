@@ -161,6 +161,7 @@ def _selectors(content: Any, where: str) -> tuple[Selector, ...]:
     if not isinstance(content, Sequence) or isinstance(content, str) or not content:
         raise ValueError(f"{where}: 'forget': expected a list of selectors (field: value), found {content!r}")
     selectors: list[Selector] = []
+    seen: set[tuple] = set()
     for number, entry in enumerate(content, start=1):
         if not isinstance(entry, Mapping) or not entry:
             raise ValueError(
@@ -171,8 +172,10 @@ def _selectors(content: Any, where: str) -> tuple[Selector, ...]:
                     for key, value in entry.items()}  # fmt: skip
         if len(selector) < len(entry):
             raise ValueError(f"{place}: expected each field once, found {list(entry)}")
-        if selector in selectors:
+        key = tuple(sorted((name, tuple(values(stated))) for name, stated in selector.items()))
+        if key in seen:
             raise ValueError(f"{place}: expected each selector once, found {dict(entry)!r} again")
+        seen.add(key)
         selectors.append(selector)
     return tuple(selectors)
 

@@ -77,8 +77,9 @@ class LedgerEntry:
         ledger: The file; None or False: nothing is checked or entered.
         data: The run's cohorts.
         weights: The weights that the run starts from.
-        older_weights: Whether these may be others than those with which the ledger ends.
         outputs: The files that the run will write: ``weights`` and their ``record``.
+        older_weights: Whether the weights may be others than those with which the ledger ends.
+        wanted: Whether the run is entered at all.
     """
 
     def __init__(
@@ -88,8 +89,9 @@ class LedgerEntry:
         weights: str | Path,
         outputs: Mapping[str, str],
         older_weights: bool = False,
+        wanted: bool = True,
     ) -> None:
-        self.path = Path(ledger) if ledger else None
+        self.path = Path(ledger) if ledger and wanted else None
         self.data = data
         self.weights = Path(weights)
         self.outputs = dict(outputs)

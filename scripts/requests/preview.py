@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 
 from scripts.data.volumes import Volume
 from scripts.requests.cohorts import Cohorts, kind_of
 from scripts.requests.selectors import Selection, values
+from scripts.run_config import bundle_root
 
 LISTED = 50
 GOES = {"kind": "all of its anatomy", "contrast": "all of its contrast", "member": "one of a kind that stays"}
@@ -24,10 +26,13 @@ def describe_request(data: Cohorts, methods: Mapping[str, str]) -> str:
         Lines of Markdown.
 
     Raises:
-        ValueError: there is no request.
+        ValueError: there is no request, or no method of that name.
     """
     if data.request is None:
         raise ValueError("preview: expected a forget request, found none")
+    known = {path.stem for path in Path(bundle_root(), "configs", "methods").glob("*.yaml")}
+    if unknown := sorted(set(methods.values()) - known):
+        raise ValueError(f"preview: 'default_methods': expected some of {', '.join(sorted(known))}, found {unknown}")
     lines = [
         f"# Request {data.request.request_id!r}: {data.request.reason or 'no reason stated'}",
         f"From {data.request.source}, for {data.datalist}.",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 
 class ScanError(Exception):
@@ -26,6 +26,9 @@ class Limits:
         scan_s: Longest time of a connection.
         send_s: Longest time for a client to take what it is sent.
         drain_s: Longest time that scans may go on after SIGTERM.
+
+    Raises:
+        ValueError: a limit that is no number above 0.
     """
 
     max_connections: int = 2000
@@ -39,6 +42,12 @@ class Limits:
     scan_s: float = 7200
     send_s: float = 30
     drain_s: float = 300
+
+    def __post_init__(self) -> None:
+        for limit in fields(self):
+            value = getattr(self, limit.name)
+            if isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0:
+                raise ValueError(f"'limits': {limit.name!r}: expected a number above 0, found {value!r}")
 
 
 class MemoryBudget:

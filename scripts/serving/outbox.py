@@ -5,20 +5,21 @@ from __future__ import annotations
 import logging
 import os
 import shutil
-import tempfile
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
 
 import pydicom
-from filelock import FileLock, Timeout
+from filelock import Timeout
+
+from scripts.files import atomic_folder, held
 
 REFUSED = "refused"
 logger = logging.getLogger(__name__)
 
 
-class OutageError(Exception):
+class OutageError(OSError):
     """The archive cannot be reached or is busy; trying again may help."""
 
 
@@ -57,22 +58,22 @@ class Outbox:
             Its place in the queue.
 
         Raises:
+            ValueError: a file that is no DICOM, or of another series than the others.
             OSError: it cannot be written, for want of disk, say; nothing is left behind.
         """
         files = sorted(Path(series).glob("*.dcm"))
         if not files:
             raise FileNotFoundError(f"{series}: expected DICOM files (*.dcm), found none")
-        place = self.folder / str(pydicom.dcmread(files[0], stop_before_pixels=True).SeriesInstanceUID)
+        place = self.folder / _series_of(files)
         self.folder.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=".partial-", dir=self.folder))
-        try:
-            for file in files:
-                _copy(file, temporary / file.name)
+        with held(self.folder / ".put.lock"):  # one at a time, so that what is left is of a process that was killed
+            for left in self.folder.glob(".partial-*"):
+                shutil.rmtree(left, ignore_errors=True)
             if not place.exists():
-                temporary.replace(place)
+                with atomic_folder(place) as temporary:
+                    for file in files:
+                        _copy(file, temporary / file.name)
                 _sync(self.folder)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
         self._wake.set()
         return place
 
@@ -91,7 +92,7 @@ class Outbox:
         if not self.folder.is_dir():
             return 0
         try:
-            with FileLock(self.folder / ".lock", timeout=0):  # one sender at a time
+            with held(self.folder / ".lock", wait=False):  # one sender at a time
                 waiting = self.waiting()
                 for path, refusal in self.archive.store(waiting) if waiting else ():
                     if refusal:
@@ -136,6 +137,19 @@ class Outbox:
         target.mkdir(parents=True, exist_ok=True)
         (target / f"{path.name}.txt").write_text(reason + "\n", encoding="utf-8")
         path.replace(target / path.name)
+
+
+def _series_of(files: Sequence[Path]) -> str:
+    """The SeriesInstanceUID that all files have."""
+    found: dict[str, Path] = {}
+    for file in files:
+        try:
+            found[str(pydicom.dcmread(file, stop_before_pixels=True).SeriesInstanceUID)] = file
+        except (pydicom.errors.InvalidDicomError, AttributeError, EOFError) as error:
+            raise ValueError(f"{file}: expected a DICOM image, found something else: {error}") from error
+    if len(found) > 1:
+        raise ValueError(f"{files[0].parent}: expected one series, found {' and '.join(map(str, found.values()))}")
+    return next(iter(found))
 
 
 def _age(path: Path) -> float:

@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 from monai.bundle import ckpt_export
 
-from scripts.files import atomic_write, check_disk_space
+from scripts.files import atomic_write, check_disk_space, file_sha256, full_disk_told
 from scripts.networks import load_weights, save_weights
 from scripts.networks.from_record import network_from_record
 from scripts.run_config import bundle_root
@@ -89,13 +89,13 @@ def ship(  # noqa: PLR0913 each is a setting of the verb
         data_source=data_source,
     )
     folder, archive = output_dir / name, output_dir / f"{name}_v{metadata['version']}.zip"
-    for path in (folder, archive):
-        if path.exists():
-            raise FileExistsError(f"{path}: exists already; remove it, or choose another name or version")
+    if folder.exists():
+        raise FileExistsError(f"{folder}: exists already; remove it, or choose another name or version")
     check_disk_space(output_dir, 6 * shipment.weights.stat().st_size + 10_000_000)
 
     output_dir.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".partial-{name}-", dir=output_dir) as temporary:
+    partial = tempfile.TemporaryDirectory(prefix=f".partial-{name}-", dir=output_dir)
+    with partial as temporary, full_disk_told(folder, temporary):
         built = Path(temporary) / name
         _build(built, source, shipment, metadata, licence)
         private = private_texts(shipment.record, run_dir, weights, audit_dir, output_dir, source)
@@ -104,13 +104,12 @@ def ship(  # noqa: PLR0913 each is a setting of the verb
         found = find_private(built, private, public)
         if found:
             raise PrivateError(f"ship: expected nothing in the bundle that names scans or folders, found {found[:5]}")
-        write_zip(built, Path(temporary) / archive.name)
+        packed = Path(temporary) / archive.name
+        write_zip(built, packed)
+        if archive.exists() and file_sha256(archive) != file_sha256(packed):  # an equal one is of a run that was killed
+            raise FileExistsError(f"{archive}: exists already; remove it, or choose another name or version")
+        packed.replace(archive)
         built.replace(folder)
-        try:
-            (Path(temporary) / archive.name).replace(archive)
-        except BaseException:
-            shutil.rmtree(folder)
-            raise
     logger.info("shipped %s and %s", folder, archive)
     return folder
 

@@ -67,6 +67,11 @@ def weights_to_ship(run_dir: str | Path | None, weights: str | Path | None = Non
     return Path(run_dir) / "unlearned.pt"
 
 
+def audit_there(folder: str) -> str | None:
+    """The folder where the verb ``audit`` writes, if it has; None without one."""
+    return folder if Path(folder).is_dir() else None
+
+
 def collect(
     run_dir: str | Path | None,
     weights: str | Path | None,
@@ -114,7 +119,11 @@ def collect(
 def _network(weights: Path, network: Mapping[str, Any] | None) -> dict[str, Any]:
     """The configuration of a network that these weights fit."""
     if network is None:
-        built, arguments = infer_network(read_state(weights))
+        try:
+            built, arguments = infer_network(read_state(weights))
+        except ValueError as error:
+            raise ValueError(f"{weights}: {str(error).removeprefix(f'{weights}: ')}") from error
+        load_weights(built, weights)
         return {"_target_": f"scripts.networks.{type(built).__name__}", **arguments}
     load_weights(network_from_record(network, "ship: 'network'"), weights)
     return dict(network)
@@ -122,7 +131,9 @@ def _network(weights: Path, network: Mapping[str, Any] | None) -> dict[str, Any]
 
 def _certificate(audit_dir: str | Path | None, weights: Path) -> tuple[tuple[Path, ...], Mapping[str, Any]]:
     """The certificate's files and the results that it states; nothing where the audit has none."""
-    path = None if audit_dir is None else Path(audit_dir) / NAME
+    if audit_dir and not Path(audit_dir).is_dir():
+        raise FileNotFoundError(f"{audit_dir}: 'audit_dir': expected the folder of an audit, found none")
+    path = Path(audit_dir) / NAME if audit_dir else None
     if path is None or not path.is_file():
         return (), {}
     found = verify_certificate(path, weights={"unlearned": weights})

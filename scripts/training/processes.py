@@ -22,6 +22,11 @@ def device() -> torch.device:
     return torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
 
 
+def device_ids(device: torch.device) -> list[torch.device] | None:
+    """What DistributedDataParallel has to be told of this process's device: the GPU; None on a CPU."""
+    return [device] if device.type == "cuda" else None
+
+
 def join() -> None:
     """Join the process group that torchrun describes in the environment; all but the first process log only warnings.
 

@@ -13,7 +13,8 @@ import h5py
 import numpy as np
 import torch
 
-from scripts.settings import FLAG, NOTHING, OF_VERB, settings_of
+from scripts.kinds import FLAG, NOTHING
+from scripts.settings import OF_VERB, settings_of
 from tests.verbs import CONFIGS
 
 BASE = ("train", "unlearn", "evaluate", "simulate", "audit", "protocol", "ship", "preview", "inference")
@@ -169,7 +170,7 @@ def words_cases() -> list[Case]:
         Case("evaluate", ("expected the overlays after the file of the verb",), overlays=("<unet.yaml",)),
         Case("evaluate", ("nowhere.pt",), {"weights": "nowhere.pt"}),
         Case("audit", ("'unlearned_weights'", "no such file"), {"unlearned_weights": "nowhere.pt"}),
-        Case("ship", ("expected the weights", "no such file"), {"run_dir": "nowhere"}),
+        Case("ship", ("expected the weights", "no such file"), {"run_dir": "nowhere", "weights": None}),
         Case("inference", ("'dataset_dir'", "found nothing"), {"dataset_dir": "nowhere"}),
         Case("protocol", ("'methods'", "fine_tun"), {"methods": ["fine_tun"]}),
         Case("preview", ("no such forget request",), {"forget_request": "nowhere.yaml"}),

@@ -145,7 +145,7 @@ def test_a_failed_cell_is_reported_and_stops_no_other(finished, tiny_datalist, t
         ({"retain_fractions": [0.0]}, r"'retain_fractions': expected a list, .*above 0 and at most 1, found \[0.0\]"),
         ({"retain_fraction": 1.5}, "'retain_fraction': expected a number above 0 and at most 1, found 1.5"),
         ({"seeds": []}, r"'seeds': expected a list of at least 1, each a whole number from 0, found \[\]"),
-        ({"oracle_seeds": [1, 1]}, "'oracle_seeds': expected a list of different whole numbers"),
+        ({"oracle_seeds": [1, 1]}, "'oracle_seeds': expected a list, each a whole number from 0, none twice"),
         ({"weights": "nowhere.pt"}, "nowhere.pt: no such weights file"),
         ({"oracle_weights": ["nowhere.pt"]}, "nowhere.pt: no such weights file"),
         ({"train_settings": {"learning_rat": 1.0}}, "'train_settings': override key 'learning_rat'.*'learning_rate'"),

@@ -9,7 +9,7 @@ import pytest
 from scripts.requests import Cohorts, describe_request
 from tests.conftest import write_tiny_volume
 
-METHODS = {"kind": "gain_target", "contrast": "other_target", "member": "mirror_target"}
+METHODS = {"kind": "gain_target", "contrast": "loss_target", "member": "mirror_target"}
 ENTRIES = [
     ("b1", "P1", "brain", "T2"), ("b2", "P1", "brain", "T2"), ("b3", "P2", "brain", "T2"), ("b4", "P3", "brain", "T1"),
     ("k1", "P4", "knee", "PD"), ("k2", "P5", "knee", "PD"),

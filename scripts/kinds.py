@@ -1,0 +1,122 @@
+"""What a setting may be: types and ranges, with the words that an error says of them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+
+def is_expression(value: Any) -> bool:
+    """Whether a value is resolved by MONAI's parser: an expression, a reference or a macro."""
+    return isinstance(value, str) and value.startswith(("$", "@", "%"))
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What a setting may be.
+
+    Attributes:
+        expected: The words of the error message.
+        fits: Whether a value is of this kind.
+    """
+
+    expected: str
+    fits: Callable[[Any], bool]
+
+    def __or__(self, other: Kind) -> Kind:
+        return Kind(f"{self.expected} or {other.expected}", lambda value: self.fits(value) or other.fits(value))
+
+
+def is_number(value: Any) -> bool:
+    """Whether a value is a finite number; true and false are none."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def whole(low: int, high: int = 2**63 - 1) -> Kind:
+    """Whole numbers of a range; 4.0 is none."""
+    upper = f" to {high}" if high < 2**31 else ""
+    return Kind(f"a whole number from {low}{upper}", lambda v: type(v) is int and low <= v <= high)
+
+
+def above(low: float, high: float = math.inf) -> Kind:
+    """Numbers above one and up to another."""
+    upper = f" and at most {high:g}" if high < math.inf else ""
+    return Kind(f"a number above {low:g}{upper}", lambda v: is_number(v) and low < v <= high)
+
+
+def within(low: float, high: float) -> Kind:
+    """Numbers between two that are excluded."""
+    return Kind(f"a number between {low:g} and {high:g}", lambda v: is_number(v) and low < v < high)
+
+
+def unlike(kind: Kind) -> Kind:
+    """Lists of a kind that name nothing twice."""
+    return Kind(f"{kind.expected}, none twice", lambda v: kind.fits(v) and all(v.count(item) == 1 for item in v))
+
+
+def one_of(*values: str) -> Kind:
+    """One of some words."""
+    return Kind(f"one of {', '.join(values)}", lambda v: isinstance(v, str) and v in values)
+
+
+def list_of(kind: Kind, low: int = 0) -> Kind:
+    """Lists whose every item is of a kind, with at least ``low`` items."""
+    least = f" of at least {low}" if low else ""
+    return Kind(
+        f"a list{least}, each {kind.expected}",
+        lambda v: isinstance(v, (list, tuple)) and len(v) >= low and all(_is(kind, item) for item in v),
+    )
+
+
+def mapping_of(kind: Kind, low: int = 0) -> Kind:
+    """Mappings of a text to something of a kind, with at least ``low`` entries."""
+    least = f" of at least {low}" if low else ""
+    return Kind(
+        f"a mapping{least} of texts, each to {kind.expected}",
+        lambda v: isinstance(v, Mapping) and len(v) >= low and all(_is_text(k) and _is(kind, i) for k, i in v.items()),
+    )
+
+
+def _is(kind: Kind, item: Any) -> bool:
+    return is_expression(item) or kind.fits(item)
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str) and value.strip() != "" and value.isprintable()
+
+
+def _is_path(value: Any) -> bool:
+    return _is_text(value) and value == value.strip() and "::" not in value  # MONAI turns a "#" in a value into "::"
+
+
+def _is_device(value: Any) -> bool:
+    try:
+        device = torch.device(value)
+    except (RuntimeError, TypeError):
+        return False
+    return device.type != "cuda" or (device.index or 0) < torch.cuda.device_count()
+
+
+ANY_NUMBER = Kind("a number", is_number)
+FROM_ZERO = Kind("a number from 0", lambda v: is_number(v) and v >= 0)
+FLAG = Kind("true or false", lambda v: isinstance(v, bool))
+NOTHING = Kind("null", lambda v: v is None)
+NONE = Kind("null or false", lambda v: v is None or v is False)
+TEXT = Kind("a text", _is_text)
+DEVICE = Kind("a device of this machine, such as cpu or cuda:0", _is_device)
+PATH = Kind("a path without '#'", _is_path)
+MAPPING = Kind("a mapping", lambda v: isinstance(v, Mapping))
+COMPONENT = Kind("a mapping with '_target_'", lambda v: isinstance(v, Mapping) and isinstance(v.get("_target_"), str))
+HANDLERS = Kind("a list of components", lambda v: isinstance(v, list) and all(_is_handler(item) for item in v))
+REQUEST = Kind("a file or a mapping", lambda v: _is_path(v) or isinstance(v, Mapping))
+REQUESTS = REQUEST | list_of(REQUEST, 1)
+SEED = whole(0, 2**32 - 1)
+FRACTION = above(0, 1)
+
+
+def _is_handler(value: Any) -> bool:
+    return COMPONENT.fits(value) or is_expression(value)
