@@ -39,6 +39,11 @@ except ModuleNotFoundError:
 import torch, monai.bundle
 names = {"meta_file": str(bundle / "configs/metadata.json"), "config_file": str(bundle / "configs/inference.json")}
 
+masked = torch.load(kspace, weights_only=True)
+with torch.no_grad():  # torch.export's program needs neither MONAI nor the bundle's code
+    exported = torch.export.load(bundle / "models/model.pt2").module()(masked)
+assert "scripts" not in sys.modules
+
 metadata = json.loads((bundle / "configs/metadata.json").read_text())
 assert metadata["version"] in metadata["changelog"]
 root = {"bundle_root": str(bundle)}
@@ -55,10 +60,9 @@ network = monai.bundle.load(bundle.name, bundle_dir=str(bundle.parent), workflow
 scripted, _, extra = monai.bundle.load(
     bundle.name, bundle_dir=str(bundle.parent), load_ts_module=True, config_files=["inference.json"], device="cpu")
 assert json.loads(extra["inference.json"])["network_def"]
-masked = torch.load(kspace, weights_only=True)
 with torch.no_grad():
     images = [model.eval()(masked) for model in (network, scripted, torch.jit.load("again.ts"))]
-for other in images[1:]:
+for other in (*images[1:], exported):
     torch.testing.assert_close(other, images[0], rtol=1e-5, atol=1e-9)
 torch.save(images[0], image)
 import scripts

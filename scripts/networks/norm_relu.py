@@ -30,7 +30,7 @@ class NormLeakyRelu(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, C, H, W) to (N, C, H, W)."""
         if not torch.jit.is_scripting():  # noqa: SIM102 TorchScript must not look inside
-            if x.numel() > self.small and x.requires_grad and torch.is_grad_enabled():
+            if x.requires_grad and torch.is_grad_enabled() and x.numel() > self.small:  # the size last: export fixes it
                 # single precision under autocast, as CUDA's group_norm
                 return _FromOutput.apply(x.float() if torch.is_autocast_enabled(x.device.type) else x)
         unit = single_precision_weights(x)

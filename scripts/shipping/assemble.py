@@ -6,26 +6,24 @@ import contextlib
 import json
 import logging
 import shutil
-import sys
 import tempfile
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from monai.bundle import ckpt_export
 
-from scripts.files import atomic_write, check_disk_space, file_sha256, full_disk_told
+from scripts.files import check_disk_space, file_sha256, full_disk_told
 from scripts.networks import load_weights, save_weights
 from scripts.networks.from_record import network_from_record
 from scripts.run_config import bundle_root
+from scripts.shipping.exports import ZIP_TIME, export_network
 from scripts.shipping.manifest import verify_bundle, write_manifest
 from scripts.shipping.model_card import write_card
 from scripts.shipping.private import PrivateError, find_private, private_texts
 from scripts.shipping.shipment import Shipment, collect
 from scripts.shipping.shipped_configs import MODEL, make_metadata, write_configs
 
-ZIP_TIME = (1980, 1, 1, 0, 0, 0)
 logger = logging.getLogger(__name__)
 
 
@@ -91,7 +89,7 @@ def ship(  # noqa: PLR0913 each is a setting of the verb
     folder, archive = output_dir / name, output_dir / f"{name}_v{metadata['version']}.zip"
     if folder.exists():
         raise FileExistsError(f"{folder}: exists already; remove it, or choose another name or version")
-    check_disk_space(output_dir, 6 * shipment.weights.stat().st_size + 10_000_000)
+    check_disk_space(output_dir, 8 * shipment.weights.stat().st_size + 10_000_000)
 
     output_dir.mkdir(parents=True, exist_ok=True)
     partial = tempfile.TemporaryDirectory(prefix=f".partial-{name}-", dir=output_dir)
@@ -131,13 +129,13 @@ def _build(folder: Path, source: Path, shipment: Shipment, metadata: Mapping, li
         shutil.copyfile(path, docs / path.name)
     if shipment.certificate:
         shutil.copyfile(source / "docs" / "certificate.md", docs / "certificate.md")
-    _export(folder, shipment)
+    _write_network(folder, shipment)
     write_manifest(folder)
     verify_bundle(folder)
 
 
-def _export(folder: Path, shipment: Shipment) -> None:
-    """Write ``models/model.pt`` and, by MONAI's own exporter, ``models/model.ts``; compare the two."""
+def _write_network(folder: Path, shipment: Shipment) -> None:
+    """Write ``models``: the weights, and the network that has them in forms that need no code."""
     models = folder / "models"
     models.mkdir()
     network = network_from_record(shipment.network, "ship: 'network'")
@@ -146,24 +144,7 @@ def _export(folder: Path, shipment: Shipment) -> None:
         shutil.copyfile(shipment.weights, models / MODEL)
     else:
         save_weights(network, models / MODEL)
-    paths = list(sys.path)
-    try:
-        ckpt_export(
-            net_id="network_def",
-            filepath=str(models / "model.ts"),
-            ckpt_file=str(models / MODEL),
-            meta_file=str(folder / "configs" / "metadata.json"),
-            config_file=str(folder / "configs" / "inference.json"),
-            bundle_root=str(folder),
-        )
-    finally:
-        sys.path[:] = paths
-    strip_sources(models / "model.ts")
-    scripted = torch.jit.load(models / "model.ts")
-    kspace = torch.randn(1, 2, 48, 40, 2, generator=torch.Generator().manual_seed(0))
-    kspace[:, :, :, 1:16:2] = 0
-    with torch.no_grad():
-        torch.testing.assert_close(scripted(kspace), network(kspace), rtol=1e-5, atol=1e-6)
+    export_network(folder, MODEL, network)
 
 
 def _is_plain(path: Path, network: torch.nn.Module) -> bool:
@@ -172,17 +153,6 @@ def _is_plain(path: Path, network: torch.nn.Module) -> bool:
     with zipfile.ZipFile(path) if zipfile.is_zipfile(path) else contextlib.nullcontext() as archive:
         unnamed = archive is not None and all(name.startswith("archive/") for name in archive.namelist())
     return unnamed and isinstance(content, Mapping) and set(content) == set(network.state_dict())
-
-
-def strip_sources(path: Path) -> None:
-    """Take what TorchScript keeps for error messages out of a file: paths and lines of the sources on this machine.
-
-    The rest is written in a fixed order with fixed times: equal networks give equal bytes.
-    """
-    with atomic_write(path) as temporary, zipfile.ZipFile(path) as source, zipfile.ZipFile(temporary, "w") as target:
-        for name in sorted(source.namelist()):
-            if not name.endswith((".debug_pkl", "/serialization_id")):
-                target.writestr(zipfile.ZipInfo(name, ZIP_TIME), source.read(name))
 
 
 def write_zip(folder: Path, archive: Path) -> None:

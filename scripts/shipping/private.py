@@ -13,7 +13,7 @@ from typing import Any
 
 MIN_LENGTH = 4
 DIGEST = re.compile(rb"[0-9a-f]{64}")
-TENSOR = re.compile(r"/(data|constants)/\d+$")  # a member of PyTorch's files
+TENSOR = re.compile(r"/(data|constants)/\d+$|/data/weights/weight_\d+$")  # a member of PyTorch's files
 PLAIN_FIELDS = ("anatomy", "acquisition")  # of a selector: they name no patient
 
 

@@ -35,7 +35,7 @@ def metadata_of(folder):
 def test_layout(shipped):
     names = {path.name for path in shipped.iterdir()}
     assert names == {"LICENSE", "configs", "docs", "manifest.json", "models", "mri_unlearning.py", "scripts"}
-    assert {path.name for path in (shipped / "models").iterdir()} == {"model.pt", "model.ts"}
+    assert {path.name for path in (shipped / "models").iterdir()} == {"model.pt", "model.pt2", "model.ts"}
     docs = {path.name for path in (shipped / "docs").iterdir()}
     assert docs == {"README.md", "data_license.txt", "deploy.md", "serve.md"}
     configs = {path.name for path in (shipped / "configs").iterdir()}
@@ -56,7 +56,8 @@ def test_the_zip_has_one_top_folder_with_the_same_files(shipped):
 def test_shipping_twice_gives_equal_bytes(shipped, run_dir, tmp_path):
     other = shutil.copytree(run_dir, tmp_path / "elsewhere" / "run")
     folder = ship(tmp_path, "tiny", run_dir=other)
-    assert file_sha256(folder / "models" / "model.ts") == file_sha256(shipped / "models" / "model.ts")
+    for name in ("model.ts", "model.pt2"):
+        assert file_sha256(folder / "models" / name) == file_sha256(shipped / "models" / name)
     name = "tiny_v0.1.0.zip"
     assert file_sha256(tmp_path / name) == file_sha256(shipped.parent / name)
 
@@ -87,6 +88,15 @@ def test_torchscript_carries_its_configs(shipped):
     config = json.loads(extra["inference.json"])
     assert config["network_def"] == {**NETWORK, "_requires_": "@search_path"}
     assert network(torch.ones(1, 3, 40, 36, 2)).shape == (1, 1, 40, 36)
+
+
+def test_the_exported_network_names_no_place_of_this_machine(shipped):
+    with zipfile.ZipFile(shipped / "models" / "model.pt2") as file:
+        members = {name: file.read(name) for name in file.namelist()}
+    assert b"scripts.networks.varnet" in members["archive/models/model.json"]
+    for name, content in members.items():
+        for place in (*Path(scripts.__file__).parents[:-1], Path(torch.__file__).parent):
+            assert str(place).encode() not in content, (name, place)
 
 
 def test_inference_is_almost_free_of_expressions(shipped):
@@ -298,7 +308,7 @@ def test_bad_settings_are_refused(shipped, run_dir, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("step", ["write_zip", "verify_bundle", "ckpt_export"])
+@pytest.mark.parametrize("step", ["write_zip", "verify_bundle", "export_network"])
 def test_a_failed_ship_leaves_nothing(run_dir, tmp_path, monkeypatch, step):
     def fail(*args, **kwargs):
         raise OSError("disk gone")

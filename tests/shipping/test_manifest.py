@@ -25,7 +25,7 @@ def test_as_shipped(shipped):
     files = verify_bundle(shipped)
     on_disk = {path.relative_to(shipped).as_posix() for path in shipped.rglob("*") if path.is_file()}
     assert set(files) == {name for name in on_disk if "__pycache__" not in name} - {"manifest.json"}
-    assert {"LICENSE", "models/model.pt", "models/model.ts", "scripts/networks/varnet.py"} <= set(files)
+    assert {"LICENSE", "models/model.pt", "models/model.pt2", "models/model.ts"} <= set(files)
 
 
 @pytest.mark.parametrize("where", [0.0, 0.5, 1.0])
