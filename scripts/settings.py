@@ -169,7 +169,13 @@ OF_VERB: dict[str, dict[str, Kind]] = {
         "remove_oversampling": FLAG,
         "network_def": COMPONENT,
     },
-    "serve": {"host": TEXT, "port": whole(0, 65535), "archive": COMPONENT | NOTHING, "limits": MAPPING},
+    "serve": {
+        "host": TEXT,
+        "port": whole(0, 65535),
+        "archive": COMPONENT | NOTHING,
+        "pixels": one_of("float32", "int16"),
+        "limits": MAPPING,
+    },
     "send": {"source": FILE_OR_NONE, "outbox_dir": PATH, "patience_s": FROM_ZERO, "archive": COMPONENT},
 }
 # arguments of components, by name: an override such as network#num_cascades is checked, whether or not the run uses it

@@ -28,7 +28,7 @@ UID = re.compile(r"(0|[1-9]\d*)(\.(0|[1-9]\d*))+")
 SEXES = {"M": "M", "F": "F", "O": "O"}
 
 
-def rescale_slope(maximum: float) -> float:
+def rescale_slope(maximum: float, levels: int = LEVELS) -> float:
     """Value of one grey level: ``maximum`` is the highest of 65535 levels; rounded up to what DICOM can state.
 
     A float image and the image that DICOM gives back differ by at most half of it.
@@ -38,7 +38,7 @@ def rescale_slope(maximum: float) -> float:
     """
     if maximum <= 0:
         return 1.0
-    slope = maximum / LEVELS
+    slope = maximum / levels
     return float(f"{slope * (1 + 1e-9):.9e}")  # at most 16 characters, the length of a decimal string
 
 
@@ -86,7 +86,7 @@ def _common(raw: RawVolume, model: ModelIdentity, series_uid: str) -> Dataset:
     ds.Modality = "MR"
     ds.Laterality = ""
     ds.SeriesInstanceUID = series_uid
-    ds.SeriesNumber = 1
+    ds.SeriesNumber = series_number(raw.number, fields.get("initialSeriesNumber"))
     ds.SeriesDescription = f"{model}{raw.suffix}"[-64:]
     ds.Manufacturer = fields.get("systemVendor", "")[:64]
     if fields.get("systemModel"):
@@ -184,6 +184,15 @@ def uid_of(*identity: str) -> str:
     """
     digest = hashlib.sha256(json.dumps(identity).encode()).digest()
     return f"2.25.{uuid.UUID(bytes=digest[:16], version=5).int}"
+
+
+def series_number(number: int, initial: str | None) -> int:
+    """The number of a series in its study: 100 times the scan's own, where the header states one, and its place.
+
+    >>> series_number(2, "7"), series_number(2, None)
+    (702, 2)
+    """
+    return number + 100 * int(initial) if initial and re.fullmatch(r"\d{1,7}", initial, re.ASCII) else number
 
 
 def model_texts(model: ModelIdentity) -> tuple[str, ...]:

@@ -102,10 +102,11 @@ class IsmrmrdRaw(RawVolume):
                 geometry=slice_geometry([heads[readouts[0]] for readouts in slices], encoding),
                 fields=encoding.fields,
                 suffix=suffix,
+                number=number,
                 readouts=slices,
                 **common,
             )
-            for suffix, slices in series.items()
+            for number, (suffix, slices) in enumerate(series.items(), start=1)
         ]
 
     def _read(self, index: int) -> np.ndarray:

@@ -23,6 +23,7 @@ class RawVolume:
         mask: (W,) bool, the measured columns where the file states them; None: to be inferred.
         acquired: First column that can have been measured and the one after the last; None: all.
         suffix: What a series of several in one file adds to the file's name.
+        number: The number of the series among those of its scan, from 1.
         notes: How the k-space was made, in words: prewhitening, partial Fourier, asymmetric echo.
         scan_id: The same for all series of one scan and for no other scan; UIDs that the header lacks follow from it.
         slice_notes: What there is to say about single slices, by their place in the series.
@@ -36,6 +37,7 @@ class RawVolume:
     mask: np.ndarray | None = None
     acquired: tuple[int, int] | None = None
     suffix: str = ""
+    number: int = 1
     notes: tuple[str, ...] = ()
     scan_id: str = ""
     slice_notes: Mapping[int, str] = field(default_factory=dict)

@@ -118,21 +118,24 @@ class VolumeWriter:
             raise RuntimeError(f"{self.begun.path}: expected every slice, slices {sorted(self._missing)} are missing")
         if not self._images.any():
             raise ValueError(f"{self.begun.path}: image: expected a signal, found zeros alone")
-        written = []
+        outputs = self.outputs(name)
         try:
-            if "nifti" in self.formats:
-                written.append(self.output_dir / f"{name}.nii.gz")
-                write_nifti(written[-1], self._images, self.begun.geometry, str(self.model))
-            if "dicom" in self.formats:
+            if "nifti" in outputs:
+                write_nifti(outputs["nifti"], self._images, self.begun.geometry, str(self.model))
+            if "dicom" in outputs:
                 from scripts.inference.dicom import write_dicom  # pydicom is needed for this format alone
 
-                written.append(self.output_dir / f"{name}_dicom")
-                write_dicom(written[-1], self._images, self.begun, self.model)
+                write_dicom(outputs["dicom"], self._images, self.begun, self.model)
                 if not self.begun.geometry.oriented:
                     logger.warning("%s: no position in the raw data: DICOM is secondary capture", self.begun.path)
         finally:
             self.discard()
-        return written
+        return list(outputs.values())
+
+    def outputs(self, name: str) -> dict[str, Path]:
+        """What a volume of this name is written as, by its format."""
+        endings = {"nifti": f"{name}.nii.gz", "dicom": f"{name}_dicom"}
+        return {kind: self.output_dir / endings[kind] for kind in self.formats}
 
     def refuse_existing(self, name: str) -> None:
         """Refuse to write over an output that is there, unless the writer was told to.
@@ -140,8 +143,7 @@ class VolumeWriter:
         Raises:
             FileExistsError: naming the output.
         """
-        endings = {"nifti": f"{name}.nii.gz", "dicom": f"{name}_dicom"}
-        for path in (self.output_dir / endings[kind] for kind in self.formats):
+        for path in self.outputs(name).values():
             if path.exists() and not self.overwrite:
                 raise FileExistsError(
                     f"{path}: is there already; choose another 'output_dir', or add --overwrite true to replace it"

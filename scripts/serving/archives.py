@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, MRImageS
 from pynetdicom import AE
 from pynetdicom.association import Association
 
+from scripts.serving.commitment import PUSH_MODEL, Commitment
 from scripts.serving.outbox import OutageError
 
 BUSY = range(0xA700, 0xA800)
@@ -29,10 +31,17 @@ class CStoreArchive:
         called: Its application entity title.
         calling: Ours.
         timeout_s: Of the network and of each answer.
+        commitment: Ask for storage commitment too: an image leaves the queue when the archive has committed it.
     """
 
     def __init__(
-        self, host: str, port: int, called: str = "ANY-SCP", calling: str = "MRIRECON", timeout_s: float = 30
+        self,
+        host: str,
+        port: int,
+        called: str = "ANY-SCP",
+        calling: str = "MRIRECON",
+        timeout_s: float = 30,
+        commitment: Commitment | None = None,
     ) -> None:
         self.host, self.port, self.called = host, int(port), called
         self.entity = AE(ae_title=calling)
@@ -40,26 +49,62 @@ class CStoreArchive:
         self.entity.connection_timeout = timeout_s
         for storage in (MRImageStorage, SecondaryCaptureImageStorage):
             self.entity.add_requested_context(storage, [ExplicitVRLittleEndian, ImplicitVRLittleEndian])
+        self.commitment = commitment
+        self._stored: set[str] = set()  # not committed yet, so that it need not be sent again
+        if commitment is not None:
+            self.entity.add_requested_context(PUSH_MODEL)
 
     def __str__(self) -> str:
         return f"{self.called} at {self.host}:{self.port}"
 
     def store(self, paths: Iterable[Path]) -> Iterator[tuple[Path, str]]:
         """Store files over one association; see :class:`scripts.serving.outbox.Archive`."""
-        association = self.entity.associate(self.host, self.port, ae_title=self.called)
+        if self.commitment is None:
+            with self._associated() as association:
+                for path in paths:
+                    yield path, self._store(association, path)
+        else:
+            with self.commitment.listening(self.entity.ae_title), self._associated() as association:
+                yield from self._commit(self.commitment, association, paths)
+
+    @contextlib.contextmanager
+    def _associated(self) -> Iterator[Association]:
+        handlers = self.commitment.handlers if self.commitment is not None else []
+        association = self.entity.associate(self.host, self.port, ae_title=self.called, evt_handlers=handlers)
         if not association.is_established:
             reason = "refused the association" if association.is_rejected else "cannot be reached"
             raise OutageError(f"{self}: {reason}")
         try:
-            for path in paths:
-                if not association.is_established:
-                    raise OutageError(f"{self}: the association ended")
-                yield path, self._store(association, path)
+            yield association
         finally:
             if association.is_established:
                 association.release()
 
+    def _commit(
+        self, commitment: Commitment, association: Association, paths: Iterable[Path]
+    ) -> Iterator[tuple[Path, str]]:
+        """Store what is not stored yet, ask for the commitment of all, and answer for what has it."""
+        places, classes = {}, {}
+        for path in paths:
+            ds = pydicom.dcmread(path, stop_before_pixels=True)
+            uid = str(ds.SOPInstanceUID)
+            if uid not in self._stored and (refusal := self._store(association, path)):
+                yield path, refusal
+                continue
+            self._stored.add(uid)
+            places[uid], classes[uid] = path, str(ds.SOPClassUID)
+        if not places:
+            return
+        answers = commitment.answer(commitment.ask(association, classes), places)
+        self._stored -= places.keys()  # what has no commitment now is sent again
+        for uid, refusal in answers.items():
+            yield places[uid], refusal and f"{self}: {refusal}"
+        if missing := len(places) - len(answers):
+            raise OutageError(f"{self}: {missing} of {len(places)} images are not committed")
+
     def _store(self, association: Association, path: Path) -> str:
+        if not association.is_established:
+            raise OutageError(f"{self}: the association ended")
         try:
             answer = association.send_c_store(pydicom.dcmread(path))
         except ValueError as error:  # no presentation context for it

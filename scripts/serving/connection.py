@@ -42,11 +42,12 @@ class Service:
     Attributes:
         reconstruct: One slice through the network.
         executor: The executor that runs it, one slice at a time.
-        deliver: Takes the finished scan and its name, and returns where its series went.
+        deliver: Takes the finished scan, and returns where its series went.
         limits: The limits of every client.
         budget: Memory of all scans.
         model: Name and version.
         remove_oversampling: As for :func:`scripts.inference.encoding.read_encoding`.
+        pixels: As for :func:`scripts.serving.mrd_image.mrd_image`.
     """
 
     reconstruct: SliceNetwork
@@ -56,6 +57,7 @@ class Service:
     budget: MemoryBudget
     model: str
     remove_oversampling: bool = True
+    pixels: str = "float32"
 
 
 class Connection:
@@ -78,7 +80,7 @@ class Connection:
         peer = writer.get_extra_info("peername") or ("unknown",)
         self.name = ":".join(map(str, peer[:2]))
         self.scan: Scan | None = None
-        self.admitted = False
+        self.admitted = self.complete = self.gone = False
         self.images = 0
         self.series: dict[tuple[int, ...], int] = {}
 
@@ -151,7 +153,7 @@ class Connection:
         done = scan.finish(target, image, note)
         self.images += 1
         series = self.series.setdefault(target.place[0], len(self.series) + 1)
-        content = mrd_image(done, scan.encoding, series, self.images, self.service.model)
+        content = mrd_image(done, scan.encoding, series, self.images, self.service.model, self.service.pixels)
         if self.images == 1:
             await self._say("INFO", "; ".join(scan.notes))
         await self._send(image_message(content))
@@ -159,7 +161,8 @@ class Connection:
         await self._say("ERROR" if done.note else "INFO", f"{text}: {done.note}" if done.note else text)
 
     async def _finish(self) -> None:
-        scan = self.scan
+        """Reconstruct what is left and deliver, though the client may be gone by now."""
+        scan, self.complete = self.scan, True
         if scan is not None:
             for target in scan.rest():
                 await self._reconstruct(scan, target)
@@ -167,10 +170,25 @@ class Connection:
                 await self._say("ERROR", f"{scan.unusable} readouts could not be used")
             if not self.images:
                 raise ScanError("expected readouts of an image, found none")
-            for place in await self._in_executor(lambda: self.service.deliver(scan)):
-                await self._say("INFO", f"delivered: {place}")
+            await self._deliver(scan)
         logger.info("%s: done, %d images", self.name, self.images)
         await self._send(CLOSE_MESSAGE)
+
+    async def _deliver(self, scan: Scan) -> None:
+        """Deliver; as a scan cannot be repeated, a disk that is full is tried again for a while."""
+        limit = self.service.limits.delivery_s
+        waits = (limit / 60 * 2**number for number in range(6))  # 63 / 60 of the limit in all
+        while True:
+            try:
+                places = await self._in_executor(lambda: self.service.deliver(scan))
+                break
+            except OSError as error:
+                if (wait := next(waits, None)) is None:
+                    raise ScanError(f"not delivered within {limit:g} s: {error}") from error
+                await self._say("ERROR", f"not delivered yet, the next attempt is in {wait:.0f} s: {error}")
+                await asyncio.sleep(wait)
+        for place in places:
+            await self._say("INFO", f"delivered: {place}")
 
     def _in_executor(self, function: Callable[[], T]) -> Awaitable[T]:
         return asyncio.get_running_loop().run_in_executor(self.service.executor, function)
@@ -180,14 +198,18 @@ class Connection:
         await self._send(text_message(f"{level}: {text}"))
 
     async def _send(self, content: bytes) -> None:
-        self.writer.write(content)
+        if self.gone:
+            return
+        expected = f"expected the client to take what it is sent within {self.service.limits.send_s:g} s"
         try:
+            self.writer.write(content)
             await asyncio.wait_for(self.writer.drain(), self.service.limits.send_s)
-        except asyncio.TimeoutError:
+        except (asyncio.TimeoutError, ConnectionError) as error:
             self.writer.transport.abort()
-            raise ScanError(
-                f"expected the client to take what it is sent within {self.service.limits.send_s:g} s"
-            ) from None
+            if not self.complete:
+                raise ScanError(expected) from error
+            self.gone = True
+            logger.error("%s: %s; its scan is complete and goes on without it", self.name, expected)
 
     async def _fail(self, reason: str) -> None:
         logger.error("%s: %s", self.name, reason)

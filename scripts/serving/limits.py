@@ -25,6 +25,7 @@ class Limits:
         message_s: Longest time that one message takes to arrive once it has begun.
         scan_s: Longest time of a connection.
         send_s: Longest time for a client to take what it is sent.
+        delivery_s: Longest time that a finished scan waits for a disk that cannot be written.
         drain_s: Longest time that scans may go on after SIGTERM.
 
     Raises:
@@ -41,6 +42,7 @@ class Limits:
     message_s: float = 30
     scan_s: float = 7200
     send_s: float = 30
+    delivery_s: float = 600
     drain_s: float = 300
 
     def __post_init__(self) -> None:

@@ -143,8 +143,8 @@ def _decode(content: bytes, kind: int) -> str:
 
 
 def text_message(text: str) -> bytes:
-    """The bytes of a text message."""
-    content = text.encode("utf-8")
+    """The bytes of a text message; the text ends with a null byte, as the protocol says."""
+    content = text.encode("utf-8") + b"\0"
     return struct.pack("<HI", TEXT, len(content)) + content
 
 

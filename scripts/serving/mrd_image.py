@@ -5,15 +5,24 @@ from __future__ import annotations
 import ismrmrd
 import numpy as np
 
+from scripts.inference.dicom import rescale_slope
 from scripts.inference.encoding import Encoding
 from scripts.serving.scan import DoneSlice
 
 FALL_BACK_FLAG = ismrmrd.IMAGE_USER1
 """Set in the header of an image that is not the network's."""
+PIXELS = ("float32", "int16")
+LEVELS = 2**15 - 1
+"""The highest grey level of int16."""
 
 
-def mrd_image(done: DoneSlice, encoding: Encoding, series: int, index: int, model: str) -> bytes:
-    """The image as ``ismrmrd`` writes it: float32 magnitude, x along the readout, exactly the values of the array.
+def mrd_image(
+    done: DoneSlice, encoding: Encoding, series: int, index: int, model: str, pixels: str = "float32"
+) -> bytes:
+    """The image as ``ismrmrd`` writes it: magnitude, x along the readout.
+
+    float32 are exactly the values of the array. int16 are grey levels from 0 to at most 32767: the values divided by
+    ``RescaleSlope`` of the image's meta attributes, its own for every image, and rounded.
 
     Args:
         done: Image (h, w), rows along the readout, and the head of a readout of its slice.
@@ -21,8 +30,15 @@ def mrd_image(done: DoneSlice, encoding: Encoding, series: int, index: int, mode
         series: Number of the series, from 1.
         index: Number of the image in the scan, from 1.
         model: Name and version, put into the image's history.
+        pixels: "float32" or "int16".
     """
-    image = ismrmrd.Image.from_array(np.ascontiguousarray(done.image.T))  # (y, x): the readout is x
+    meta = {"DataRole": "Image", "ImageProcessingHistory": [model], "Keep_image_geometry": 1}
+    values = done.image.T  # (y, x): the readout is x
+    if pixels == "int16":
+        slope = rescale_slope(float(values.max()), LEVELS)
+        values = np.rint(values.astype(np.float64) / slope).astype(np.int16)
+        meta |= {"RescaleSlope": f"{slope:.9e}", "RescaleIntercept": "0"}
+    image = ismrmrd.Image.from_array(np.ascontiguousarray(values))
     head = image.getHead()
     for name in ("measurement_uid", "acquisition_time_stamp"):
         setattr(head, name, int(done.head[name]))
@@ -41,7 +57,6 @@ def mrd_image(done: DoneSlice, encoding: Encoding, series: int, index: int, mode
     if done.note:
         head.setFlag(FALL_BACK_FLAG)
     image.setHead(head)
-    meta = {"DataRole": "Image", "ImageProcessingHistory": [model], "Keep_image_geometry": 1}
     if done.note:
         meta["ImageComments"] = done.note
     image.meta = meta

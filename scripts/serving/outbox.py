@@ -27,7 +27,8 @@ class Archive(Protocol):
     """Where images go."""
 
     def store(self, paths: Iterable[Path]) -> Iterator[tuple[Path, str]]:
-        """Store files; yield each that was answered: "" for stored, or why the archive will never take it.
+        """Store files; yield each that was answered: "" for stored (and committed, where the archive was asked for
+        that), or why the archive will never take it.
 
         Raises:
             OutageError: the others have to be tried again.

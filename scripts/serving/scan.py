@@ -167,7 +167,7 @@ class Scan:
         keys = sorted({key for key, _ in self.done})
         varying = [len(set(values)) > 1 for values in zip(*keys, strict=True)]
         found = []
-        for key in keys:
+        for number, key in enumerate(keys, start=1):
             slices = {index: done for (series, index), done in self.done.items() if series == key}
             ordered = [slices[index] for index in order_slices({i: done.head for i, done in slices.items()})]
             raw = RawVolume(
@@ -177,6 +177,7 @@ class Scan:
                 geometry=slice_geometry([done.head for done in ordered], self.encoding),
                 fields=self.encoding.fields,
                 suffix=series_suffix(key, varying),
+                number=number,
                 notes=self.notes,
                 scan_id=self.identity.hexdigest(),
                 slice_notes={index: done.note for index, done in enumerate(ordered) if done.note},

@@ -19,10 +19,10 @@ import torch
 
 from scripts.inference.model_identity import ModelIdentity
 from scripts.serving.connection import Connection, Service
+from scripts.serving.delivery import Delivery
 from scripts.serving.limits import Limits, MemoryBudget, ScanError
 from scripts.serving.messages import CLOSE_MESSAGE, text_message
-from scripts.serving.outbox import Outbox
-from scripts.serving.scan import Scan
+from scripts.serving.mrd_image import PIXELS
 from scripts.serving.slice_network import SliceNetwork
 
 LINGER_S = 5
@@ -41,13 +41,13 @@ class MrdServer:
         host: The address to listen on; the default is reached from this machine alone.
         port: The port to listen on; 0 takes a free one.
         model: Named in every image.
-        deliver: Called with each finished scan; returns where its series went.
-        outbox: Queue whose thread runs while the server does.
+        deliver: Writes each finished scan; its queue sends while the server runs. None: images go to the client alone.
         remove_oversampling: As for :func:`scripts.inference.encoding.read_encoding`.
+        pixels: Of the images that clients get, "float32" or "int16"; see :func:`scripts.serving.mrd_image.mrd_image`.
         limits: Fields of :class:`scripts.serving.limits.Limits` that differ from its defaults.
 
     Raises:
-        ValueError: an unknown limit.
+        ValueError: an unknown limit, or unknown pixels.
     """
 
     def __init__(
@@ -58,16 +58,18 @@ class MrdServer:
         port: int = 9002,
         *,
         model: ModelIdentity | None = None,
-        deliver: Callable[[Scan], list[str]] | None = None,
-        outbox: Outbox | None = None,
+        deliver: Delivery | None = None,
         remove_oversampling: bool = True,
+        pixels: str = "float32",
         limits: dict | None = None,
     ) -> None:
         try:
             self.limits = replace(Limits(), **(limits or {}))
         except TypeError as error:
             raise ValueError(f"'limits': {error}") from error
-        self.host, self.port, self.outbox = host, port, outbox
+        if pixels not in PIXELS:
+            raise ValueError(f"'pixels': expected {' or '.join(PIXELS)}, found {pixels!r}")
+        self.host, self.port, self.outbox = host, port, deliver.outbox if deliver is not None else None
         threads = torch.get_num_threads()
         self.executor = ThreadPoolExecutor(1, "network", initializer=torch.set_num_threads, initargs=(threads,))
         self.service = Service(
@@ -78,6 +80,7 @@ class MrdServer:
             MemoryBudget(self.limits.max_memory_mb),
             str(model or ModelIdentity()),
             remove_oversampling,
+            pixels,
         )
         self.stop: Callable[[], object] = lambda: None
         """Asks the running server to stop, from any thread."""

@@ -2,6 +2,7 @@
 
 import shutil
 import subprocess
+from dataclasses import replace
 
 import nibabel as nib
 import numpy as np
@@ -107,6 +108,16 @@ def test_dicom_identity(images, tmp_path):
     assert [float(v) for v in found[2].ImagePositionPatient] == [-6, 12, 10]
     assert [float(v) for v in first.ImageOrientationPatient] == [1, 0, 0, 0, 1, 0]
     assert (first.RepetitionTime, first.EchoTime, first.SpacingBetweenSlices) == (500, 20, 5)
+
+
+def test_series_of_a_study_have_numbers_of_their_own(images, tmp_path):
+    def number(place, **fields):
+        write_dicom(tmp_path / "s", images, replace(series(PLACED, fields), number=place), MODEL)
+        return {ds.SeriesNumber for ds in read_series(tmp_path / "s")}
+
+    assert [number(place) for place in (1, 2)] == [{1}, {2}]
+    assert [number(place, initialSeriesNumber="7") for place in (1, 2)] == [{701}, {702}]
+    assert number(3, initialSeriesNumber="no number") == number(3, initialSeriesNumber="9" * 12) == {3}
 
 
 def test_dicom_names_the_model_and_what_was_done(images, tmp_path):

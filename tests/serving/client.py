@@ -21,7 +21,7 @@ from ismrmrd.serialization import ConfigFile, ProtocolDeserializer, ProtocolSeri
 
 from scripts.inference import ModelIdentity, VolumeWriter
 from scripts.networks import VarNet, ZeroFilled
-from scripts.serving import Delivery, MrdServer, Outbox
+from scripts.serving import CStoreArchive, Delivery, MrdServer
 
 ROOT = Path(__file__).resolve().parents[2]
 START = """
@@ -65,9 +65,9 @@ NETWORKS = {"varnet": varnet, "zero": ZeroFilled, "breaks": Breaks, "not finite"
 def make_server(network="zero", output_dir=None, formats=("nifti",), archive=None, **settings) -> MrdServer:
     """A server on a free port."""
     if output_dir:
-        settings["outbox"] = Outbox(f"{output_dir}/outbox", archive, retry_s=0.1) if archive else None
         writer = VolumeWriter(output_dir, list(formats), ModelIdentity("Model", "1.0"))
-        settings["deliver"] = Delivery(writer, settings["outbox"])
+        archive = CStoreArchive("127.0.0.1", **archive) if isinstance(archive, dict) else archive
+        settings["deliver"] = Delivery(writer, archive, retry_s=0.1)
     return MrdServer(NETWORKS[network](), torch.device("cpu"), port=0, model=ModelIdentity("Model", "1.0"), **settings)
 
 
@@ -162,7 +162,11 @@ def receive(stream) -> tuple[list[ismrmrd.Image], list[str]]:
     """Images and texts until the server's close message."""
     images, texts = [], []
     for item in ProtocolDeserializer(stream).deserialize():
-        (images if isinstance(item, ismrmrd.Image) else texts).append(item)
+        if isinstance(item, ismrmrd.Image):
+            images.append(item)
+        else:
+            assert item.endswith("\0")  # as the protocol says
+            texts.append(item[:-1])
     return images, texts
 
 

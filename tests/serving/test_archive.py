@@ -12,16 +12,17 @@ import numpy as np
 import pydicom
 import pytest
 from dicomweb_client import DICOMwebClient
+from pydicom.dataset import Dataset
 
 from scripts.inference.dicom import rescale_slope, write_dicom
 from scripts.inference.model_identity import ModelIdentity
 from scripts.inference.raw_volume import RawVolume
-from scripts.serving import CStoreArchive, Delivery, Outbox, StowArchive, outbox, send
+from scripts.serving import Commitment, CStoreArchive, Delivery, Outbox, StowArchive, outbox, send
 from scripts.serving.outbox import OutageError
 from tests.inference.raw_files import write_ismrmrd
 from tests.inference.test_outputs import FIELDS, PLACED, UNPLACED
 from tests.serving.client import ROOT, read_file, send_scan, serving, values
-from tests.serving.nodes import ORTHANC, PLUGIN, Node, free_port, orthanc, rest, storescp
+from tests.serving.nodes import ORTHANC, PLUGIN, Committing, Node, free_port, orthanc, rest, storescp
 from tests.serving.test_server import file_inference, make_kspace
 
 # pynetdicom leaves a socket that could not connect to the garbage collector
@@ -159,6 +160,75 @@ def test_a_kill_in_the_middle_loses_nothing_and_makes_no_second_uid(tmp_path):
     assert len({series for _, series in node.received}) == 1
 
 
+def committing(port, listening, wait_s=60, **settings):
+    return cstore(port, commitment=Commitment(listening, wait_s=wait_s), **settings)
+
+
+@pytest.mark.parametrize("same", [True, False], ids=["same association", "new association"])
+def test_an_image_leaves_the_queue_when_the_archive_has_committed_it(tmp_path, same):
+    expected = make_series(tmp_path / "a")
+    port, listening = free_port(), free_port()
+    queue = Outbox(tmp_path / "queue", committing(port, listening))
+    queue.put(tmp_path / "a")
+    with Committing(port, None if same else listening) as node:
+        assert queue.send() == 3
+    assert {uid for uid, _ in node.received} == set(node.questions[0]) == expected
+    assert len(node.received) == 3
+    assert queue.waiting() == []
+
+
+def test_without_a_report_the_images_wait_and_only_the_question_is_repeated(tmp_path):
+    make_series(tmp_path / "a")
+    port, listening = free_port(), free_port()
+    queue = Outbox(tmp_path / "queue", committing(port, listening, wait_s=0.2))
+    queue.put(tmp_path / "a")
+    with Committing(port, listening, silent=1) as node:
+        with pytest.raises(OutageError, match=r"no report within 0\.2 s"):
+            queue.send()
+        assert len(queue.waiting()) == 3
+        queue.archive.commitment.wait_s = 60
+        assert queue.send() == 3
+    assert len(node.received) == 3
+    assert len(node.questions) == 2
+
+
+def test_what_is_not_committed_is_sent_again_or_put_aside(tmp_path):
+    make_series(tmp_path / "a")
+    port, listening = free_port(), free_port()
+    queue = Outbox(tmp_path / "queue", committing(port, listening))
+    queue.put(tmp_path / "a")
+    reasons = {(0, 0): 0x0112, (0, 1): 0x0122, (0, 2): None}  # lost there; never; forgotten in the report
+    with Committing(port, listening, reason=lambda *where: reasons.get(where, 0)) as node:
+        with pytest.raises(OutageError, match="2 of 3 images are not committed"):
+            queue.send()
+        assert [path.name for path in queue.waiting()] == ["IM0001.dcm", "IM0003.dcm"]
+        assert queue.send() == 2
+    assert len(node.received) == 5
+    reason = next((tmp_path / "queue" / "refused").rglob("*.txt"))
+    assert (reason.name, "SOP class not supported" in reason.read_text()) == ("IM0002.dcm.txt", True)
+
+
+def test_an_archive_without_storage_commitment_keeps_the_queue(tmp_path):
+    make_series(tmp_path / "a")
+    port = free_port()
+    queue = Outbox(tmp_path / "queue", committing(port, free_port()))
+    queue.put(tmp_path / "a")
+    with Node(port), pytest.raises(OutageError, match="storage commitment: .*presentation context"):
+        queue.send()
+    assert len(queue.waiting()) == 3
+
+
+def test_a_report_that_nobody_asked_for_is_refused(tmp_path):
+    port, listening = free_port(), free_port()
+    commitment = Commitment(listening)
+    forged = Dataset()
+    forged.TransactionUID, forged.ReferencedSOPSequence, forged.FailedSOPSequence = "1.2.3", [], []
+    with Committing(port, listening) as node, commitment.listening("MRIRECON"):
+        assert node.send(forged) == 0x0110
+        with pytest.raises(OutageError, match=f"cannot listen on 127.0.0.1:{listening}"), commitment.listening("B"):
+            pass
+
+
 def test_a_full_disk_leaves_nothing_half_in_the_queue(tmp_path, monkeypatch):
     make_series(tmp_path / "a")
     queue = Outbox(tmp_path / "queue", cstore(1))
@@ -208,7 +278,7 @@ def test_a_queue_needs_dicom(tmp_path):
     from scripts.inference import VolumeWriter
 
     with pytest.raises(ValueError, match="'formats': expected dicom among them"):
-        Delivery(VolumeWriter(tmp_path, ["nifti"]), Outbox(tmp_path / "queue", cstore(1)))
+        Delivery(VolumeWriter(tmp_path, ["nifti"]), cstore(1))
 
 
 @needs_dcmtk
@@ -235,14 +305,15 @@ def test_k_space_in_by_mrd_and_dicom_out_of_orthanc(tmp_path):
     slope = rescale_slope(float(expected.max()))
     for name in ("orthanc", "moved"):
         (tmp_path / name).mkdir()
-    destination = free_port()
-    with orthanc(tmp_path / "orthanc", destination) as (port, web):
+    destination, reports = free_port(), free_port()
+    with orthanc(tmp_path / "orthanc", destination, reports) as (port, web):
         settings = {"network": "varnet", "output_dir": str(tmp_path / "served"), "formats": ["nifti", "dicom"]}
-        with serving(**settings, archive=cstore(port, called="ORTHANC")) as server:
+        with serving(**settings, archive=committing(port, reports, called="ORTHANC")) as server:
             images, _ = send_scan(server, *read_file(tmp_path / "scan.h5"))
-            deadline = time.monotonic() + 60
-            while len(rest(f"{web}/instances")) < 3 and time.monotonic() < deadline:
+            deadline = time.monotonic() + 120
+            while list((tmp_path / "served" / "outbox").rglob("*.dcm")) and time.monotonic() < deadline:
                 time.sleep(0.1)
+        assert not list((tmp_path / "served" / "outbox").rglob("*.dcm"))  # stored and committed
         assert len(rest(f"{web}/instances")) == 3
         assert len(images) == 3
         volume = next((tmp_path / "served").glob("*.nii.gz"))

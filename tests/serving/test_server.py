@@ -3,6 +3,8 @@
 import json
 import os
 import signal
+import socket
+import struct
 import subprocess
 import sys
 import threading
@@ -11,17 +13,32 @@ import time
 import ismrmrd
 import nibabel as nib
 import numpy as np
+import pydicom
 import pytest
 import torch
 from monai.engines import SupervisedEvaluator
 from torch.utils.data import DataLoader
 
 from scripts.data.slices import prepare_batch
-from scripts.inference import KspaceSlices, VolumeWriter, reconstruct
+from scripts.inference import KspaceSlices, VolumeWriter, reconstruct, volume_writer
+from scripts.inference.nifti import write_nifti
 from scripts.networks import save_weights
 from tests.inference.raw_files import make_kspace, write_ismrmrd
 from tests.inference.test_preprocessing import correlated_noise
-from tests.serving.client import ROOT, Running, ServerProcess, read_file, send_scan, serving, values, varnet
+from tests.serving.client import (
+    CLOSE,
+    ROOT,
+    Running,
+    ServerProcess,
+    header_message,
+    make_server,
+    read_file,
+    readout_message,
+    send_scan,
+    serving,
+    values,
+    varnet,
+)
 
 NETWORK = {"num_cascades": 1, "chans": 4, "pools": 2, "sens_chans": 4, "sens_pools": 2}
 COLUMNS = [0, 4, 8, 12, 14, 15, 16, 17, 18, 20, 24, 28]
@@ -76,6 +93,22 @@ def test_images_equal_those_of_the_file(scan, tmp_path):
     assert images[0].meta["ImageProcessingHistory"] == "Model 1.0"
 
 
+def test_int16_images_are_those_of_the_file_to_the_last_level(scan, tmp_path):
+    expected = file_inference(scan, tmp_path / "files")["scan.nii.gz"]
+    with serving(network="varnet", pixels="int16") as server:
+        images, _ = send_scan(server, *read_file(scan))
+    assert len(images) == 4
+    for image in images:
+        slope, plain = float(image.meta["RescaleSlope"]), expected[image.getHead().slice].astype(np.float64)
+        assert image.data.dtype == np.int16
+        assert image.data.max() == 32767
+        assert slope == pytest.approx(plain.max() / 32767, rel=1e-8)
+        np.testing.assert_array_equal(values(image), np.rint(plain / slope))
+        assert np.abs(values(image) * slope - plain).max() <= slope / 2 * (1 + 1e-6)
+    with pytest.raises(ValueError, match="'pixels': expected float32 or int16, found 'float16'"):
+        make_server(pixels="float16")
+
+
 def test_slices_without_a_last_readout_come_at_the_close(tmp_path):
     write_ismrmrd(tmp_path / "scan.h5", make_kspace(), columns=COLUMNS + COLUMNS[:2])
     expected = file_inference(tmp_path / "scan.h5", tmp_path / "files")["scan.nii.gz"]
@@ -92,7 +125,8 @@ def test_repetitions_are_series_of_their_own(tmp_path):
 
     write_ismrmrd(tmp_path / "scan.h5", make_kspace(slices=4), change=change)
     expected = file_inference(tmp_path / "scan.h5", tmp_path / "files")
-    with serving(network="varnet", output_dir=str(tmp_path / "served")) as server:
+    settings = {"network": "varnet", "output_dir": str(tmp_path / "served"), "formats": ["nifti", "dicom"]}
+    with serving(**settings) as server:
         images, _ = send_scan(server, *read_file(tmp_path / "scan.h5"))
     assert {(i.getHead().repetition, i.getHead().image_series_index) for i in images} == {(1, 1), (0, 2)}
     for image in images:
@@ -100,9 +134,77 @@ def test_repetitions_are_series_of_their_own(tmp_path):
         name = f"scan_repetition-{head.repetition}.nii.gz"
         np.testing.assert_array_equal(values(image), expected[name][head.slice])
     assert {path.name.partition("_")[2] for path in (tmp_path / "served").iterdir()} == {
-        "repetition-0.nii.gz",
-        "repetition-1.nii.gz",
+        f"repetition-{number}{ending}" for number in (0, 1) for ending in (".nii.gz", "_dicom")
     }
+    files = [pydicom.dcmread(path) for path in (tmp_path / "served").rglob("*.dcm")]
+    assert {(ds.SeriesDescription[-1], ds.SeriesNumber) for ds in files} == {("0", 1), ("1", 2)}
+    assert len({ds.StudyInstanceUID for ds in files}) == 1
+
+
+def fails(times, error, monkeypatch):
+    """Writing a NIfTI file fails a few times."""
+    left = [error] * times
+
+    def write(*arguments):
+        if left:
+            raise left.pop()
+        write_nifti(*arguments)
+
+    monkeypatch.setattr(volume_writer, "write_nifti", write)
+
+
+def test_a_scan_that_cannot_be_written_is_tried_again(tmp_path, monkeypatch):
+    def change(readout):
+        readout.idx.repetition, readout.idx.slice = readout.idx.slice % 2, readout.idx.slice // 2
+
+    write_ismrmrd(tmp_path / "scan.h5", make_kspace(slices=4), change=change)
+    fails(2, OSError(28, "No space left on device"), monkeypatch)
+    with serving(output_dir=str(tmp_path / "served"), limits={"delivery_s": 1}) as server:
+        images, texts = send_scan(server, *read_file(tmp_path / "scan.h5"))
+    assert len(images) == 4
+    assert sum("not delivered yet" in text and "No space left" in text for text in texts) == 2
+    written = sorted(path.name for path in (tmp_path / "served").iterdir())
+    assert [name.partition("_")[2] for name in written] == ["repetition-0.nii.gz", "repetition-1.nii.gz"]
+    assert len({name.partition("_")[0] for name in written}) == 1
+    assert texts[-2:] == [f"INFO: delivered: {tmp_path / 'served' / name}" for name in written]
+
+    fails(100, OSError(28, "No space left on device"), monkeypatch)
+    with serving(output_dir=str(tmp_path / "full"), limits={"delivery_s": 0.1}) as server:
+        images, texts = send_scan(server, *read_file(tmp_path / "scan.h5"))
+    assert len(images) == 4
+    assert texts[-1].startswith("ERROR: not delivered within 0.1 s: [Errno 28]")
+    assert list((tmp_path / "full").iterdir()) == []
+
+
+def test_a_series_of_zeros_keeps_no_other_from_its_delivery(tmp_path):
+    def change(readout):
+        readout.idx.repetition, readout.idx.slice = readout.idx.slice % 2, readout.idx.slice // 2
+
+    kspace = make_kspace(slices=4)
+    kspace[1::2] = 0
+    write_ismrmrd(tmp_path / "scan.h5", kspace, change=change)
+    with serving(output_dir=str(tmp_path / "served"), formats=["dicom"]) as server:
+        images, texts = send_scan(server, *read_file(tmp_path / "scan.h5"))
+    assert len(images) == 4
+    written = [path.name for path in (tmp_path / "served").iterdir()]
+    assert [name.partition("_")[2] for name in written] == ["repetition-0_dicom"]
+    assert "repetition-1: " in texts[-1]
+    assert "expected a signal, found zeros alone; delivered: " in texts[-1]
+
+
+def test_a_scan_is_delivered_though_its_client_is_gone(tmp_path, caplog):
+    write_ismrmrd(tmp_path / "scan.h5", make_kspace(slices=4))  # reconstructed at the close
+    header, readouts = read_file(tmp_path / "scan.h5")
+    with serving(network="slow", output_dir=str(tmp_path / "served")) as server:
+        connection = server.connect()
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # reset, not closed
+        for part in (header_message(header), *map(readout_message, readouts), CLOSE):
+            connection.sendall(part)
+        assert connection.recv(2)  # the first of four slices is done
+        connection.close()
+        while not list((tmp_path / "served").glob("*.nii.gz")):
+            time.sleep(0.01)
+    assert "its scan is complete and goes on without it" in caplog.text
 
 
 @pytest.mark.parametrize("network", ["breaks", "not finite"])
