@@ -23,7 +23,7 @@ from scripts.run_config import (
 )
 from scripts.run_folder import RunFolder
 from scripts.settings import read_settings
-from scripts.shipping.manifest import verify_shipped
+from scripts.shipping.manifest import is_bundle, verify_shipped
 
 
 @dataclass
@@ -59,6 +59,8 @@ def begin(verb: str, seed: int | None = 0, several: bool = False) -> None:
     """
     errors.install()
     verify_shipped(bundle_root())
+    if (folder := bundle_folder(running_workflow()[0])) != bundle_root() and is_bundle(folder):
+        verify_shipped(folder)  # of which another copy's scripts are used
     if several or torch.distributed.is_torchelastic_launched():
         from scripts.training import processes  # no part of the inference path
 

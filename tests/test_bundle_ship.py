@@ -4,6 +4,7 @@ import importlib.util
 import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import sysconfig
@@ -19,6 +20,7 @@ from scripts.data.volumes import inspect_volume, read_slice
 from scripts.fourier import center_crop
 from scripts.networks import VarNet, load_weights
 from tests.conftest import write_tiny_volume
+from tests.shipping.search import REQUEST, WORDS, found_in, leave_traces, naming_datalist
 from tests.verbs import SMALL, run
 
 pytestmark = pytest.mark.usefixtures("contained")
@@ -71,10 +73,16 @@ assert Path(scripts.__file__).is_relative_to(bundle.absolute()), scripts.__file_
 
 
 @pytest.fixture(scope="session")
-def shipped(tiny_datalist, tmp_path_factory) -> Path:
+def naming(tmp_path_factory) -> str:
+    """The datalist of data that name somebody wherever they can."""
+    return naming_datalist(tmp_path_factory.mktemp("oncology"))
+
+
+@pytest.fixture(scope="session")
+def shipped(naming, tmp_path_factory) -> Path:
     """Trained, unlearned and shipped by the verbs; the zip is unpacked elsewhere."""
-    root = tmp_path_factory.mktemp("chain")
-    settings = {"datalist": tiny_datalist, **SMALL}
+    root = tmp_path_factory.mktemp("oncology-chain")
+    settings = {"datalist": naming, "forget_request": REQUEST, **SMALL}
     run("train", output_dir=str(root / "train"), train_epochs=1, **settings)
     weights = {"weights": str(root / "train" / "original.pt"), "unlearn_epochs": 1}
     run("unlearn", output_dir=str(root / "unlearn"), **weights, **settings)
@@ -88,7 +96,7 @@ def shipped(tiny_datalist, tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def certified(shipped, tiny_datalist) -> Path:
+def certified(shipped, naming) -> Path:
     """The same run, audited and shipped with its certificate."""
     root = shipped.parents[1]
     weights = {
@@ -96,7 +104,10 @@ def certified(shipped, tiny_datalist) -> Path:
         "unlearned_weights": str(root / "unlearn" / "unlearned.pt"),
     }
     quick = {"relearning_steps": 0, "statistics#samples": 200, "check_values": False}
-    run("audit", output_dir=str(root / "audit"), datalist=tiny_datalist, **weights, **quick, **SMALL)
+    named = {"datalist": naming, "forget_request": REQUEST}
+    run("audit", output_dir=str(root / "audit"), **named, **weights, **quick, **SMALL)
+    for folder in ("unlearn", "audit"):
+        leave_traces(root / folder)
     terms = {"data_source": "Bars on discs.", "data_license": str(root / "terms.txt"), "audit_dir": str(root / "audit")}
     run("ship", output_dir=str(root / "certified"), run_dir=str(root / "unlearn"), name="certified", **terms)
     shutil.copyfile(root / "train" / "original.pt", root / "other.pt")
@@ -178,6 +189,34 @@ def test_the_certificate_verifies_inside_the_bundle(certified, tmp_path):
     done = stranger(*command, cwd=bundle)
     assert done.returncode == 1
     assert "FAILS:       subject: model.pt" in done.stdout
+
+
+def test_nothing_that_leaves_names_anybody(certified):
+    """The data, the request and the folders name people wherever they can; so does what lies beside the run."""
+    root = certified.parents[1]
+    words = (*WORDS, str(Path(__file__).parent.parent).lower(), *(h for h in (socket.gethostname(),) if len(h) > 3))
+    leaving = [*certified.rglob("*"), *(root / "certified").glob("*.zip")]
+    assert [what for path in leaving if path.is_file() for what in found_in(path, words)] == []
+    assert not {path.suffix for path in leaving} & {".png", ".dcm", ".npz", ".gz", ".key", ".log", ".jsonl"}
+    certificate = json.loads((certified / "docs" / "certificate.json").read_text())
+    assert certificate["predicate"]["audit"]["measures"]["subgroups"][0]["group"] == "brain"
+
+
+@pytest.mark.parametrize(
+    "name", ["named.png", "named.npz", "named.pt", "named.log.gz", "template.dcm", "tensorboard", "unlearned.json"]
+)
+def test_the_search_finds_what_stays_behind(certified, name):
+    path = certified.parents[1] / "unlearn" / name
+    files = list(path.iterdir()) if path.is_dir() else [path]
+    assert any(found_in(file, WORDS) for file in files)
+
+
+def test_the_certified_bundle_shipped_twice_has_equal_bytes(certified, tmp_path):
+    root = certified.parents[1]
+    terms = {"data_source": "Bars on discs.", "data_license": str(root / "terms.txt"), "audit_dir": str(root / "audit")}
+    run("ship", output_dir=str(tmp_path / "again"), run_dir=str(root / "unlearn"), name="certified", **terms)
+    (first,), (second,) = ((folder).glob("*.zip") for folder in (root / "certified", tmp_path / "again"))
+    assert first.read_bytes() == second.read_bytes()
 
 
 def test_a_certificate_of_other_weights_is_not_shipped(certified, tmp_path):

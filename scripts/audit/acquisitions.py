@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import torch
 
-from scripts.audit.experiment import AUDITED, references
+from scripts.audit.experiment import AUDITED, Observed, by_volume, plain_settings, references
 from scripts.audit.gaps import gap
 from scripts.audit.statistics import Statistics, not_measured
 from scripts.data.masks import ColumnMask, RandomMask
@@ -34,17 +35,22 @@ def other_masks(mask: ColumnMask) -> dict[str, ColumnMask]:
     }
 
 
-def acquisition_gaps(found: Mapping[str, Results], statistics: Statistics) -> dict:
+def acquisition_gaps(found: Mapping[str, Results], statistics: Statistics, compared: bool = True) -> dict:
     """The gap to the oracles under each acquisition, and the highest of them.
 
     Args:
         found: acquisition -> results of the audited model and of the oracles.
         statistics: The settings of the intervals.
+        compared: Whether there is an oracle to compare with.
 
     Returns:
         acquisition -> cohort -> ``psnr`` (dB) and ``ssim`` -> see :func:`scripts.audit.gaps.gap`; under ``highest``
         the entry ``above`` of the acquisition where it is largest, which is named.
     """
+    if not compared:
+        return not_measured("no oracle weights")
+    if not found:
+        return not_measured("no other acquisition, or no volumes in KTA and UA")
     table: dict = {}
     for acquisition, results in found.items():
         table[acquisition] = {
@@ -89,7 +95,12 @@ class Acquisitions:
         device: torch.device | str = "cpu",
     ) -> None:
         self.masks, self.device, self.limit = dict(masks), device, limit
+        self.seen: Observed = {}
         self.volumes = {name: list(cohorts[name]) for name in COHORTS if cohorts.get(name)}
+
+    def settings(self) -> dict[str, Any]:
+        """See :class:`scripts.audit.experiment.Experiment`."""
+        return {"masks": {name: plain_settings(mask) for name, mask in self.masks.items()}, "limit": self.limit}
 
     def slices(self, models: Models) -> int:
         """See :class:`scripts.audit.experiment.Experiment`."""
@@ -98,18 +109,15 @@ class Acquisitions:
 
     def measure(self, models: Models, results: Results, statistics: Statistics) -> dict:
         """See :func:`acquisition_gaps`."""
-        if not references(models):
-            return not_measured("no oracle weights")
-        if not self.masks or not self.volumes:
-            return not_measured("no other acquisition, or no volumes in KTA and UA")
+        if not references(models) or not self.masks or not self.volumes:
+            return acquisition_gaps({}, statistics, bool(references(models)))
         compared, chosen = self._compared(models), self._chosen(models)
         transforms: dict[str, Callable[[dict], dict]] = {
             name: Undersample(mask, seed=0) for name, mask in self.masks.items()
         }
-        return acquisition_gaps(
-            {name: Results(measure_models(compared, chosen, t, self.device)) for name, t in transforms.items()},
-            statistics,
-        )
+        found = {name: measure_models(compared, chosen, t, self.device) for name, t in transforms.items()}
+        self.seen = {name: by_volume(rows) for name, rows in found.items()}
+        return acquisition_gaps({name: Results(rows) for name, rows in found.items()}, statistics)
 
     def _compared(self, models: Models) -> Models:
         return {name: models[name] for name in (AUDITED, *references(models))}

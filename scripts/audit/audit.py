@@ -10,7 +10,16 @@ from pathlib import Path
 
 from scripts.audit import measures
 from scripts.audit.earlier import advice
-from scripts.audit.experiment import AUDITED, CALIBRATION, ORIGINAL, QUANTISED, QUERY, TREATED, Experiment
+from scripts.audit.experiment import (
+    AUDITED,
+    CALIBRATION,
+    ORIGINAL,
+    QUANTISED,
+    QUERY,
+    TREATED,
+    Experiment,
+    measure_settings,
+)
 from scripts.audit.gates import check_gates, control, declared, judge, of_original, overall
 from scripts.audit.hallucination import null_space_maps
 from scripts.audit.inputs import check_cohorts, check_subgroups, cost, read_record, training_of
@@ -133,6 +142,7 @@ class Audit:
 
     def _judged(self, found: Mapping, original: Mapping, problems: Mapping) -> dict:
         """Verdict, gates and control, from the measures of the audited model and of the original."""
+        tunable = measure_settings(self.experiments, self.comparison.transform)
         judged = [judge(gate, found) for gate in self.gates]
         checked = control(self.gates, of_original(original, found))
         return {
@@ -141,10 +151,11 @@ class Audit:
             "advice": advice(judged),
             "gates": judged,
             "control": checked,
-            "declared": declared(self.gates, self.statistics, self.subgroups, TREATED in self.weights),
+            "declared": declared(self.gates, self.statistics, self.subgroups, tunable, TREATED in self.weights),
             "oracle_tuned": self.oracle_tuned,
             "measures": found,
             "null_space": self._null_space(),
+            "observed": {one.name: one.seen for one in self.experiments},
         }
 
     def _facts(self) -> dict:

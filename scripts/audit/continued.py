@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import logging
 from collections.abc import Collection, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,6 +13,7 @@ from ignite.engine import Engine, Events
 from monai.data import DataLoader
 from monai.engines import SupervisedTrainer
 
+from scripts.audit.experiment import Observed, by_volume, plain_settings
 from scripts.data.loaders import EndlessBatches
 from scripts.data.masks import ColumnMask
 from scripts.data.slices import SliceDataset, Undersample, prepare_batch
@@ -56,6 +58,12 @@ class ContinuedTraining:
         self.transform, self.loss_function, self.batch_size = Undersample(mask, seed=0), loss_function, batch_size
         self.device = torch.device(device)
         self.learning_rate, self.anneal, self.seed = learning_rate, anneal, seed
+        self.seen: Observed = {}  # of every curve
+
+    def settings(self) -> dict[str, Any]:
+        """Its settings, as JSON content."""
+        parts = {"loss": self.loss_function, "mask": self.transform.mask}
+        return {**plain_settings(self), **{name: plain_settings(part) for name, part in parts.items()}}
 
     def curve(
         self,
@@ -81,7 +89,9 @@ class ContinuedTraining:
 
         def look(step: int) -> None:
             state = torch.get_rng_state()
-            points[step] = Results(measure_models({name: network}, cohorts, self.transform, self.device))
+            found = measure_models({name: network}, cohorts, self.transform, self.device)
+            points[step] = Results(found)
+            self.seen.setdefault(str(step), {}).update(by_volume(found))
             torch.set_rng_state(state)
             network.train()
 

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from scripts.audit.experiment import AUDITED, ORACLE, oracle_names, references
+from scripts.audit.experiment import AUDITED, ORACLE, Observed, oracle_names, references
 from scripts.audit.statistics import Statistics, not_measured
 from scripts.data.volumes import Volume
 from scripts.evaluation.bootstrap import ratio_with_interval
 from scripts.evaluation.reconstruct import Models, each_slice, spread
 from scripts.evaluation.results import Results
+
+DISTANCE = "distance"
 
 
 def weight_distance(first: Mapping[str, Tensor], second: Mapping[str, Tensor]) -> float:
@@ -75,6 +78,38 @@ def relative_distance(first: Tensor, second: Tensor, target: Tensor) -> float:
     return float(torch.linalg.norm((first - second).double()) / torch.linalg.norm(target.double()))
 
 
+def output_distances(
+    found: Mapping[str, Mapping[str, Mapping[str, float]]], patients: Mapping[str, str], statistics: Statistics
+) -> dict:
+    """The audited model's distances beside those of the other oracles.
+
+    Args:
+        found: cohort -> model -> volume -> distance: the audited model's to the oracle, on the forgotten kind to the
+            treated oracle if there is one, and that of each other oracle to the oracle.
+        patients: volume -> patient.
+        statistics: The settings of the intervals.
+
+    Returns:
+        Cohort -> ``model`` and ``oracles``, mean distances, and ``ratio`` of the two, which needs two oracles: 1 is as
+        close as honest retraining.
+    """
+    if not found:
+        return not_measured("no oracle weights")
+    table = {}
+    for cohort, distances in found.items():
+        volumes = sorted(distances[AUDITED])
+        own = [distances[AUDITED][volume] for volume in volumes]
+        entry: dict = {"model": float(np.mean(own)), "oracles": None}
+        entry["ratio"] = not_measured("it needs two oracles, the same training with other seeds")
+        others = [other for name, other in distances.items() if name != AUDITED]
+        if others:
+            between = [float(np.mean([other[volume] for other in others])) for volume in volumes]
+            entry["oracles"] = float(np.mean(between))
+            entry["ratio"] = ratio_with_interval(own, between, [patients[v] for v in volumes], **statistics.draw)
+        table[cohort] = entry
+    return table
+
+
 class OutputDistance:
     """How far the audited model's images lie from the oracle's, beside how far another oracle's do.
 
@@ -99,6 +134,11 @@ class OutputDistance:
     ) -> None:
         self.cohorts = {name: list(volumes) for name, volumes in cohorts.items() if volumes}
         self.transform, self.limit, self.device = transform, limit, device
+        self.seen: Observed = {}  # by cohort
+
+    def settings(self) -> dict[str, Any]:
+        """See :class:`scripts.audit.experiment.Experiment`."""
+        return {"limit": self.limit}
 
     def slices(self, models: Models) -> int:
         """See :class:`scripts.audit.experiment.Experiment`."""
@@ -106,26 +146,15 @@ class OutputDistance:
         return chosen * len(self._compared(models)) if ORACLE in models else 0
 
     def measure(self, models: Models, results: Results, statistics: Statistics) -> dict:
-        """Cohort -> ``model``, the mean relative distance to the oracle, on the forgotten kind to the treated oracle if
-        there is one; ``oracles``, that of the other oracles to the oracle; ``ratio`` of the two, which needs two
-        oracles: 1 is as close as honest retraining."""
-        if ORACLE not in models:
-            return not_measured("no oracle weights")
-        table = {}
-        for cohort, chosen in self._chosen(models).items():
-            distances = self._distances(models, chosen, references(models, cohort)[0])
-            volumes = list(distances[AUDITED])
-            patient = {volume.name: volume.patient_id for volume in self.cohorts[cohort]}
-            own = [distances[AUDITED][volume] for volume in volumes]
-            entry: dict = {"model": float(np.mean(own)), "oracles": None}
-            entry["ratio"] = not_measured("it needs two oracles, the same training with other seeds")
-            others = [distances[name] for name in oracle_names(models) if name != ORACLE]
-            if others:
-                between = [float(np.mean([other[volume] for other in others])) for volume in volumes]
-                entry["oracles"] = float(np.mean(between))
-                entry["ratio"] = ratio_with_interval(own, between, [patient[v] for v in volumes], **statistics.draw)
-            table[cohort] = entry
-        return table
+        """See :func:`output_distances`."""
+        chosen = self._chosen(models) if ORACLE in models else {}
+        found = {c: self._distances(models, slices, references(models, c)[0]) for c, slices in chosen.items()}
+        self.seen = {
+            cohort: {model: {v: {DISTANCE: d} for v, d in part.items()} for model, part in table.items()}
+            for cohort, table in found.items()
+        }
+        patients = {volume.name: volume.patient_id for volumes in self.cohorts.values() for volume in volumes}
+        return output_distances(found, patients, statistics)
 
     def _distances(
         self, models: Models, slices: Sequence[tuple[Volume, int]], reference: str

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from scripts.audit.experiment import AUDITED, ORIGINAL, references
+from scripts.audit.experiment import AUDITED, ORIGINAL, Observed, references
 from scripts.audit.gaps import gap
 from scripts.audit.statistics import Statistics, not_measured
 from scripts.data.volumes import Volume
@@ -76,6 +76,11 @@ class EarlierRequests:
     ) -> None:
         self.requests = {f"earlier {i}": volumes for i, volumes in enumerate(requests.values(), start=1)}
         self.transform, self.limit, self.device = transform, limit, device
+        self.seen: Observed = {}  # a certificate states no scan of earlier requests
+
+    def settings(self) -> dict[str, Any]:
+        """See :class:`scripts.audit.experiment.Experiment`."""
+        return {"limit": self.limit}
 
     def slices(self, models: Models) -> int:
         """See :class:`scripts.audit.experiment.Experiment`."""
@@ -108,6 +113,11 @@ class Erosion:
 
     def __init__(self, ledger: str | Path | None, weights: str | Path) -> None:
         self.ledger, self.weights = ledger, weights
+        self.seen: Observed = {}
+
+    def settings(self) -> dict[str, Any]:
+        """See :class:`scripts.audit.experiment.Experiment`: none."""
+        return {}
 
     def slices(self, models: Models) -> int:
         """See :class:`scripts.audit.experiment.Experiment`: none, since it reads records."""

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Protocol
+from collections.abc import Callable, Iterable
+from typing import Any, Protocol
 
 from scripts.audit.statistics import Statistics
+from scripts.evaluation.metrics import METRICS
 from scripts.evaluation.reconstruct import Models
-from scripts.evaluation.results import Results
+from scripts.evaluation.results import Results, VolumeResult
 
 AUDITED, ORIGINAL, ORACLE, QUANTISED = "unlearned", "G", "oracle", "unlearned, int8"
 TREATED = "treated oracle"
 QUERY, CALIBRATION = "query", "calibration"
+
+
+Observed = dict[str, dict[str, dict[str, dict[str, float]]]]
+"""Step or acquisition -> model -> volume -> metric -> value."""
 
 
 class Experiment(Protocol):
@@ -19,9 +24,17 @@ class Experiment(Protocol):
 
     Attributes:
         name: Its key among the audit's measures.
+        seen: What it found of each volume, from which its result is computed.
     """
 
     name: str
+
+    @property
+    def seen(self) -> Observed: ...
+
+    def settings(self) -> dict[str, Any]:
+        """Everything about it that could be tuned after the fact, as JSON content; it is declared before the run."""
+        ...
 
     def slices(self, models: Models) -> int:
         """How many slices it will put through a network, training included, all models together."""
@@ -36,6 +49,35 @@ class Experiment(Protocol):
             statistics: The settings of the intervals.
         """
         ...
+
+
+def by_volume(results: Iterable[VolumeResult]) -> dict[str, dict[str, dict[str, float]]]:
+    """Model -> volume -> metric -> value."""
+    table: dict[str, dict[str, dict[str, float]]] = {}
+    for one in results:
+        table.setdefault(one.model, {})[one.volume] = {metric: one.value(metric) for metric in METRICS}
+    return table
+
+
+def plain_settings(component: object) -> dict[str, Any]:
+    """The kind of a component and those of its settings that are numbers or text.
+
+    >>> from scripts.data import RandomMask
+    >>> plain_settings(RandomMask(acceleration=4, center_fraction=0.08))
+    {'kind': 'RandomMask', 'acceleration': 4, 'center_fraction': 0.08}
+    """
+    own = {key: value for key, value in vars(component).items() if not key.startswith("_") and key != "training"}
+    plain = {key: value for key, value in own.items() if isinstance(value, (bool, int, float, str))}
+    return {"kind": type(component).__name__, **plain}
+
+
+def measure_settings(
+    experiments: Iterable[Experiment], evaluation: Callable[[dict], dict]
+) -> dict[str, dict[str, Any]]:
+    """What is declared of the measures: of the evaluation its mask and the mask's seed, of each experiment all."""
+    mask = getattr(evaluation, "mask", None)
+    masks = {} if mask is None else {"mask": plain_settings(mask)}
+    return {"evaluation": {**plain_settings(evaluation), **masks}, **{one.name: one.settings() for one in experiments}}
 
 
 def oracle_names(models: Iterable[str]) -> list[str]:

@@ -76,11 +76,20 @@ def check_gates(gates: Sequence[Mapping]) -> None:
 
 
 def declared(
-    gates: Sequence[Mapping], statistics: Statistics, subgroups: Sequence[str], treated: bool = False
+    gates: Sequence[Mapping],
+    statistics: Statistics,
+    subgroups: Sequence[str],
+    measures: Mapping[str, Any],
+    treated: bool = False,
 ) -> dict[str, Any]:
     """What has to be declared before there is a result, as JSON content: it decides what the verdict will be.
 
-    ``treated``: whether the forgotten kind is judged by a treated oracle, see :mod:`scripts.audit.treated`.
+    Args:
+        gates: See :func:`judge`.
+        statistics: The settings of intervals and equivalence tests.
+        subgroups: Fields whose values make the subgroups.
+        measures: The settings of the measures, see :func:`scripts.audit.experiment.measure_settings`.
+        treated: whether the forgotten kind is judged by a treated oracle, see :mod:`scripts.audit.treated`.
     """
     content = {
         "gates": [dict(gate) for gate in gates],
@@ -89,6 +98,7 @@ def declared(
         "seed": statistics.seed,
         "equivalence_margins": dict(statistics.equivalence),
         "subgroups": list(subgroups),
+        "measures": dict(measures),
         **({"treated_oracle": True} if treated else {}),
     }
     return json.loads(json.dumps(content))

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from scripts.audit.experiment import AUDITED, ORIGINAL, QUANTISED
+from scripts.audit.experiment import AUDITED, ORIGINAL, QUANTISED, Observed
 from scripts.audit.likelihood import MIN_REFERENCES, RATE, Scores, joint_error_rate, lira, patient_score, rmia, verdict
 from scripts.audit.provenance import AuditedFiles
 from scripts.audit.references import files_read, read_references
@@ -76,7 +76,8 @@ class Likelihood:
     ) -> None:
         if not 0 < rate < 1:
             raise ValueError(f"likelihood: 'rate': expected between 0 and 1, found {rate}")
-        self.transform, self.device, self.rate = transform, device, rate
+        self.transform, self.device, self.rate, self.limit = transform, device, rate, limit
+        self.seen: Observed = {}  # a certificate names no patient
         self.references: dict[str, torch.nn.Module] = {}
         if not weights:
             return
@@ -95,6 +96,10 @@ class Likelihood:
                 f"scans under {models} models, found {limit}"
             )
         self.chosen = spread(volumes, limit // models)
+
+    def settings(self) -> dict[str, Any]:
+        """See :class:`scripts.audit.experiment.Experiment`."""
+        return {"rate": self.rate, "limit": self.limit}
 
     def _choose(
         self,

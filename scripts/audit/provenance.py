@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from scripts.audit.experiment import ORACLE, TREATED, oracle_names
-from scripts.audit.inputs import read_record, record_beside
+from scripts.audit.inputs import COUNTS, read_record, record_beside
 from scripts.audit.treated import treated_problems, treatment
 from scripts.files import file_sha256
 from scripts.networks.weights import read_state
@@ -48,7 +48,8 @@ def record_facts(record: Mapping[str, Any], sha256: str) -> dict:
     Returns:
         ``record`` and, from it, ``verb``, ``handlers`` (how many the unlearning method has), ``weights_in``,
         ``weights_out``, ``datalist`` (SHA-256), ``network``, ``mask`` (configurations), ``data`` and ``evaluated``:
-        role -> sorted SHA-256 of its files, null where the record states none; ``treatment`` of an unlearning, see
+        role -> sorted SHA-256 of its files, null where the record states none; ``cost`` (:data:`COUNTS`) and
+        ``slices`` (role -> how many were read); ``treatment`` of an unlearning, see
         :func:`scripts.audit.treated.treatment`, else null.
     """
     configuration = record.get("configuration", {})
@@ -61,6 +62,8 @@ def record_facts(record: Mapping[str, Any], sha256: str) -> dict:
         "datalist": (record.get("datalist") or {}).get("sha256"),
         **{name: configuration.get(name) for name in SETTINGS},
         **{kind: _hashes(record.get(kind) or {}) for kind in ("data", "evaluated")},
+        "cost": {name: (record.get("cost") or {}).get(name) for name in COUNTS},
+        "slices": {role: entry.get("slices") for role, entry in (record.get("data") or {}).items()},
         "treatment": treatment(record) if record.get("verb") == "unlearn" else None,
     }
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
 from scripts.audit.continued import ContinuedTraining, Curve, against, level, model_of, rise
-from scripts.audit.experiment import ORIGINAL, audited_and_reference
+from scripts.audit.experiment import ORIGINAL, Observed, audited_and_reference
 from scripts.audit.statistics import Statistics, not_measured, rejecting
 from scripts.data.volumes import Volume
 from scripts.evaluation.bootstrap import mean_with_interval
@@ -107,6 +108,26 @@ def relearning(
     return found
 
 
+def relearned(curves: Mapping[str, Curve], settings: Mapping[str, Any], statistics: Statistics) -> dict:
+    """:func:`relearning` of the audited model, beside the original, which gives the goal.
+
+    Args:
+        curves: model -> results at each step on the forget test set: the audited model, what it is compared with, if
+            anything, and the original at step 0.
+        settings: Those of :class:`Relearning`.
+        statistics: The settings of the intervals.
+    """
+    if not settings["steps"][-1]:
+        return not_measured("turned off (relearning_steps: 0)")
+    if not curves:
+        return not_measured("no volumes in KTA")
+    model, *others = audited_and_reference(curves)
+    goal = float(level(curves[ORIGINAL], 0, "KTA", "psnr").mean()) * (1 - settings["tolerance"])
+    patients = curves[model][0].patients("KTA")
+    found = relearning(curves[model], curves[others[0]] if others else None, patients, goal, statistics)
+    return {**found, "learning_rate": settings["training"]["learning_rate"]}
+
+
 class Relearning:
     """Trains the audited model and the oracle on the forget set and follows both on the forget test set.
 
@@ -149,26 +170,31 @@ class Relearning:
             )
         self.chosen = spread(volumes, allowed // len(self.at)) if max_steps and volumes else []
 
+    @property
+    def seen(self) -> Observed:
+        """See :class:`scripts.audit.experiment.Experiment`."""
+        return self.training.seen
+
+    def settings(self) -> dict[str, Any]:
+        """See :class:`scripts.audit.experiment.Experiment`."""
+        slices = {"slices": len(self.chosen), "tolerance": self.tolerance}
+        return {"steps": self.at, **slices, "training": self.training.settings()}
+
     def slices(self, models: Models) -> int:
         """See :class:`scripts.audit.experiment.Experiment`."""
         each = self.at[-1] * self.training.batch_size + len(self.at) * len(self.chosen)
         return each * len(audited_and_reference(models)) if self.chosen else 0
 
     def measure(self, models: Models, results: Results, statistics: Statistics) -> dict:
-        """See :func:`relearning`."""
-        if not self.at[-1]:
-            return not_measured("turned off (relearning_steps: 0)")
-        if not self.chosen:
-            return not_measured("no volumes in KTA")
-        curves = [
-            self.training.curve(name, models[name], self.at, {"KTA": self.chosen})
-            for name in audited_and_reference(models)
-        ]
-        original = self.training.curve(ORIGINAL, models[ORIGINAL], [0], {"KTA": self.chosen})
-        goal = float(level(original, 0, "KTA", "psnr").mean()) * (1 - self.tolerance)
-        patients = curves[0][0].patients("KTA")
-        found = relearning(curves[0], curves[1] if len(curves) > 1 else None, patients, goal, statistics)
-        return {**found, "learning_rate": self.training.learning_rate}
+        """See :func:`relearned`."""
+        curves = {}
+        if self.chosen:
+            curves = {
+                name: self.training.curve(name, models[name], self.at, {"KTA": self.chosen})
+                for name in audited_and_reference(models)
+            }
+            curves[ORIGINAL] = self.training.curve(ORIGINAL, models[ORIGINAL], [0], {"KTA": self.chosen})
+        return relearned(curves, self.settings(), statistics)
 
 
 def _mean_curve(curve: Curve) -> list[tuple[int, float]]:

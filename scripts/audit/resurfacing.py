@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
 from scripts.audit.continued import ContinuedTraining, Curve, against, level, rise
-from scripts.audit.experiment import audited_and_reference
+from scripts.audit.experiment import Observed, audited_and_reference
 from scripts.audit.statistics import Statistics, not_measured, rejecting
 from scripts.data.volumes import Volume
 from scripts.evaluation.bootstrap import mean_with_interval
@@ -69,6 +70,33 @@ def _largest(
     return {**rejecting(mean_with_interval(values[step], patients, **statistics.draw), too_few), "step": step}
 
 
+def resurfaced(curves: Mapping[str, Curve], settings: Mapping[str, Any], statistics: Statistics) -> dict:
+    """:func:`resurfacing` of the audited model.
+
+    Args:
+        curves: model -> results at each step on every cohort: the audited model and what it is compared with, if
+            anything.
+        settings: Those of :class:`Resurfacing`.
+        statistics: The settings of the intervals.
+    """
+    steps, training_steps = settings["steps"][-1], settings["training_steps"]
+    if not steps:
+        return not_measured("turned off (resurfacing_share: 0)")
+    model, *others = audited_and_reference(curves)
+    reference = curves[others[0]] if others else None
+    found = resurfacing(curves[model], reference, statistics, _too_few(steps, training_steps))
+    share = None if training_steps is None else steps / training_steps
+    return {**found, "share_of_training": share, "learning_rate": settings["training"]["learning_rate"]}
+
+
+def _too_few(steps: int, training_steps: int | None) -> str | None:
+    if training_steps is None:
+        return f"{steps} steps; how many the original's training took is not known"
+    if steps < ACCEPTING * training_steps:
+        return f"{steps} steps, less than {ACCEPTING:.0%} of the {training_steps} of the training"
+    return None
+
+
 class Resurfacing:
     """Trains the audited model and the oracle on retained data and measures both on every cohort.
 
@@ -111,11 +139,18 @@ class Resurfacing:
     @property
     def too_few(self) -> str | None:
         """Why the training is too short to accept a model, or None."""
-        if self.training_steps is None:
-            return f"{self.steps} steps; how many the original's training took is not known"
-        if self.steps < ACCEPTING * self.training_steps:
-            return f"{self.steps} steps, less than {ACCEPTING:.0%} of the {self.training_steps} of the training"
-        return None
+        return _too_few(self.steps, self.training_steps)
+
+    @property
+    def seen(self) -> Observed:
+        """See :class:`scripts.audit.experiment.Experiment`."""
+        return self.training.seen
+
+    def settings(self) -> dict[str, Any]:
+        """See :class:`scripts.audit.experiment.Experiment`."""
+        slices = {"slices": {name: len(chosen) for name, chosen in self.chosen.items()}, "share": self.share}
+        steps = {"steps": self.at, "training_steps": self.training_steps}
+        return {**steps, **slices, "training": self.training.settings()}
 
     def slices(self, models: Models) -> int:
         """See :class:`scripts.audit.experiment.Experiment`."""
@@ -123,12 +158,7 @@ class Resurfacing:
         return each * len(audited_and_reference(models)) if self.steps else 0
 
     def measure(self, models: Models, results: Results, statistics: Statistics) -> dict:
-        """See :func:`resurfacing`."""
-        if not self.steps:
-            return not_measured("turned off (resurfacing_share: 0)")
-        curves = [
-            self.training.curve(name, models[name], self.at, self.chosen) for name in audited_and_reference(models)
-        ]
-        found = resurfacing(curves[0], curves[1] if len(curves) > 1 else None, statistics, self.too_few)
-        share = None if self.training_steps is None else self.steps / self.training_steps
-        return {**found, "share_of_training": share, "learning_rate": self.training.learning_rate}
+        """See :func:`resurfaced`."""
+        names = audited_and_reference(models) if self.steps else []
+        curves = {name: self.training.curve(name, models[name], self.at, self.chosen) for name in names}
+        return resurfaced(curves, self.settings(), statistics)

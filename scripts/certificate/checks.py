@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from scripts.audit.experiment import QUANTISED, TREATED
+from scripts.audit.experiment import AUDITED, ORIGINAL, QUANTISED, TREATED
 from scripts.audit.gates import check_gates, control, judge, of_original, overall
+from scripts.audit.inputs import cost
 from scripts.audit.provenance import doubts, provenance_problems
 from scripts.audit.statistics import Statistics
 from scripts.audit.treated import left_out
+from scripts.certificate import reference
 from scripts.certificate.scans import measures_of, results_of
 from scripts.evaluation.results import ZERO_FILLED, summarise
 from scripts.files import json_sha256
@@ -21,6 +24,13 @@ Finding = tuple[str, str]
 TOLERANCE = 1e-9  # relative; sums may be taken in another order by another version of NumPy
 WHERE: dict[str, float | bool] = {"if_measured": True}
 EXACT: dict[str, float | bool] = {"at_least": 0.05, **WHERE}  # an error rate
+UNFOLLOWED = {  # measures that the results of each scan do not give, and what would
+    "distance": "needs the networks; recompute gives the distance of their weights, and nothing that of their features",
+    "earlier": "needs the networks and the scans of earlier requests",
+    "erosion": "needs the ledger and the records that it names",
+    "likelihood": "needs the reference models and the scans of each patient",
+}
+EARLIER = "earlier"  # cohort of resurfacing whose scans are not stated
 REFERENCE_GATES = tuple(  # those of audit.yaml; who lays down others tells the verifier which
     {"name": name, "guards": guards, "measure": measure, **limit}
     for name, guards, measure, limit in (
@@ -90,14 +100,18 @@ def figures(content: Mapping[str, Any], expected_gates: Sequence[Mapping] = REFE
         declared["confidence"], declared["bootstrap_samples"], declared["seed"], declared["equivalence_margins"]
     )
     problems = provenance_problems(stated["provenance"]["runs"], stated["provenance"]["audit"], content["weights"])
-    found = measures_of(scans, statistics, declared["subgroups"], left_out(problems))
+    found = measures_of(scans, statistics, declared, left_out(problems))
     original = found.pop("control")
+    found = _with_earlier(found, stated["measures"])
+    if EARLIER in found["resurfacing"]:
+        yield UNCHECKED, f"measure resurfacing, earlier requests: {UNFOLLOWED['earlier']}"
     for name, value in found.items():
         yield finding(
             same(stated["measures"].get(name), value), f"measure {name} follows from the results of each scan"
         )
+    yield from _cost(stated)
     for name in sorted(set(stated["measures"]) - set(found) - {"cost"}):
-        yield UNCHECKED, f"measure {name}: needs the weights, or training"
+        yield UNCHECKED, f"measure {name}: {UNFOLLOWED.get(name, 'nothing that is stated gives it')}"
     summary = summarise(results_of(scans))
     yield finding(same(stated["models"], summary), "means of each model follow from the results of each scan")
     measures = {**stated["measures"], **found}
@@ -114,14 +128,56 @@ def figures(content: Mapping[str, Any], expected_gates: Sequence[Mapping] = REFE
         f"verdict follows from gates, control and provenance: stated {stated['verdict']['verdict']!r}, "
         f"found {verdict['verdict']!r}",
     )
-    reference = [judge(gate, measures) for gate in expected_gates]
-    by_reference = overall(reference, control(expected_gates, original)["sees_remembering"], doubts(problems))[
-        "verdict"
-    ]
-    yield finding(
-        _rank(stated["verdict"]["verdict"]) <= _rank(by_reference),
-        f"verdict {stated['verdict']['verdict']!r} is no better than by the reference gates, {by_reference!r}",
-    )
+    yield _by_reference(content, statistics, expected_gates, doubts(problems), left_out(problems))
+
+
+def _by_reference(
+    content: Mapping[str, Any],
+    statistics: Statistics,
+    gates: Sequence[Mapping],
+    doubted: Sequence[str],
+    without: Collection[str],
+) -> Finding:
+    """Whether the verdict is no better than by gates that the verifier accepts, and by intervals and settings of the
+    project's own: those that were declared may be such that everything passes."""
+    stated, declared = content["audit"], content["audit"]["declared"]
+    usual = replace(reference.STATISTICS, seed=statistics.seed, equivalence=statistics.equivalence)
+    found = measures_of(content["scans"], usual, declared, without)
+    weak = reference.weakened(declared["measures"], reference.mask_of(stated["provenance"]["audit"]["mask"]))
+    measures = {**stated["measures"], **_with_earlier(found, stated["measures"])}
+    judged = [judge(gate, measures) for gate in gates]
+    for gate in judged:
+        why = weak.get(gate["measure"].partition("/")[0], weak.get("evaluation"))
+        if why is not None and gate["verdict"] == "pass":
+            gate["verdict"] = "undecided"
+    sees = control(gates, of_original(found["control"], measures))["sees_remembering"]
+    verdict = overall(judged, sees, doubted)["verdict"]
+    what = f"verdict {stated['verdict']['verdict']!r} is no better than by the reference gates, {verdict!r}"
+    reasons = [f"{name}: {why}" for name, why in weak.items()]
+    return finding(_rank(stated["verdict"]["verdict"]) <= _rank(verdict), "; ".join([what, *reasons]))
+
+
+def _with_earlier(found: Mapping[str, Any], stated: Mapping[str, Any]) -> dict[str, Any]:
+    """What was found, with what is stated of the resurfacing of earlier requests."""
+    earlier = (stated.get("resurfacing") or {}).get(EARLIER)
+    return {**found, "resurfacing": {**found["resurfacing"], **({} if earlier is None else {EARLIER: earlier})}}
+
+
+def _cost(stated: Mapping[str, Any]) -> Iterator[Finding]:
+    """The measure ``cost``, from what the records state of the unlearning and of the original's training."""
+    runs, measured = stated["provenance"]["runs"], stated["measures"].get("cost")
+    if not runs.get(AUDITED):
+        yield UNCHECKED, "measure cost: there is no record of the unlearning"
+        return
+    run, training = runs[AUDITED][0], (runs.get(ORIGINAL) or [{}])[-1]
+    record = {"cost": run["cost"], "data": {role: {"slices": count} for role, count in run["slices"].items()}}
+    if training.get("verb") == "train":
+        spent = cost(record, {"cost": training["cost"]})
+    else:
+        share = {"share_of_training": measured["share_of_training"]}
+        spent = {**cost(record), **share}
+        yield UNCHECKED, "measure cost: its share of the training: that training's record is not among the original's"
+    yield finding(same(measured, spent), "measure cost follows from what the records state")
 
 
 def provenance(content: Mapping[str, Any]) -> Iterator[Finding]:

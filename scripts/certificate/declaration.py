@@ -9,8 +9,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from scripts.audit.experiment import Experiment, measure_settings
 from scripts.audit.gates import check_gates, declared
 from scripts.audit.statistics import Statistics
+from scripts.data.slices import Undersample
 from scripts.files import json_sha256, write_text
 
 NAME = "declaration.json"
@@ -28,6 +30,9 @@ class Declaration:
         statistics: Settings of intervals and equivalence tests.
         subgroups: Fields whose values make the subgroups.
         weights: The weights that will be audited; the file ``declaration.json`` lies beside them.
+        experiments: The measures that put slices through networks themselves, all of whose settings are declared.
+        evaluation: Undersamples the slices of the evaluation.
+        likelihood: The settings of the audit of single patients, which needs the audited weights to be made.
         treated: Whether the forgotten kind will be judged by a treated oracle.
 
     Raises:
@@ -40,10 +45,14 @@ class Declaration:
         statistics: Statistics,
         subgroups: Sequence[str],
         weights: str | Path,
+        experiments: Sequence[Experiment],
+        evaluation: Undersample,
+        likelihood: Mapping[str, Any],
         treated: bool = False,
     ) -> None:
         check_gates(gates)
-        self.declared = declared(gates, statistics, subgroups, treated)
+        measures = {**measure_settings(experiments, evaluation), "likelihood": dict(likelihood)}
+        self.declared = declared(gates, statistics, subgroups, measures, treated)
         self.weights = Path(weights)
         self.path = self.weights.with_name(NAME)
 
@@ -66,9 +75,8 @@ class Declaration:
         if found is None:
             return
         written = read_declaration(self.path)
-        earlier = written["declared"]
-        names = dict.fromkeys([*self.declared, *earlier])
-        differ = [name for name in names if earlier.get(name) != self.declared.get(name)]
+        earlier, now = _parts(written["declared"]), _parts(self.declared)
+        differ = [name for name in dict.fromkeys([*now, *earlier]) if earlier.get(name) != now.get(name)]
         if differ:
             raise ValueError(
                 f"{self.path}: {', '.join(differ)}: declared on {written['created']}, expected the same now, "
@@ -88,6 +96,12 @@ class Declaration:
             write_text(self.path, json.dumps(content, indent=2) + "\n")
             logger.info("%s: gates and margins are declared, SHA-256 %s", self.path, content["sha256"])
         return read_declaration(self.path)
+
+
+def _parts(declared: Mapping[str, Any]) -> dict[str, Any]:
+    """What is declared, by name, the measures one by one."""
+    measures = {f"measures/{name}": settings for name, settings in declared.get("measures", {}).items()}
+    return {**{name: value for name, value in declared.items() if name != "measures"}, **measures}
 
 
 def declared_sha256(folder: str | Path) -> str | None:

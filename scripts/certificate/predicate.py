@@ -17,7 +17,7 @@ from scripts.evaluation.results import read_results
 from scripts.files import file_sha256, json_sha256
 from scripts.requests.cohorts import Cohorts
 
-SCHEMA_VERSION = "2.0"
+SCHEMA_VERSION = "2.1"
 SCHEMA_FILE = Path(__file__).with_name("certificate.schema.json")
 OUTPUTS = (
     "audit.json",
@@ -163,7 +163,7 @@ def scans(data: Cohorts, audit: Mapping[str, Any], audit_dir: Path) -> list[dict
     volumes = [volume for section in data.sections.values() for volume in section]
     fields = audit["declared"]["subgroups"]
     results = read_results(audit_dir / "metrics.csv")
-    return anonymous_scans(results, volumes, audit["null_space"], audit["inputs"]["scans"], fields)
+    return anonymous_scans(results, volumes, audit["null_space"], audit["inputs"]["scans"], fields, audit["observed"])
 
 
 def _forget_files(data: Cohorts, record: Mapping[str, Any], identifiers: Identifiers) -> list[dict]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -10,11 +11,13 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from scripts.allowed import build_allowed
+from scripts.audit.distances import weight_distance
+from scripts.audit.experiment import AUDITED, QUANTISED
 from scripts.audit.hallucination import null_space_error
+from scripts.audit.quantised import quantised_network
 from scripts.certificate.checks import FAILS, UNCHECKED, Finding, finding
+from scripts.certificate.reference import EVALUATION_SEED, mask_of
 from scripts.data.datalist import load_datalist
-from scripts.data.masks import EquispacedFractionMask, EquispacedMask, RandomMask
 from scripts.data.slices import SliceDataset, Undersample, prepare_batch
 from scripts.data.volumes import Volume
 from scripts.evaluation.metrics import combine, slice_sums
@@ -24,10 +27,9 @@ from scripts.networks import ZeroFilled, load_weights
 from scripts.networks.from_record import network_from_record
 from scripts.networks.varnet import sampled_columns
 
-MASKS = {f"scripts.data.{mask.__name__}": mask for mask in (RandomMask, EquispacedMask, EquispacedFractionMask)}
 TOLERANCES = {"psnr": 0.01, "ssim": 0.0005, "nmse": 0.0005}  # dB, and fractions; other processors round otherwise
 NULL_SPACE_TOLERANCE = 0.01  # relative
-EVALUATION_SEED = 0  # of the masks, as in audit.yaml
+WEIGHTS_TOLERANCE = 1e-6  # relative, of the distance of two networks
 
 
 def recompute(
@@ -54,7 +56,7 @@ def recompute(
         One check a model and scan, with the largest difference; tolerances are :data:`TOLERANCES`.
     """
     settings = content["audit"]["provenance"]["audit"]
-    mask = build_allowed(settings["mask"], MASKS, "certificate: mask")
+    mask = mask_of(settings["mask"])
     models: dict[str, torch.nn.Module] = {"zero-filled": ZeroFilled()}
     for name, path in weights.items():
         if name not in content["weights"] or file_sha256(path) != content["weights"][name]["sha256"]:
@@ -62,8 +64,12 @@ def recompute(
             return
         network = network_from_record(settings["network"], "certificate: network")
         models[name] = load_weights(network, path).to(device).eval()
+    models[QUANTISED] = quantised_network(models[AUDITED])
     for name in content["weights"].keys() - models.keys():
         yield UNCHECKED, f"recomputed: {name}: its weights were not given"
+    yield from _distances(content["audit"]["measures"]["distance"], models)
+    yield UNCHECKED, "recomputed: relearning, resurfacing: the training behind their curves was not run again"
+    yield UNCHECKED, "recomputed: acquisitions, output_distance, features: their images were not made again"
     volumes = _by_hash(datalist)
     chosen = _sample(content["scans"], sample, seed)
     if len(chosen) < len(content["scans"]):
@@ -91,6 +97,14 @@ def _evaluate(
         parts = null_space_error(label["target"], image, sampled_columns(inputs))
         null_space = {name: null_space[name] + float(value.sum()) for name, value in parts.items()}
     return combine(sums), null_space
+
+
+def _distances(stated: Mapping[str, Any], models: Mapping[str, torch.nn.Module]) -> Iterator[Finding]:
+    """The distance of the audited network's weights to those of each model that is here."""
+    for name in stated.keys() & models.keys():
+        found = weight_distance(models[AUDITED].state_dict(), models[name].state_dict())
+        close = math.isclose(stated[name].get("weights", math.nan), found, rel_tol=WEIGHTS_TOLERANCE)
+        yield finding(close, f"recomputed: distance of the weights to those of {name}: {found:.6g}")
 
 
 def _compare(

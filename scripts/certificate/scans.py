@@ -6,8 +6,9 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from scripts.audit import measures
-from scripts.audit.experiment import AUDITED, ORIGINAL, QUANTISED
+from scripts.audit.experiment import AUDITED, ORIGINAL, QUANTISED, Observed
 from scripts.audit.statistics import Statistics
+from scripts.certificate.observed import experiments_of
 from scripts.data.volumes import Volume
 from scripts.evaluation.metrics import METRICS
 from scripts.evaluation.results import Results, VolumeResult
@@ -19,6 +20,7 @@ def anonymous_scans(
     null_space: Mapping[str, Mapping[str, Mapping[str, float]]],
     hashes: Mapping[str, str],
     fields: Sequence[str],
+    observed: Mapping[str, Observed],
 ) -> list[dict]:
     """Per-scan results under numbers in place of names.
 
@@ -32,10 +34,12 @@ def anonymous_scans(
             :class:`scripts.audit.probe.SliceProbe`.
         hashes: The SHA-256 of each scan's file.
         fields: The subgroup fields, whose values are stated.
+        observed: What each experiment found of each scan.
 
     Returns:
         One entry a scan: ``scan``, ``cohort``, ``patient`` ("" where unknown), ``slices``, ``sha256``, ``groups``
-        (field -> value), ``results`` (model -> metrics) and ``null_space`` (model -> sums).
+        (field -> value), ``results`` (model -> metrics), ``null_space`` (model -> sums) and ``observed`` (experiment ->
+        step or acquisition -> model -> metrics).
     """
     results, known = list(results), {volume.name: volume for volume in volumes}
     patients = {name: f"patient {index:05d}" for index, name in enumerate(sorted({r.patient_id for r in results}))}
@@ -50,7 +54,16 @@ def anonymous_scans(
         entry["groups"] = {field: str(known[name].fields.get(field, "")) for field in fields}
         entry.setdefault("results", {})[result.model] = {metric: result.value(metric) for metric in METRICS}
         entry["null_space"] = {m: sums[name] for m, sums in null_space.items() if name in sums}
+        entry["observed"] = {
+            experiment: part for experiment, found in observed.items() if (part := _of_scan(found, name))
+        }
     return list(scans.values())
+
+
+def _of_scan(found: Observed, name: str) -> dict[str, dict[str, dict[str, float]]]:
+    """Step or acquisition -> model -> metrics of one scan, of those at which it was looked at."""
+    parts = {at: {m: volumes[name] for m, volumes in models.items() if name in volumes} for at, models in found.items()}
+    return {at: models for at, models in parts.items() if models}
 
 
 def results_of(scans: Sequence[Mapping[str, Any]]) -> list[VolumeResult]:
@@ -63,19 +76,22 @@ def results_of(scans: Sequence[Mapping[str, Any]]) -> list[VolumeResult]:
 
 
 def measures_of(
-    scans: Sequence[Mapping[str, Any]], statistics: Statistics, fields: Sequence[str], without: Collection[str] = ()
+    scans: Sequence[Mapping[str, Any]],
+    statistics: Statistics,
+    declared: Mapping[str, Any],
+    without: Collection[str] = (),
 ) -> dict:
     """Every measure of the audit that follows from the results of each scan, by the audit's own functions.
 
     Args:
         scans: The scans, as :func:`anonymous_scans` returns them.
         statistics: The declared settings of intervals and tests.
-        fields: The declared subgroup fields.
+        declared: The declared ``subgroups`` and the settings of the ``measures``.
         without: The models by which nothing is judged, see :func:`scripts.audit.treated.left_out`.
 
     Returns:
-        The audit's ``measures`` without those that need weights or further training, and ``control``: the measures
-        of the original in place of the audited model.
+        The audit's ``measures`` without those that need weights or records, and ``control``: the measures of the
+        original in place of the audited model.
     """
     results = Results(result for result in results_of(scans) if result.model not in without)
     patients = {scan["scan"]: scan["patient"] for scan in scans}
@@ -93,7 +109,8 @@ def measures_of(
         "membership": measures.membership(results, statistics),
         "have_you_forgotten": measures.have_you_forgotten(results),
         "hallucination": measures.hallucination(sums or {AUDITED: {}}, patients, statistics),
-        "subgroups": measures.subgroups(results, cohorts, fields, statistics),
+        "subgroups": measures.subgroups(results, cohorts, declared["subgroups"], statistics),
+        **experiments_of(scans, statistics, declared["measures"], without),
         "control": {
             "oracle_gap": measures.oracle_gaps(results, statistics, audited=ORIGINAL),
             "membership": measures.membership(results, statistics, audited=ORIGINAL),

@@ -17,6 +17,8 @@ from scripts.files import check_disk_space, file_sha256, full_disk_told
 from scripts.networks import load_weights, save_weights
 from scripts.networks.from_record import network_from_record
 from scripts.run_config import bundle_root
+from scripts.shipping.bom import NAME as BOM
+from scripts.shipping.bom import write_bom
 from scripts.shipping.exports import ZIP_TIME, export_network
 from scripts.shipping.manifest import verify_bundle, write_manifest
 from scripts.shipping.model_card import write_card
@@ -130,6 +132,8 @@ def _build(folder: Path, source: Path, shipment: Shipment, metadata: Mapping, li
     if shipment.certificate:
         shutil.copyfile(source / "docs" / "certificate.md", docs / "certificate.md")
     _write_network(folder, shipment)
+    if not write_bom(docs / BOM, folder / "models" / MODEL, shipment, metadata):
+        logger.info("no bill of materials: it needs the package cyclonedx-python-lib")
     write_manifest(folder)
     verify_bundle(folder)
 

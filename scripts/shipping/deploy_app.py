@@ -23,7 +23,7 @@ from monai.deploy.operators.monai_bundle_inference_operator import IOMapping, Mo
 
 from scripts.inference import KspaceSlices, VolumeWriter, find_inputs, identify_model
 from scripts.run_config import bundle_root
-from scripts.shipping.manifest import MANIFEST, verify_bundle
+from scripts.shipping.manifest import verify_shipped
 
 logger = logging.getLogger(__name__)
 
@@ -119,8 +119,7 @@ class ReconstructionApp(Application):
         """Build the graph; refuses a bundle that is not what its manifest says."""
         context: AppContext = Application.init_app_context(self.argv)
         bundle = Path(bundle_root())
-        if (bundle / MANIFEST).is_file():
-            verify_bundle(bundle)
+        verify_shipped(bundle)
         metadata = json.loads((bundle / "configs" / "metadata.json").read_text(encoding="utf-8"))
         model = identify_model(metadata["name"], metadata["version"], bundle / "models" / "model.pt", bundle)
         writer = VolumeWriter(context.output_path, self.formats, model)

@@ -30,6 +30,8 @@ IMPORTABLE = (
     ".zip",
     ".egg",
 )  # in the bundle's folder, which Python searches first
+MAIN = "__main__.py"  # run on request alone, never imported: a packaged application has one
+SOURCE = Path(__file__).resolve().parents[2] / "bundle"
 logger = logging.getLogger(__name__)
 
 
@@ -100,16 +102,24 @@ def read_manifest(folder: str | Path) -> dict[str, str]:
 def verify_shipped(folder: str | Path) -> None:
     """Check the bundle that is being loaded; in the source tree, which has no manifest, there is nothing to check.
 
+    The source tree is known by this very file, not by what a folder lacks: a bundle without its manifest, without its
+    scripts or without both is none.
+
     Raises:
         BundleError: as :func:`verify_bundle`.
     """
     folder = Path(folder).resolve()
-    if not (folder / MANIFEST).is_file() and not (folder / "scripts").is_dir():
+    if folder == SOURCE and not (folder / MANIFEST).is_file():
         logger.info("%s: source tree, no manifest to check", folder)
         return
     verify_bundle(folder)
     if not Path(__file__).resolve().is_relative_to(folder):
         logger.warning("%s is used instead of the bundle's own scripts", Path(__file__).parents[1])
+
+
+def is_bundle(folder: str | Path) -> bool:
+    """Whether a folder is, or was, a bundle of this kind: what a verb is run from has then to be as it was shipped."""
+    return any((Path(folder) / name).exists() for name in (MANIFEST, "configs/metadata.json", "mri_unlearning.py"))
 
 
 def _entries(folder: Path) -> list[str]:
@@ -126,7 +136,7 @@ def _counts(folder: Path, name: str) -> bool:
     top, _, below = name.partition("/")
     if below:
         return top in CLOSED or (folder / top / "__init__.py").is_file()
-    return (folder / name).is_symlink() or Path(name).suffix in IMPORTABLE
+    return (folder / name).is_symlink() or (Path(name).suffix in IMPORTABLE and name != MAIN)
 
 
 def _is_own_cache(folder: Path, name: str, files: Mapping[str, str]) -> bool:

@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from scripts.audit.gates import control, judge, overall
+from scripts.audit.gates import control, judge, of_original, overall
 from scripts.audit.provenance import doubts, provenance_problems
 from scripts.audit.statistics import Statistics
 from scripts.certificate.checks import FAILS
@@ -31,7 +31,7 @@ class Forger:
         provenance["problems"] = problems
         gates = stated["declared"]["gates"]
         stated["gates"] = [judge(gate, stated["measures"]) for gate in gates]
-        stated["control"] = control(gates, found["control"])
+        stated["control"] = control(gates, of_original(found["control"], stated["measures"]))
         stated["verdict"] = overall(stated["gates"], stated["control"]["sees_remembering"], doubts(problems))
 
     def measure(self) -> None:
@@ -60,7 +60,8 @@ class Forger:
     def _measures(self) -> dict:
         declared = self.content["audit"]["declared"]
         names = ("confidence", "bootstrap_samples", "seed", "equivalence_margins")
-        return measures_of(self.content["scans"], Statistics(*(declared[n] for n in names)), declared["subgroups"])
+        found = measures_of(self.content["scans"], Statistics(*(declared[n] for n in names)), declared)
+        return json.loads(json.dumps(found))
 
     def failed(self, **options) -> list[str]:
         """What fails of the certificate as it is now."""

@@ -11,7 +11,7 @@ from scripts.certificate.checks import FAILS
 from scripts.certificate.signature import make_keys, sign
 from scripts.certificate.verify import main, verify_certificate
 from scripts.files import file_sha256, json_sha256
-from tests.certificate.conftest import QUICK, run
+from tests.certificate.conftest import QUICK, root_of, run
 from tests.certificate.forger import Forger
 
 
@@ -102,9 +102,12 @@ def volume_dropped_and_record_edited(forger):
 
 
 def swapped_cohorts(forger):
-    swap = {"UA": "KTA", "KTA": "UA", "BTA": "BTA"}
-    for scan in forger.content["scans"]:
-        scan["cohort"] = swap[scan["cohort"]]
+    first, second = ([s for s in forger.content["scans"] if s["cohort"] == cohort] for cohort in ("KTA", "UA"))
+    for one, other in zip(first, second, strict=True):
+        one["cohort"], other["cohort"] = "UA", "KTA"
+        other["observed"]["relearning"] = one["observed"].pop("relearning")
+        for seen, old, new in ((one["observed"], "KTA", "UA"), (other["observed"], "UA", "KTA")):
+            seen["output_distance"] = {new: seen["output_distance"][old]}
     forger.measure()
 
 
@@ -178,6 +181,16 @@ def declared_after_the_run(forger):
     forger.measure()
 
 
+def curve_cut_short(forger):
+    for scan in forger.content["scans"]:
+        scan["observed"].get("relearning", {}).get("2", {}).pop("unlearned", None)
+
+
+def lower_learning_rate(forger):
+    forger.content["audit"]["declared"]["measures"]["relearning"]["training"]["learning_rate"] = 1e-9
+    declare_again(forger)
+
+
 def guard_in_other_letters(forger):
     """A gate that fails, but for a failure that no verdict knows: the first letter is Cyrillic."""
     forger.content["audit"]["declared"]["gates"][4]["guards"] = "\u0455uppression"
@@ -238,6 +251,32 @@ FORGERIES = {
         put(*P, "audit", "measures", "hallucination", "oracle_gap", "value", 0.0),
         "measure hallucination follows",
     ),
+    "edited rise of resurfacing": (
+        put(*P, "audit", "measures", "resurfacing", "KTA", "psnr", "rise", "value", 0.0),
+        "measure resurfacing follows",
+    ),
+    "edited area of relearning": (
+        put(*P, "audit", "measures", "relearning", "psnr", "area", "value", -1.0),
+        "measure relearning follows",
+    ),
+    "edited steps of relearning": (
+        put(*P, "audit", "measures", "relearning", "steps", 99),
+        "measure relearning follows",
+    ),
+    "edited acquisitions": (
+        put(*P, "audit", "measures", "acquisitions", "highest", "KTA", "psnr", "above", "value", 0.0),
+        "measure acquisitions follows",
+    ),
+    "edited distance of images": (
+        put(*P, "audit", "measures", "output_distance", "KTA", "model", 0.0),
+        "measure output_distance follows",
+    ),
+    "edited share of the cost": (
+        put(*P, "audit", "measures", "cost", "share_of_training", "steps", 1e-6),
+        "measure cost follows",
+    ),
+    "curve cut short": (curve_cut_short, "relearning: unlearned: expected results at the steps [0, 2], found [0]"),
+    "learning rate lowered": (lower_learning_rate, "the run's record holds its hash"),
     "margins at 100 dB": (wide_margins, "the run's record holds its hash"),
     "another seed of the bootstrap": (other_bootstrap, "the run's record holds its hash"),
     "narrow intervals": (narrow_intervals, "the run's record holds its hash"),
@@ -455,6 +494,12 @@ def test_weights_as_their_own_oracle(forger, tiny_datalist):
 
 
 def test_an_audit_at_another_acceleration(forger, tiny_datalist):
+    with pytest.raises(RuntimeError) as error:
+        audit_again(forger, tiny_datalist, **{"mask#acceleration": 2})
+    assert "declaration.json: measures/evaluation, measures/relearning" in root_of(error.value)
+    record = json.loads((forger.work / "unlearned.json").read_text())
+    (forger.work / "unlearned.json").write_text(json.dumps({**record, "declaration": None}))
+    (forger.work / "declaration.json").unlink()
     result, found = audit_again(forger, tiny_datalist, **{"mask#acceleration": 2})
     assert "mask: another one than the run's" in result["provenance"]["problems"]["run"]
     assert result["verdict"]["verdict"] != "forgotten"

@@ -39,8 +39,13 @@ def test_an_honest_run_verifies(paths, tiny_datalist):
     path, key = paths
     given = {"public_key": key, "datalist": tiny_datalist, "ledger": str(Path(path).parents[1] / "ledger.jsonl")}
     assert failed(path, **given) == []
-    experiments = ("acquisitions", "distance", "output_distance", "relearning", "resurfacing")
-    expected = [f"measure {name}: needs the weights, or training" for name in experiments]
+    needed = {
+        "distance": "the networks; recompute gives the distance of their weights, and nothing that of their features",
+        "earlier": "the networks and the scans of earlier requests",
+        "erosion": "the ledger and the records that it names",
+        "likelihood": "the reference models and the scans of each patient",
+    }
+    expected = [f"measure {name}: needs {what}" for name, what in needed.items()]
     assert unchecked(path, **given) == expected
     assert code_of(path, **given) == 0
     assert code_of(path.replace(".json", ".dsse.json"), public_key=key) == 0
@@ -112,7 +117,7 @@ def test_alone_it_says_what_it_cannot_check(paths, monkeypatch, tmp_path):
         "record of unlearned: not here",
         "output metrics.csv: not here",
         "files of the scans: no datalist was given",
-        "measure relearning: needs",
+        "measure likelihood: needs",
     ):
         assert any(line.startswith(what) for line in listed), what
 
@@ -126,7 +131,11 @@ def test_evaluated_again_from_data_and_weights(paths, tiny_datalist, capsys):
     path, key = paths
     assert code_of(path, public_key=key, datalist=tiny_datalist, recompute=True) == 0
     printed = capsys.readouterr()
-    assert len(re.findall(r"holds: +recomputed: (?:zero-filled|G|oracle|unlearned) on scan", printed.out)) == 4 * 6
+    models = "zero-filled|G|oracle|unlearned|unlearned, int8"
+    assert len(re.findall(rf"holds: +recomputed: (?:{models}) on scan", printed.out)) == 5 * 6
+    assert re.findall(r"holds: +recomputed: distance of the weights to those of (\w+)", printed.out) == ["G", "oracle"]
+    for what in ("relearning, resurfacing: the training", "acquisitions, output_distance, features: their images"):
+        assert f"not checked: recomputed: {what}" in printed.out
     assert "evaluating again" in printed.err
     assert code_of(path, public_key=key, datalist=tiny_datalist, recompute=True, sample=0.5) == 0
     assert "recomputed: 3 of 6 scans not drawn" in capsys.readouterr().out

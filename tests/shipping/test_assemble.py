@@ -37,7 +37,7 @@ def test_layout(shipped):
     assert names == {"LICENSE", "configs", "docs", "manifest.json", "models", "mri_unlearning.py", "scripts"}
     assert {path.name for path in (shipped / "models").iterdir()} == {"model.pt", "model.pt2", "model.ts"}
     docs = {path.name for path in (shipped / "docs").iterdir()}
-    assert docs == {"README.md", "data_license.txt", "deploy.md", "serve.md"}
+    assert docs == {"README.md", "bom.cdx.json", "data_license.txt", "deploy.md", "serve.md"}
     configs = {path.name for path in (shipped / "configs").iterdir()}
     assert {"metadata.json", "inference.json", "train.yaml", "unlearn.yaml", "evaluate.yaml", "logging.conf"} <= configs
     assert (shipped / "configs" / "methods" / "noisy_label.yaml").is_file()

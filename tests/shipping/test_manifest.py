@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+import scripts
 from scripts.shipping.manifest import BundleError, verify_bundle, verify_shipped, write_manifest
 
 
@@ -66,8 +67,10 @@ def test_without_a_manifest(bundle, tmp_path):
     (bundle / "manifest.json").unlink()
     with pytest.raises(BundleError, match="manifest.json: missing"):
         verify_shipped(bundle)
-    (tmp_path / "source").mkdir()
-    verify_shipped(tmp_path / "source")
+    shutil.rmtree(bundle / "scripts")
+    with pytest.raises(BundleError, match="manifest.json: missing"):
+        verify_shipped(bundle)
+    verify_shipped(Path(scripts.__file__).parents[1] / "bundle")  # the source tree
 
 
 def link_to_a_folder(bundle, elsewhere):
@@ -138,6 +141,11 @@ def test_what_would_run_or_be_read_in_place_of_the_bundle_is_named(bundle, tmp_p
     message = attack(bundle, tmp_path / "elsewhere")
     with pytest.raises(BundleError, match=re.escape(message)):
         verify_shipped(bundle)
+
+
+def test_a_program_that_is_run_on_request_alone_is_no_harm(bundle):
+    (bundle / "__main__.py").write_text("")
+    verify_shipped(bundle)
 
 
 def test_what_python_makes_of_the_sources_is_no_harm(bundle):
