@@ -8,10 +8,29 @@ import torch
 
 from scripts.files import file_sha256
 from scripts.networks import VarNet, save_weights
+from scripts.shipping import exports
 from scripts.shipping.assemble import ship
 
 NETWORK = {"_target_": "scripts.networks.VarNet", "num_cascades": 1, "sens_chans": 2, "sens_pools": 2, "chans": 2}
 NETWORK["pools"] = 2
+
+
+_programs: dict[bytes, bytes] = {}
+
+
+@pytest.fixture(autouse=True)
+def exported_once(monkeypatch):
+    """A network is exported once for all tests, as that takes seconds; ``monkeypatch.undo()`` exports it anew."""
+    export = exports.export_program
+
+    def once(network, path):
+        key = b"".join(tensor.numpy().tobytes() for tensor in network.state_dict().values())
+        if key not in _programs:
+            export(network, path)
+            _programs[key] = path.read_bytes()
+        path.write_bytes(_programs[key])
+
+    monkeypatch.setattr(exports, "export_program", once)
 
 
 @pytest.fixture(scope="session")
