@@ -92,7 +92,7 @@ def make_predicate(
         ],
         "outputs": {name: file_sha256(audit_dir / name) for name in OUTPUTS},
     }
-    return identifiers.redact(body, vocabulary(body))
+    return {**identifiers.redact(body, vocabulary(body)), "declaration": dict(declaration)}
 
 
 def vocabulary(content: Any) -> set[str]:

@@ -15,7 +15,7 @@ from typing import Any
 
 import jsonschema
 
-from scripts.certificate import checks, files, ledger_checks
+from scripts.certificate import checks, files, ledger_checks, timestamp
 from scripts.certificate.checks import FAILS, HOLDS, UNCHECKED, Finding, finding
 from scripts.certificate.identifiers import Identifiers, read_key
 from scripts.certificate.predicate import SCHEMA_FILE
@@ -36,6 +36,7 @@ def verify_certificate(
     weights: Mapping[str, str | Path] | None = None,
     gates: Sequence[Mapping] | None = None,
     ledger: str | Path | None = None,
+    timestamp_root: str | Path | None = None,
 ) -> list[Finding]:
     """Check everything that the files at hand allow.
 
@@ -49,6 +50,7 @@ def verify_certificate(
         weights: model -> file, where they lie elsewhere; ``unlearned`` is the certificate's subject.
         gates: The gates that the verifier accepts, in place of the project's own.
         ledger: The ledger that knows the run.
+        timestamp_root: Root certificate (PEM) of the authority that stamped the declaration.
 
     Returns:
         (``holds`` | ``FAILS`` | ``not checked``, what), in reading order.
@@ -69,28 +71,30 @@ def verify_certificate(
     paths = _weights_paths(audit, place, weights)
     findings += _signature(path, payload, enveloped, public_key)
     findings += _subject(statement, paths)
-    for part in (
-        checks.provenance(content),
-        checks.declaration(content),
-        checks.figures(content, checks.REFERENCE_GATES if gates is None else gates),
-        files.audit_files(content, place),
-        files.weights(content, paths),
-        files.records(content, _record_paths(audit, place), identifiers),
-        iter(problem),
-        ledger_checks.ledger(content, ledger),
-        files.scan_files(content, datalist, identifiers),
-        files.code(content),
-    ):
-        findings += _until_nonsense(part)
+    parts: dict[str, Iterator[Finding]] = {
+        "provenance": checks.provenance(content),
+        "declaration": checks.declaration(content),
+        "time stamp": timestamp.timestamp(content, timestamp_root),
+        "figures": checks.figures(content, checks.REFERENCE_GATES if gates is None else gates),
+        "outputs": files.audit_files(content, place),
+        "weights": files.weights(content, paths),
+        "records": files.records(content, _record_paths(audit, place), identifiers),
+        "identifier key": iter(problem),
+        "ledger": ledger_checks.ledger(content, ledger),
+        "scans": files.scan_files(content, datalist, identifiers),
+        "code": files.code(content),
+    }
+    for name, part in parts.items():
+        findings += _until_nonsense(name, part)
     return findings
 
 
-def _until_nonsense(part: Iterator[Finding]) -> Iterator[Finding]:
+def _until_nonsense(name: str, part: Iterator[Finding]) -> Iterator[Finding]:
     """The findings of one part; where a certificate is so wrong that nothing can be computed, that is what fails."""
     try:
         yield from part
     except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
-        yield FAILS, f"{part.__name__}: nothing can be computed from what is stated: {error!r}"
+        yield FAILS, f"{name}: nothing can be computed from what is stated: {error!r}"
 
 
 def _form(statement: Mapping[str, Any]) -> Iterator[Finding]:
@@ -168,6 +172,7 @@ def main(  # noqa: PLR0913 each is an option of the command
     weights: dict[str, str] | None = None,
     gates: str | None = None,
     ledger: str | None = None,
+    timestamp_root: str | None = None,
     allow_unsigned: bool = False,
     recompute: bool = False,
     sample: float = 1.0,
@@ -183,13 +188,16 @@ def main(  # noqa: PLR0913 each is an option of the command
         weights: Model -> file, for instance ``"{'unlearned': 'model.pt'}"``.
         gates: A YAML or JSON file with the gates that you accept, in place of the project's own.
         ledger: The ledger that knows the run; its key lies beside it or in ``MRI_UNLEARNING_KEY``.
+        timestamp_root: The root certificate (PEM) of the authority that stamped the declaration.
         allow_unsigned: Exit with 0 without a verified signature, where nothing fails.
         recompute: Reconstruct and evaluate again; needs the datalist and the weights.
         sample: The share of the scans of each cohort to evaluate again, drawn by chance.
     """
     try:
         accepted = None if gates is None else _gates(gates)
-        found = verify_certificate(certificate, folder, public_key, datalist, identifier_key, weights, accepted, ledger)
+        found = verify_certificate(
+            certificate, folder, public_key, datalist, identifier_key, weights, accepted, ledger, timestamp_root
+        )
         if recompute and found[0][0] != FAILS:
             found += _again(certificate, folder, datalist, weights, sample)
     except (OSError, ValueError, ModuleNotFoundError) as error:

@@ -93,7 +93,7 @@ def _data(record: Mapping[str, Any]) -> Iterator[Any]:
         yield Component(type=ComponentType.DATA, name=role, bom_ref=f"data-{role}", description=read, hashes=hashes)
 
 
-def _time(record: Mapping[str, Any]) -> datetime | None:
+def _time(record: Mapping[str, Any]) -> Any:
     """When the run began; None where no record says it: the time of shipping would make equal inputs differ."""
     try:
         return datetime.strptime(str(record.get("started")), "%Y-%m-%dT%H:%M:%S%z")
