@@ -62,6 +62,11 @@ def last_in_slice(readout):
         readout.setFlag(ismrmrd.ACQ_LAST_IN_SLICE)
 
 
+def in_two_repetitions(readout):
+    """Slices by turns of one repetition and of another."""
+    readout.idx.repetition, readout.idx.slice = readout.idx.slice % 2, readout.idx.slice // 2
+
+
 @pytest.fixture
 def scan(tmp_path):
     """Undersampled, noisy, slices interleaved and out of order."""
@@ -120,10 +125,7 @@ def test_slices_without_a_last_readout_come_at_the_close(tmp_path):
 
 
 def test_repetitions_are_series_of_their_own(tmp_path):
-    def change(readout):
-        readout.idx.repetition, readout.idx.slice = readout.idx.slice % 2, readout.idx.slice // 2
-
-    write_ismrmrd(tmp_path / "scan.h5", make_kspace(slices=4), change=change)
+    write_ismrmrd(tmp_path / "scan.h5", make_kspace(slices=4), change=in_two_repetitions)
     expected = file_inference(tmp_path / "scan.h5", tmp_path / "files")
     settings = {"network": "varnet", "output_dir": str(tmp_path / "served"), "formats": ["nifti", "dicom"]}
     with serving(**settings) as server:
@@ -154,10 +156,7 @@ def fails(times, error, monkeypatch):
 
 
 def test_a_scan_that_cannot_be_written_is_tried_again(tmp_path, monkeypatch):
-    def change(readout):
-        readout.idx.repetition, readout.idx.slice = readout.idx.slice % 2, readout.idx.slice // 2
-
-    write_ismrmrd(tmp_path / "scan.h5", make_kspace(slices=4), change=change)
+    write_ismrmrd(tmp_path / "scan.h5", make_kspace(slices=4), change=in_two_repetitions)
     fails(2, OSError(28, "No space left on device"), monkeypatch)
     with serving(output_dir=str(tmp_path / "served"), limits={"delivery_s": 1}) as server:
         images, texts = send_scan(server, *read_file(tmp_path / "scan.h5"))
@@ -177,12 +176,9 @@ def test_a_scan_that_cannot_be_written_is_tried_again(tmp_path, monkeypatch):
 
 
 def test_a_series_of_zeros_keeps_no_other_from_its_delivery(tmp_path):
-    def change(readout):
-        readout.idx.repetition, readout.idx.slice = readout.idx.slice % 2, readout.idx.slice // 2
-
     kspace = make_kspace(slices=4)
     kspace[1::2] = 0
-    write_ismrmrd(tmp_path / "scan.h5", kspace, change=change)
+    write_ismrmrd(tmp_path / "scan.h5", kspace, change=in_two_repetitions)
     with serving(output_dir=str(tmp_path / "served"), formats=["dicom"]) as server:
         images, texts = send_scan(server, *read_file(tmp_path / "scan.h5"))
     assert len(images) == 4
