@@ -12,7 +12,7 @@ from scripts.audit.experiment import AUDITED, ORIGINAL, QUANTISED, TREATED
 from scripts.audit.gates import check_gates, control, judge, of_original, overall
 from scripts.audit.inputs import cost
 from scripts.audit.provenance import doubts, provenance_problems
-from scripts.audit.statistics import Statistics
+from scripts.audit.statistics import Statistics, is_measured
 from scripts.audit.treated import left_out
 from scripts.certificate import reference
 from scripts.certificate.scans import measures_of, results_of
@@ -143,7 +143,7 @@ def _by_reference(
     stated, declared = content["audit"], content["audit"]["declared"]
     usual = replace(reference.STATISTICS, seed=statistics.seed, equivalence=statistics.equivalence)
     found = measures_of(content["scans"], usual, declared, without)
-    weak = reference.weakened(declared["measures"], reference.mask_of(stated["provenance"]["audit"]["mask"]))
+    weak = reference.weaknesses(declared["measures"], stated["provenance"]["audit"]["mask"])
     measures = {**stated["measures"], **_with_earlier(found, stated["measures"])}
     judged = [judge(gate, measures) for gate in gates]
     for gate in judged:
@@ -171,11 +171,9 @@ def _cost(stated: Mapping[str, Any]) -> Iterator[Finding]:
         return
     run, training = runs[AUDITED][0], (runs.get(ORIGINAL) or [{}])[-1]
     record = {"cost": run["cost"], "data": {role: {"slices": count} for role, count in run["slices"].items()}}
-    if training.get("verb") == "train":
-        spent = cost(record, {"cost": training["cost"]})
-    else:
-        share = {"share_of_training": measured["share_of_training"]}
-        spent = {**cost(record), **share}
+    spent = cost(record, {"cost": training["cost"]} if training.get("verb") == "train" else None)
+    if is_measured(measured["share_of_training"]) != is_measured(spent["share_of_training"]):
+        spent["share_of_training"] = measured["share_of_training"]
         yield UNCHECKED, "measure cost: its share of the training: that training's record is not among the original's"
     yield finding(same(measured, spent), "measure cost follows from what the records state")
 

@@ -26,6 +26,14 @@ def mask_of(settings: Mapping[str, Any]) -> ColumnMask:
     return build_allowed(settings, MASKS, "certificate: mask")
 
 
+def weaknesses(declared: Mapping[str, Mapping[str, Any]], settings: Any) -> dict[str, str]:
+    """:func:`weakened`, by the configuration of the audit's mask; one that is not the project's counts as weak."""
+    try:
+        return weakened(declared, mask_of(settings))
+    except ValueError as error:
+        return {"evaluation": str(error)}
+
+
 def weakened(declared: Mapping[str, Mapping[str, Any]], mask: ColumnMask) -> dict[str, str]:
     """The measures that can reject a model but not accept one, since they were declared with settings that hide much.
 

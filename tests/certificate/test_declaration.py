@@ -9,7 +9,7 @@ from scripts.audit.experiment import plain_settings
 from scripts.audit.statistics import Statistics
 from scripts.certificate.checks import REFERENCE_GATES
 from scripts.certificate.declaration import Declaration, read_declaration
-from scripts.certificate.reference import weakened
+from scripts.certificate.reference import weakened, weaknesses
 from scripts.data import EquispacedFractionMask, RandomMask, Undersample
 from tests.certificate.test_forgeries import declare_again
 
@@ -35,6 +35,13 @@ def test_every_setting_of_every_measure_is_declared(forger):
     ]  # fmt: skip
     assert measures["output_distance"] == measures["earlier"] == {"limit": 4000}
     assert measures["likelihood"] == {"rate": 0.05, "limit": 4000}
+
+
+def test_of_a_mask_that_is_none_of_the_projects_nothing_is_known():
+    config = {"_target_": "scripts.data.EquispacedFractionMask", "acceleration": 3, "center_fraction": 0.12}
+    assert weaknesses(as_declared(), config) == {}
+    found = weaknesses(as_declared(), {**config, "_target_": "os.system"})
+    assert found["evaluation"].startswith("certificate: mask: '_target_': expected one of")
 
 
 class Stub:
