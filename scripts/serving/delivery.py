@@ -48,16 +48,19 @@ class Delivery:
         """
         if scan not in self._names:
             self._names[scan] = f"{datetime.datetime.now():%Y%m%d-%H%M%S}-{next(self._numbers):04d}"
-        written: list[Path] = []
+        placed: list[Path] = []
         failed: list[str] = []
         for raw, slices in scan.series():
             name = f"{self._names[scan]}{raw.suffix}"
             try:
-                written += self._write(name, raw, slices)
+                written = self._write(name, raw, slices)
             except ValueError as error:
                 failed.append(f"{name}: {error}")
-        queued = [self.outbox.put(path) for path in written if path.is_dir()] if self.outbox is not None else []
-        places = [str(path) for path in (*written, *queued)]
+                continue
+            placed += written
+            if self.outbox is not None:  # at once, so that a kill leaves no series beside the queue
+                placed += [self.outbox.put(path) for path in written if path.is_dir()]
+        places = [str(path) for path in placed]
         if failed:
             raise ScanError(f"not delivered: {'; '.join(failed)}; delivered: {', '.join(places) or 'nothing'}")
         return places
