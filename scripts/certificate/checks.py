@@ -22,8 +22,6 @@ from scripts.files import json_sha256
 HOLDS, FAILS, UNCHECKED = "holds", "FAILS", "not checked"
 Finding = tuple[str, str]
 TOLERANCE = 1e-9  # relative; sums may be taken in another order by another version of NumPy
-WHERE: dict[str, float | bool] = {"if_measured": True}
-EXACT: dict[str, float | bool] = {"at_least": 0.05, **WHERE}  # an error rate
 UNFOLLOWED = {  # measures that the results of each scan do not give, and what would
     "distance": "needs the networks; recompute gives the distance of their weights, and nothing that of their features",
     "earlier": "needs the networks and the scans of earlier requests",
@@ -31,54 +29,6 @@ UNFOLLOWED = {  # measures that the results of each scan do not give, and what w
     "likelihood": "needs the reference models and the scans of each patient",
 }
 EARLIER = "earlier"  # cohort of resurfacing whose scans are not stated
-REFERENCE_GATES = tuple(  # those of audit.yaml; who lays down others tells the verifier which
-    {"name": name, "guards": guards, "measure": measure, **limit}
-    for name, guards, measure, limit in (
-        ("retain quality", "retain damage", "oracle_gap/BTA/psnr/below", {"at_least": -1.0}),
-        ("retain quality beside the original", "retain damage", "original_gap/BTA/psnr/gap", {"at_least": -1.0}),
-        ("retain structure", "retain damage", "oracle_gap/BTA/ssim/below", {"at_least": -0.03}),
-        ("enhancement", "retain damage", "hallucination/enhancement", {"at_most": 1.05}),
-        ("forget test set not known", "under-forgetting", "oracle_gap/KTA/psnr/above", {"at_most": 1.0}),
-        ("forget training set not known", "under-forgetting", "oracle_gap/UA/psnr/above", {"at_most": 1.0}),
-        ("forget test structure not known", "under-forgetting", "oracle_gap/KTA/ssim/above", {"at_most": 0.06}),
-        ("forget training structure not known", "under-forgetting", "oracle_gap/UA/ssim/above", {"at_most": 0.06}),
-        ("no membership signal", "under-forgetting", "membership/gain/above", {"at_most": 0.25}),
-        ("forget test set not ruined", "over-forgetting", "oracle_gap/KTA/psnr/below", {"at_least": -1.0}),
-        ("forget training set not ruined", "over-forgetting", "oracle_gap/UA/psnr/below", {"at_least": -1.0}),
-        ("no inverse membership signal", "over-forgetting", "membership/gain/below", {"at_least": -0.25}),
-        ("forget test set does not resurface", "suppression", "resurfacing/KTA/psnr/rise", {"at_most": 0.5}),
-        ("forget training set does not resurface", "suppression", "resurfacing/UA/psnr/rise", {"at_most": 0.5}),
-        ("forget test structure does not resurface", "suppression", "resurfacing/KTA/ssim/rise", {"at_most": 0.03}),
-        ("forget training structure does not resurface", "suppression", "resurfacing/UA/ssim/rise", {"at_most": 0.03}),
-        ("forget test set still like the oracle's", "suppression", "resurfacing/KTA/psnr/gap", {"at_most": 1.0}),
-        ("forget training set still like the oracle's", "suppression", "resurfacing/UA/psnr/gap", {"at_most": 1.0}),
-        ("no head start when relearning", "suppression", "relearning/psnr/rise", {"at_most": 0.5}),
-        ("no lead when relearning", "suppression", "relearning/psnr/area", {"at_most": 1.0}),
-        ("forget test set elsewhere", "suppression", "acquisitions/highest/KTA/psnr/above", {"at_most": 1.0}),
-        ("forget training set elsewhere", "suppression", "acquisitions/highest/UA/psnr/above", {"at_most": 1.0}),
-        ("forget test set not known to int8", "suppression", "quantised/KTA/psnr/above", {"at_most": 1.0}),
-        ("forget training set not known to int8", "suppression", "quantised/UA/psnr/above", {"at_most": 1.0}),
-        ("no single patient known", "under-forgetting", "likelihood/forgotten", EXACT),
-        ("no single patient known to int8", "suppression", "likelihood/quantised", EXACT),
-        ("no single patient over-forgotten", "over-forgetting", "likelihood/over_forgotten", EXACT),
-        ("those who stay not exposed", "retain damage", "likelihood/exposed", {"at_most": 1.0, **WHERE}),
-        ("earlier requests not known", "under-forgetting", "earlier/highest/above", {"at_most": 1.0, **WHERE}),
-        ("earlier requests not raised", "suppression", "earlier/highest/rise", {"at_most": 0.5, **WHERE}),
-        (
-            "earlier requests do not resurface",
-            "suppression",
-            "resurfacing/earlier/psnr/rise",
-            {"at_most": 0.5, **WHERE},
-        ),
-        ("those who stay since the original", "retain damage", "erosion/total", {"at_least": -1.0, **WHERE}),
-        (
-            "images like another oracle's",
-            "suppression",
-            "output_distance/KTA/ratio",
-            {"at_most": 2.0, "if_measured": True},
-        ),
-    )
-)
 
 
 def finding(holds: bool, what: str) -> Finding:
@@ -86,7 +36,7 @@ def finding(holds: bool, what: str) -> Finding:
     return (HOLDS if holds else FAILS), what
 
 
-def figures(content: Mapping[str, Any], expected_gates: Sequence[Mapping] = REFERENCE_GATES) -> Iterator[Finding]:
+def figures(content: Mapping[str, Any], expected_gates: Sequence[Mapping] = reference.GATES) -> Iterator[Finding]:
     """Measures, summary, gates, control and verdict, each from the results of each scan.
 
     Args:

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from scripts.audit.audit import GUARANTEE
-from scripts.certificate.checks import REFERENCE_GATES
 from scripts.certificate.identifiers import SCHEME, Identifiers
+from scripts.certificate.reference import GATES
 from scripts.certificate.scans import anonymous_scans
 from scripts.evaluation.results import read_results
 from scripts.files import file_sha256, json_sha256
@@ -97,7 +97,7 @@ def make_predicate(
 
 def vocabulary(content: Any) -> set[str]:
     """Words that name nobody: those of the schema, of the gates, of a content's keys and code, and of plain fields."""
-    own = [SCHEMA_FILE.read_text(encoding="utf-8"), *VERBS, *(f"{g['name']} {g['measure']}" for g in REFERENCE_GATES)]
+    own = [SCHEMA_FILE.read_text(encoding="utf-8"), *VERBS, *(f"{g['name']} {g['measure']}" for g in GATES)]
     return set(re.findall(r"\w+", " ".join([*own, *_own_texts(content)]).lower()))
 
 

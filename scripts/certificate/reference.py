@@ -1,4 +1,4 @@
-"""The project's own settings of the measures, by which a verdict is believed, whatever else was declared."""
+"""The project's own gates and settings of the measures, by which a verdict is believed, whatever else was declared."""
 
 from __future__ import annotations
 
@@ -15,6 +15,56 @@ MASKS = {f"scripts.data.{mask.__name__}": mask for mask in (RandomMask, Equispac
 EVALUATION_SEED = 0  # of the masks, as in audit.yaml
 LEARNING_RATE = 1e-3  # of further training: a lower one brings nothing back
 STATISTICS = Statistics()
+WHERE: dict[str, float | bool] = {"if_measured": True}
+EXACT: dict[str, float | bool] = {"at_least": 0.05, **WHERE}  # an error rate
+GATES = tuple(  # those of audit.yaml; who lays down others tells the verifier which
+    {"name": name, "guards": guards, "measure": measure, **limit}
+    for name, guards, measure, limit in (
+        ("retain quality", "retain damage", "oracle_gap/BTA/psnr/below", {"at_least": -1.0}),
+        ("retain quality beside the original", "retain damage", "original_gap/BTA/psnr/gap", {"at_least": -1.0}),
+        ("retain structure", "retain damage", "oracle_gap/BTA/ssim/below", {"at_least": -0.03}),
+        ("enhancement", "retain damage", "hallucination/enhancement", {"at_most": 1.05}),
+        ("forget test set not known", "under-forgetting", "oracle_gap/KTA/psnr/above", {"at_most": 1.0}),
+        ("forget training set not known", "under-forgetting", "oracle_gap/UA/psnr/above", {"at_most": 1.0}),
+        ("forget test structure not known", "under-forgetting", "oracle_gap/KTA/ssim/above", {"at_most": 0.06}),
+        ("forget training structure not known", "under-forgetting", "oracle_gap/UA/ssim/above", {"at_most": 0.06}),
+        ("no membership signal", "under-forgetting", "membership/gain/above", {"at_most": 0.25}),
+        ("forget test set not ruined", "over-forgetting", "oracle_gap/KTA/psnr/below", {"at_least": -1.0}),
+        ("forget training set not ruined", "over-forgetting", "oracle_gap/UA/psnr/below", {"at_least": -1.0}),
+        ("no inverse membership signal", "over-forgetting", "membership/gain/below", {"at_least": -0.25}),
+        ("forget test set does not resurface", "suppression", "resurfacing/KTA/psnr/rise", {"at_most": 0.5}),
+        ("forget training set does not resurface", "suppression", "resurfacing/UA/psnr/rise", {"at_most": 0.5}),
+        ("forget test structure does not resurface", "suppression", "resurfacing/KTA/ssim/rise", {"at_most": 0.03}),
+        ("forget training structure does not resurface", "suppression", "resurfacing/UA/ssim/rise", {"at_most": 0.03}),
+        ("forget test set still like the oracle's", "suppression", "resurfacing/KTA/psnr/gap", {"at_most": 1.0}),
+        ("forget training set still like the oracle's", "suppression", "resurfacing/UA/psnr/gap", {"at_most": 1.0}),
+        ("no head start when relearning", "suppression", "relearning/psnr/rise", {"at_most": 0.5}),
+        ("no lead when relearning", "suppression", "relearning/psnr/area", {"at_most": 1.0}),
+        ("forget test set elsewhere", "suppression", "acquisitions/highest/KTA/psnr/above", {"at_most": 1.0}),
+        ("forget training set elsewhere", "suppression", "acquisitions/highest/UA/psnr/above", {"at_most": 1.0}),
+        ("forget test set not known to int8", "suppression", "quantised/KTA/psnr/above", {"at_most": 1.0}),
+        ("forget training set not known to int8", "suppression", "quantised/UA/psnr/above", {"at_most": 1.0}),
+        ("no single patient known", "under-forgetting", "likelihood/forgotten", EXACT),
+        ("no single patient known to int8", "suppression", "likelihood/quantised", EXACT),
+        ("no single patient over-forgotten", "over-forgetting", "likelihood/over_forgotten", EXACT),
+        ("those who stay not exposed", "retain damage", "likelihood/exposed", {"at_most": 1.0, **WHERE}),
+        ("earlier requests not known", "under-forgetting", "earlier/highest/above", {"at_most": 1.0, **WHERE}),
+        ("earlier requests not raised", "suppression", "earlier/highest/rise", {"at_most": 0.5, **WHERE}),
+        (
+            "earlier requests do not resurface",
+            "suppression",
+            "resurfacing/earlier/psnr/rise",
+            {"at_most": 0.5, **WHERE},
+        ),
+        ("those who stay since the original", "retain damage", "erosion/total", {"at_least": -1.0, **WHERE}),
+        (
+            "images like another oracle's",
+            "suppression",
+            "output_distance/KTA/ratio",
+            {"at_most": 2.0, "if_measured": True},
+        ),
+    )
+)
 
 
 def mask_of(settings: Mapping[str, Any]) -> ColumnMask:

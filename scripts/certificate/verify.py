@@ -15,7 +15,7 @@ from typing import Any
 
 import jsonschema
 
-from scripts.certificate import checks, files, ledger_checks, timestamp
+from scripts.certificate import checks, files, ledger_checks, reference, timestamp
 from scripts.certificate.checks import FAILS, HOLDS, UNCHECKED, Finding, finding
 from scripts.certificate.identifiers import Identifiers, read_key
 from scripts.certificate.predicate import SCHEMA_FILE
@@ -75,7 +75,7 @@ def verify_certificate(
         "provenance": checks.provenance(content),
         "declaration": checks.declaration(content),
         "time stamp": timestamp.timestamp(content, timestamp_root),
-        "figures": checks.figures(content, checks.REFERENCE_GATES if gates is None else gates),
+        "figures": checks.figures(content, reference.GATES if gates is None else gates),
         "outputs": files.audit_files(content, place),
         "weights": files.weights(content, paths),
         "records": files.records(content, _record_paths(audit, place), identifiers),

@@ -10,9 +10,9 @@ import pytest
 import yaml
 
 from scripts.audit.audit import GUARANTEE
-from scripts.certificate.checks import REFERENCE_GATES
 from scripts.certificate.identifiers import Identifiers, make_key, read_key
 from scripts.certificate.predicate import LIMITS, SCHEMA_FILE, SCHEMA_VERSION, vocabulary
+from scripts.certificate.reference import GATES
 from scripts.data.volumes import Volume
 
 KEY = b"0123456789abcdef"
@@ -105,4 +105,4 @@ def test_schema_is_a_schema_of_this_version():
 
 def test_the_reference_gates_are_those_of_the_audit():
     config = yaml.safe_load((Path(__file__).parents[2] / "bundle" / "configs" / "audit.yaml").read_text())
-    assert [dict(gate) for gate in REFERENCE_GATES] == config["gates"]
+    assert [dict(gate) for gate in GATES] == config["gates"]

@@ -7,9 +7,8 @@ import pytest
 
 from scripts.audit.experiment import plain_settings
 from scripts.audit.statistics import Statistics
-from scripts.certificate.checks import REFERENCE_GATES
 from scripts.certificate.declaration import Declaration, read_declaration
-from scripts.certificate.reference import weakened, weaknesses
+from scripts.certificate.reference import GATES, weakened, weaknesses
 from scripts.data import EquispacedFractionMask, RandomMask, Undersample
 from tests.certificate.test_forgeries import declare_again
 
@@ -57,7 +56,7 @@ class Stub:
 def declaration(folder, *, rate=1e-3, mask=MASK, seed=0, error_rate=0.05) -> Declaration:
     experiments = [Stub("relearning", learning_rate=rate), Stub("resurfacing", share=0.15)]
     weights, evaluation = folder / "unlearned.pt", Undersample(mask, seed)
-    return Declaration(REFERENCE_GATES, Statistics(), [], weights, experiments, evaluation, {"rate": error_rate})
+    return Declaration(GATES, Statistics(), [], weights, experiments, evaluation, {"rate": error_rate})
 
 
 @pytest.mark.parametrize(
