@@ -45,7 +45,8 @@ def export_network(folder: Path, weights: str, network: torch.nn.Module) -> None
         sys.path[:] = paths
     strip_sources(script)
     export_program(network, program)
-    kspace = _undersampled(1, 2, 48, 40)
+    side = smallest_side(network)
+    kspace = _undersampled(1, 2, side + 31, side + 24)
     with torch.no_grad():
         for written in (torch.jit.load(script), torch.export.load(program).module()):
             torch.testing.assert_close(written(kspace), network(kspace), rtol=1e-5, atol=1e-6)
