@@ -95,7 +95,8 @@ def audit_of(results, names=None) -> dict:
     }  # fmt: skip
     judged = [judge(gate, found) for gate in GATES]
     return {
-        "verdict": overall(judged), "statement": "There is no formal guarantee.", "gates": judged,
+        "verdict": overall(judged), "statement": "There is no formal guarantee.", "advice": None,
+        "gates": judged,
         "control": control(GATES, found), "measures": found, "models": summarise(records(results.models)),
         "declared": {"confidence": 0.9}, "pictures": ["hallucination.png"],
     }  # fmt: skip
