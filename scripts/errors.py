@@ -10,6 +10,7 @@ import sys
 import textwrap
 import threading
 from collections.abc import Callable
+from pydoc import ErrorDuringImport
 from types import FrameType, TracebackType
 from typing import Any
 
@@ -54,7 +55,7 @@ def own_error(error: BaseException) -> BaseException:
     """The error below MONAI's wrappers, which only say which expression or component of a config failed."""
     while error.__cause__ is not None and str(error).startswith("Failed to "):
         error = error.__cause__
-    return error
+    return error.value if isinstance(error, ErrorDuringImport) else error  # Ctrl-C while a module loads, say
 
 
 def _above_own(error: BaseException) -> str:
