@@ -55,7 +55,9 @@ def own_error(error: BaseException) -> BaseException:
     """The error below MONAI's wrappers, which only say which expression or component of a config failed."""
     while error.__cause__ is not None and str(error).startswith("Failed to "):
         error = error.__cause__
-    return error.value if isinstance(error, ErrorDuringImport) else error  # Ctrl-C while a module loads, say
+    if isinstance(error, ErrorDuringImport) and error.value is not None:  # Ctrl-C while a module loads, say
+        return error.value
+    return error
 
 
 def _above_own(error: BaseException) -> str:

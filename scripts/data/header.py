@@ -87,7 +87,7 @@ def check_axes(header: ET.Element | None, shape: Sequence[int], coils_too: bool)
         return
     fields = header_fields(header)
     coils = fields.get("receiverChannels")
-    if coils_too and coils in map(str, shape[:1]) and coils != str(shape[1]) and shape[1] > 1:
+    if coils_too and coils == str(shape[0]) and coils != str(shape[1]) and shape[1] > 1:
         raise ValueError(f"expected (slices, coils, H, W) with {coils} coils as in the header, found {tuple(shape)}")
     size = header.find("{*}encoding/{*}encodedSpace/{*}matrixSize")
     encoded = None if size is None else [size.findtext("{*}x"), size.findtext("{*}y")]
