@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from scripts.kinds import (
+    ADDRESS,
     ANY_NUMBER,
     COMPONENT,
     DEVICE,
@@ -145,6 +146,8 @@ OF_VERB: dict[str, dict[str, Kind]] = {
         "devices": list_of(DEVICE, 1) | NOTHING,
         "n_jobs": whole(1, 4096),
         "threads": whole(1, 4096),
+        "engine": one_of("local", "dask"),
+        "scheduler": ADDRESS | NOTHING,
         "viewer_megabytes": above(0),
         "audit_section": HTML | NOTHING,
     },

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import multiprocessing
 import os
 import threading
 import time
-from collections.abc import Sequence
-from functools import cache
+from collections.abc import Iterator, Sequence
+from functools import cache, partial
 from pathlib import Path
 
 from filelock import Timeout
@@ -27,6 +28,7 @@ def run_cells(
     devices: Sequence[str],
     n_jobs: int,
     original: str | None = None,
+    scheduler: str | None = None,
 ) -> dict[str, dict]:
     """Run every cell and return name -> record. Finished cells are passed over; a failed one does not stop the others.
 
@@ -36,18 +38,33 @@ def run_cells(
         devices: PyTorch devices; each of the ``n_jobs`` workers takes one, in turn.
         n_jobs: Cells at the same time; with 1 they run in this process.
         original: The weights of G, for unlearning.
+        scheduler: Address of a Dask scheduler, whose workers run the cells; None: this machine does.
     """
-    slots = [(context.root / f".device-{i}.lock", devices[i % len(devices)]) for i in range(n_jobs)]
     context.root.mkdir(parents=True, exist_ok=True)
-    if n_jobs > 1:
-        os.environ["TQDM_DISABLE"] = "1"  # workers inherit it: bars of several cells would overwrite each other
+    if scheduler is None:
+        slots = [(context.root / f".device-{i}.lock", devices[i % len(devices)]) for i in range(n_jobs)]
+        engine = _on_this_machine(n_jobs, context.threads)
+        run = partial(_on_free_device, context=context, slots=slots, original=original)
+    else:
+        from scripts.protocol import cluster  # needs a package that is optional
+
+        engine = cluster.on_cluster(scheduler)
+        expected = cluster.same_everywhere()
+        run = partial(cluster.run_on_worker, context=context, original=original, expected=expected, folder=os.getcwd())
     records = {}
-    with parallel_config(backend="loky", inner_max_num_threads=context.threads):
-        work = Parallel(n_jobs=n_jobs, return_as="generator_unordered", batch_size=1, pre_dispatch="n_jobs")
-        for name, record in work(delayed(_on_free_device)(cell, context, slots, original) for cell in cells):
+    with engine as parallel:
+        for name, record in parallel(delayed(run)(cell) for cell in cells):
             records[name] = record
             _log(name, record, len(records), len(cells))
     return {cell.name: records[cell.name] for cell in cells}
+
+
+@contextlib.contextmanager
+def _on_this_machine(n_jobs: int, threads: int) -> Iterator[Parallel]:
+    if n_jobs > 1:
+        os.environ["TQDM_DISABLE"] = "1"  # workers inherit it: bars of several cells would overwrite each other
+    with parallel_config(backend="loky", inner_max_num_threads=threads):
+        yield Parallel(n_jobs=n_jobs, return_as="generator_unordered", batch_size=1, pre_dispatch="n_jobs")
 
 
 def _on_free_device(

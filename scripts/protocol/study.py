@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, cast
 
@@ -60,7 +61,10 @@ class Study:
         data: The datalist's volumes, split by the forget request.
         settings: The configuration of the study, of which the verbs take what they declare too.
         devices: PyTorch devices; None: the GPUs there are, else the CPU.
-        n_jobs: How many cells run at the same time.
+        n_jobs: How many cells run at the same time on this machine.
+        engine: ``local``, or ``dask``: the workers of a cluster, each on the first GPU that it sees or else on its CPU,
+            take the place of ``devices`` and ``n_jobs``.
+        scheduler: Address of the cluster's scheduler, such as ``tcp://host:8786``.
 
     Raises:
         ValueError: what cannot work, before work starts.
@@ -74,7 +78,11 @@ class Study:
         settings: Mapping[str, Any],
         devices: Sequence[str] | None = None,
         n_jobs: int = 1,
+        engine: str = "local",
+        scheduler: str | None = None,
     ) -> None:
+        _expect_engine(engine, scheduler, devices)
+        self.scheduler = scheduler
         self.plan, self.context, self.data, self.n_jobs = plan, context, data, n_jobs
         gpus = [f"cuda:{i}" for i in range(torch.cuda.device_count())]
         self.devices = [str(device) for device in devices or gpus or ["cpu"]]
@@ -92,7 +100,12 @@ class Study:
         Raises:
             FileNotFoundError, ValueError: weights, cohorts or volumes that cannot be used; a cell that was finished
                 with other settings.
+            ConnectionError, ImportError, RuntimeError: a cluster that cannot be used.
         """
+        if self.scheduler is not None:
+            from scripts.protocol.cluster import check_cluster  # needs a package that is optional
+
+            check_cluster(self.scheduler, self.context.datalist)
         for path in self.plan.given:
             load_weights(network, path)
         cohorts = self.data.evaluation()
@@ -110,16 +123,20 @@ class Study:
     def run(self) -> Outcome:
         """Run what is not finished, and return what all cells found."""
         cells = [*self.training, *self.unlearning]
-        logger.info("%d cells, %d at a time, on %s", len(cells), self.n_jobs, ", ".join(self.devices))
-        records = run_cells(self.training, self.context, self.devices, self.n_jobs)
+        where = self.scheduler or f"{', '.join(self.devices)}, {self.n_jobs} at a time"
+        logger.info("%d cells, on %s", len(cells), where)
+        records = self._run(self.training)
         original = self._original(records)
         if original is None:
             missing = {"status": "not run", "error": "the original model is missing: its training failed"}
             records |= {cell.name: missing for cell in self.unlearning}
         else:
-            records |= run_cells(self.unlearning, self.context, self.devices, self.n_jobs, original)
+            records |= self._run(self.unlearning, original)
         results = read_cells(cells, records, self.context.root)
         return Outcome(cells, records, results, self.plan.main_fractions, list(self.plan.fraction_methods))
+
+    def _run(self, cells: Sequence[Cell], original: str | None = None) -> dict[str, dict]:
+        return run_cells(cells, self.context, self.devices, self.n_jobs, original, self.scheduler)
 
     def _completed(self, cell: Cell, study: Mapping[str, Any]) -> Cell:
         shared = self.context
@@ -142,6 +159,24 @@ class Study:
             f"{folder}: finished with other settings: '{key}': expected {expected.get(key)!r}, found "
             f"{found.get(key)!r}; choose another 'output_dir', or remove the folder to run the cell again"
         )
+
+
+def _expect_engine(engine: str, scheduler: str | None, devices: Sequence[str] | None) -> None:
+    if engine == "local":
+        if scheduler is not None:
+            raise ValueError(f"protocol: 'scheduler': expected null with 'engine' local, found {scheduler!r}")
+        return
+    if scheduler is None:
+        raise ValueError(
+            "protocol: 'scheduler': expected an address such as tcp://host:8786 with 'engine' dask, found null"
+        )
+    if devices is not None:
+        raise ValueError(
+            "protocol: 'devices': expected null with 'engine' dask, where each worker takes the first GPU that it "
+            f"sees, found {list(devices)}"
+        )
+    if find_spec("distributed") is None:
+        raise ImportError("protocol: 'engine': dask needs the package distributed: pip install -e '.[cluster]'")
 
 
 def _flat(settings: Any, prefix: str = "") -> dict[str, Any]:

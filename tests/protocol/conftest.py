@@ -1,5 +1,7 @@
 """A small study that the tests of its cells, tables and report share."""
 
+import csv
+import re
 from pathlib import Path
 
 import pytest
@@ -18,6 +20,7 @@ STUDY = {
     "check_values": False,
     **SMALL,
 }
+TIMES = re.compile(r"second|time")
 
 
 def protocol(tiny_datalist, output, **overrides) -> Path:
@@ -29,3 +32,27 @@ def protocol(tiny_datalist, output, **overrides) -> Path:
 def finished(tiny_datalist, tmp_path_factory) -> Path:
     """An uninterrupted study."""
     return protocol(tiny_datalist, tmp_path_factory.mktemp("protocol") / "out")
+
+
+def records(output: Path) -> list[Path]:
+    return sorted((output / "cells").rglob("cell.json"))
+
+
+def table(output: Path, name: str) -> list[dict]:
+    with open(output / "tables" / f"{name}.csv", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def untimed(output: Path) -> dict[str, list[dict]]:
+    """All tables, digit by digit, but for columns and lines of wall time."""
+    found = {}
+    for file in sorted((output / "tables").glob("*.csv")):
+        rows = [row for row in table(output, file.stem) if not TIMES.search(row.get("quantity") or "")]
+        found[file.stem] = [{k: v for k, v in row.items() if not TIMES.search(k)} for row in rows]
+    return found
+
+
+def at_work(output: Path) -> list[Path]:
+    """The folders of cells that have begun, with files of their own, and have no record yet."""
+    folders = [path.parent for path in (output / "cells").rglob("*.log")]
+    return [folder for folder in folders if folder.name != "evaluation" and not (folder / "cell.json").exists()]

@@ -15,31 +15,12 @@ import pytest
 
 from scripts.errors import own_error
 from scripts.protocol.plan import verb_settings
-from tests.protocol.conftest import STUDY, protocol
+from tests.protocol.conftest import STUDY, at_work, protocol, records, table, untimed
 from tests.verbs import CONFIGS, run
 
 pytestmark = pytest.mark.usefixtures("contained")
 
 CELLS = 4 + 3 + 1
-TIMES = re.compile(r"second|time")
-
-
-def records(output: Path) -> list[Path]:
-    return sorted((output / "cells").rglob("cell.json"))
-
-
-def table(output: Path, name: str) -> list[dict]:
-    with open(output / "tables" / f"{name}.csv", newline="") as file:
-        return list(csv.DictReader(file))
-
-
-def untimed(output: Path) -> dict[str, list[dict]]:
-    """All tables, digit by digit, but for columns and lines of wall time."""
-    found = {}
-    for file in sorted((output / "tables").glob("*.csv")):
-        rows = [row for row in table(output, file.stem) if not TIMES.search(row.get("quantity") or "")]
-        found[file.stem] = [{k: v for k, v in row.items() if not TIMES.search(k)} for row in rows]
-    return found
 
 
 def test_a_study_leaves_cells_tables_figures_and_a_report(finished):
@@ -91,7 +72,7 @@ def test_a_killed_study_goes_on_to_the_same_result(finished, tiny_datalist, tmp_
     for moment in (0, 3, 6):  # killed while the next cell is at work
         with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
             deadline = time.monotonic() + 120
-            while not (len(records(output)) >= moment and _at_work(output)) and process.poll() is None:
+            while not (len(records(output)) >= moment and at_work(output)) and process.poll() is None:
                 assert time.monotonic() < deadline
                 time.sleep(0.02)
             assert process.poll() is None
@@ -101,12 +82,6 @@ def test_a_killed_study_goes_on_to_the_same_result(finished, tiny_datalist, tmp_
     assert untimed(output) == untimed(finished)
     for weights in (finished / "cells").rglob("*.pt"):
         assert weights.read_bytes() == (output / weights.relative_to(finished)).read_bytes()
-
-
-def _at_work(output: Path) -> bool:
-    """Whether some cell has begun, with files of its own, and has no record yet."""
-    folders = [path.parent for path in (output / "cells").rglob("*.log")]
-    return any(folder.name != "evaluation" and not (folder / "cell.json").exists() for folder in folders)
 
 
 def test_a_failed_cell_is_reported_and_stops_no_other(finished, tiny_datalist, tmp_path):
