@@ -12,7 +12,7 @@ import ignite.distributed as idist
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from scripts.data.checked import check_once, checked_sha256
+from scripts.data.checked import check_once, has_passed
 from scripts.data.masks import ColumnMask
 from scripts.data.volumes import Volume
 from scripts.progress_bar import progress_bar
@@ -63,7 +63,7 @@ def check_volumes(
 
 def _check_values(volumes: Sequence[Volume]) -> None:
     """Check all values of the volumes that were not checked before; much data by processes side by side."""
-    new = [volume for volume in volumes if checked_sha256(volume.path) is None]
+    new = [volume for volume in volumes if not has_passed(volume)]
     logger.info("values of %d volumes: %d were checked before", len(volumes), len(volumes) - len(new))
     outcomes = DataLoader(
         _Checks(new),

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from scripts.data.digests import known_sha256
 from scripts.data.volumes import Volume, read_slice
 from scripts.files import file_sha256
 from scripts.requests.forget_request import ForgetRequest
@@ -54,7 +55,7 @@ def request_digest(ledger: Ledger, request: ForgetRequest) -> str:
 def scan_entry(volume: Volume) -> dict:
     """By what a scan is known again: SHA-256 and size of its file, shape of its k-space, hash of its middle slice."""
     return {
-        "sha256": file_sha256(volume.path),
+        "sha256": known_sha256(volume.path),
         "bytes": Path(volume.path).stat().st_size,
         "shape": list(volume.kspace_shape),
         "slice_sha256": _slice_sha256(volume),

@@ -6,6 +6,7 @@ import json
 import logging
 import os
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -155,6 +156,8 @@ class LedgerEntry:
 
     def _enter(self, ledger: Ledger) -> int:
         folder = ledger.path.resolve().parent
+        with ThreadPoolExecutor() as pool:  # reading and hashing leave the interpreter free
+            scans = list(pool.map(scan_entry, self.data.forget))
         kept = {request.keep_other_scans for request in self.data.requests}
         patients = set() if True in kept else {volume.patient_id for volume in self.data.forget} - {""}
         facts: dict[str, Any] = {
@@ -166,7 +169,7 @@ class LedgerEntry:
                 }
                 for request in self.data.requests
             ],
-            "scans": [scan_entry(volume) for volume in self.data.forget],
+            "scans": scans,
             "patients": sorted(ledger.hash("patient", patient) for patient in patients),
             "weights_in": file_sha256(self.weights),
             "trained_by": training_record(ledger, self.weights),

@@ -8,10 +8,12 @@ import h5py
 import pytest
 import torch
 
-from scripts.data import checked, checks
-from scripts.data.checked import check_once, checked_sha256
+from scripts.data import checked, checks, digests
+from scripts.data.checked import check_once, has_passed
+from scripts.data.digests import known_sha256
 from scripts.data.volumes import inspect_volume
 from scripts.files import CACHE_VARIABLE, file_sha256
+from scripts.training import file_hashes
 from scripts.training.file_hashes import FileHashes
 from tests.conftest import write_tiny_volume
 from tests.data.test_checks import MASK, NETWORK
@@ -51,7 +53,8 @@ def test_the_second_run_reads_nothing(volume, read):
     for _ in range(2):
         checks.check_volumes([volume], NETWORK, MASK)
     assert read == ["scan.h5"]
-    assert checked_sha256(volume.path) == file_sha256(volume.path)
+    assert has_passed(volume)
+    assert known_sha256(volume.path) == file_sha256(volume.path)
 
 
 def test_an_edit_of_the_same_size_and_time_is_found(volume):
@@ -59,7 +62,8 @@ def test_an_edit_of_the_same_size_and_time_is_found(volume):
     spoil(volume.path)
     with pytest.raises(ValueError, match="'kspace', slice 1: expected finite values"):
         check_once(volume)
-    assert checked_sha256(volume.path) is None
+    assert not has_passed(volume)
+    assert known_sha256(volume.path) == file_sha256(volume.path)
 
 
 def test_another_file_in_its_place_is_read(volume, read, tmp_path):
@@ -71,13 +75,15 @@ def test_another_file_in_its_place_is_read(volume, read, tmp_path):
 
 
 def test_a_file_whose_times_lie_ends_the_run(volume, monkeypatch):
-    status = checked._status(volume.path)
-    monkeypatch.setattr(checked, "_status", lambda path: status)
+    status = digests.status(volume.path)
+    for module in (checked, digests, file_hashes):
+        monkeypatch.setattr(module, "status", lambda path: status)
     check_once(volume)
     FileHashes([volume.path]).refuse_changed()
     spoil(volume.path)
     check_once(volume)  # taken for the one that passed
-    with pytest.raises(RuntimeError, match=r"scan.h5: expected the file that was checked, .* found \w{64}"):
+    assert known_sha256(volume.path) != file_sha256(volume.path)
+    with pytest.raises(RuntimeError, match=r"scan.h5: expected the file that was checked or .* found\s\w{64}"):
         FileHashes([volume.path]).refuse_changed()
 
 
@@ -91,7 +97,7 @@ def test_other_rules_make_every_file_new(volume, read, monkeypatch):
 @pytest.mark.parametrize("content", ["", "[]", "null", '{"sha256": 1}', "{"])
 def test_a_damaged_entry_counts_for_nothing(volume, read, content, tmp_path):
     check_once(volume)
-    (entry,) = (tmp_path / "cache" / "checked").iterdir()
+    (entry,) = (tmp_path / "cache" / "files").iterdir()
     entry.write_text(content)
     check_once(volume)
     assert len(read) == 2
@@ -115,7 +121,7 @@ def test_a_cache_that_cannot_be_written_is_no_harm(volume, read, tmp_path, caplo
     check_once(volume)
     check_once(volume)
     assert len(read) == 2
-    assert "that it was checked could not be kept" in caplog.text
+    assert "its hash could not be kept" in caplog.text
 
 
 @pytest.mark.parametrize("readers", [0, 2])
@@ -145,3 +151,15 @@ def test_readers_are_for_much_data(volume, monkeypatch):
     assert checks._readers([volume] * 3) == 2
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "8")
     assert checks._readers([volume] * 3) == 0
+
+
+def test_a_hash_is_computed_once(volume, monkeypatch):
+    computed = []
+    for module in (digests, file_hashes):
+        monkeypatch.setattr(module, "file_sha256", lambda path: computed.append(path) or file_sha256(path))
+    expected = file_sha256(volume.path)
+    assert FileHashes([volume.path])[volume.path] == expected
+    assert [known_sha256(volume.path) for _ in range(2)] == [expected, expected]
+    check_once(volume)
+    assert computed == [volume.path]
+    assert has_passed(volume)

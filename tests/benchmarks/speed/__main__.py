@@ -17,6 +17,7 @@ from tests.benchmarks.speed.inference import inference
 from tests.benchmarks.speed.network import network
 from tests.benchmarks.speed.options import Options
 from tests.benchmarks.speed.peer import find_peer
+from tests.benchmarks.speed.start import start
 from tests.benchmarks.speed.table import Table
 from tests.benchmarks.speed.unlearning import unlearning
 
@@ -26,6 +27,7 @@ PARTS = {
     "inference": inference,
     "unlearning": unlearning,
     "growth": growth_tables,
+    "start": start,
 }
 
 
@@ -46,7 +48,7 @@ def main(
     Results are compared before anything is timed; where they differ the run ends.
 
     Args:
-        parts: of network, data, inference, unlearning, growth; separated by commas.
+        parts: of network, data, inference, unlearning, growth, start; separated by commas.
         output_dir: for the tables, the plot, generated volumes and fastMRI's environment.
         peer_python: interpreter with fastMRI 0.3.0; None: a virtual environment is made in the output folder.
         sizes: demo (6 coils, 96 x 96) and published (15 coils; 320 x 320, files 640 x 368).

@@ -14,6 +14,7 @@ import torch
 
 from scripts.data import write_volume
 from scripts.data.header import make_header
+from scripts.files import atomic_write
 from tests.benchmarks.speed.network import CASES as NETWORKS
 from tests.benchmarks.speed.network import write_case
 from tests.benchmarks.speed.options import Options
@@ -25,7 +26,10 @@ CASES = {  # volumes, slices, k-space (coils, height, width), image
     "published": (2, 8, (15, 640, 368), (320, 320)),
 }
 EPOCHS = 3
-FEED_STEPS = 40
+FEEDS = {  # training steps; workers of the loader
+    "demo": (40, (0, 1, 2)),
+    "published": (4, (2,)),
+}
 
 
 def write_volumes(folder: Path, name: str) -> Path:
@@ -42,6 +46,25 @@ def write_volumes(folder: Path, name: str) -> Path:
                 path, contents, num_slices=slices, attributes={"acquisition": "T2"}, header=_header(shape, image)
             )
     return folder
+
+
+def packed(folder: Path) -> Path:
+    """A copy of a folder of volumes whose k-space is packed by gzip, slice by slice, made once; returns it."""
+    target = folder.with_name(f"{folder.name}_gzip")
+    target.mkdir(exist_ok=True)
+    for path in sorted(folder.glob("*.h5")):
+        if not (target / path.name).exists():
+            with atomic_write(target / path.name) as temporary:
+                _pack(path, temporary)
+    return target
+
+
+def _pack(path: Path, target: str) -> None:
+    with h5py.File(path) as source, h5py.File(target, "w") as file:
+        for name, content in source.items():
+            packing = {"chunks": (1, *content.shape[1:]), "compression": "gzip"} if name == "kspace" else {}
+            file.create_dataset(name, data=content[()], **packing)
+        file.attrs.update(source.attrs)
 
 
 def _complex(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
@@ -87,8 +110,7 @@ def data(options: Options) -> list[Table]:
         rows, peaks = _measure(name, folder, options)
         speed += rows
         memory += peaks
-    if "demo" in options.sizes:
-        feeding = _feed(options)
+        feeding += _feed(name, folder, options)
     columns = ["size", "cache", "MONAI", "fastMRI", "ours", "ours / MONAI", "ours / fastMRI"]
     note = (
         "Slices per second, no worker processes. Masked k-space and target equal the file's for all three. MONAI's "
@@ -96,11 +118,11 @@ def data(options: Options) -> list[Table]:
         "system's cache."
     )
     epochs = [f"after epoch {epoch + 1} [MB]" for epoch in range(EPOCHS)]
-    waits = ["workers", "waiting per step [ms]", "training step [ms]", "share of waiting"]
+    waits = ["size", "k-space", "workers", "waiting per step [ms]", "training step [ms]", "share of waiting"]
     return [
         Table("HDF5 to batch: slices per second", columns, speed, [note]),
         Table("HDF5 to batch: peak memory of the process", ["size", "", *epochs], memory),
-        *([Table("Training fed by the loader, demo size", waits, feeding)] if feeding else []),
+        Table("Training fed by the loader", waits, feeding),
     ]
 
 
@@ -143,14 +165,19 @@ def _speeds(times: dict[str, list[float]]) -> list[str]:
     return [*speeds, *ratios]
 
 
-def _feed(options: Options) -> list[list[str]]:
-    folder = write_volumes(options.folder, "demo")
-    case = write_case(options.folder / "demo.pt", *NETWORKS["demo"])
+def _feed(name: str, folder: Path, options: Options) -> list[list[str]]:
+    """How long a training step waits for its slice, from plain files and from packed ones."""
+    arguments = NETWORKS[name][0]
+    shape = CASES[name][2]
+    case = write_case(options.folder / f"fed_{name}.pt", arguments, shape)
+    steps, workers = FEEDS[name]
     rows = []
-    for count in (0, 1, 2):
-        with options.worker() as worker:
-            worker.ask("load_network", kind="ours", case=case)
-            worker.ask("open_data", kind="ours", folder=str(folder), num_workers=count)
-            wait, train = worker.ask("feed", steps=FEED_STEPS)
-        rows.append([str(count), milliseconds([wait]), milliseconds([train]), f"{wait / (wait + train):.1%}"])
+    for storage, files in (("plain", folder), ("gzip", packed(folder))):
+        for count in workers:
+            with options.worker() as worker:
+                worker.ask("load_network", kind="ours", case=case, device=options.device)
+                worker.ask("open_data", kind="ours", folder=str(files), num_workers=count)
+                wait, train = worker.ask("feed", steps=steps)
+            share = f"{wait / (wait + train):.1%}"
+            rows.append([name, storage, str(count), milliseconds([wait]), milliseconds([train]), share])
     return rows

@@ -58,7 +58,7 @@ def _point(axis: str, value: int, options: Options) -> Point:
     case = write_case(options.folder / "growth.pt", arguments, shape, batch=value if axis == "batch" else 1)
     passes = value if axis == "slices" else 1
     with options.worker() as worker:
-        worker.ask("load_network", kind="ours", case=case)
+        worker.ask("load_network", kind="ours", case=case, device=options.device)
         idle = worker.ask("peak_memory")
         worker.ask("step")
         seconds = median(sum(worker.ask("step") for _ in range(passes)) for _ in range(options.repeats))

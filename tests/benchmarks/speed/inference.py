@@ -20,7 +20,7 @@ def inference(options: Options) -> list[Table]:
     case = write_case(options.folder / "inference.pt", PUBLISHED, shape)
     with options.worker() as worker:
         worker.ask("open_data", kind="ours", folder=str(folder))
-        worker.ask("load_network", kind="ours", case=case)
+        worker.ask("load_network", kind="ours", case=case, device=options.device)
 
         def read() -> float:
             forget_cached(folder)

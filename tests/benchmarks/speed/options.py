@@ -21,7 +21,7 @@ class Options:
         threads: of PyTorch.
         clock: `wall`, or `cpu` on a machine that has other work.
         compiled: measure the compiled network too.
-        device: `cpu` or `cuda`, of the parts about the network.
+        device: `cpu` or `cuda`, of the network, in every part that has one.
         unlearn_record: a run record of `unlearn`; None: run it.
     """
 

@@ -41,5 +41,6 @@ def _unlearn(options: Options) -> str:
         config_file=str(BUNDLE / "configs" / "unlearn.yaml"),
         output_dir=str(folder),
         evaluate_models=False,
+        device=options.device,
     )
     return str(folder / "unlearned.json")

