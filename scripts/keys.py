@@ -41,6 +41,8 @@ def make_key(path: str | Path) -> bytes:
     path = Path(path)
     if not path.is_file():
         path.parent.mkdir(parents=True, exist_ok=True)
+        for left in path.parent.glob(".partial-key-*"):  # by a kill
+            left.unlink()
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".partial-key-")  # readable by the owner alone
         with os.fdopen(handle, "w", encoding="ascii") as file:
             file.write(secrets.token_hex(32) + "\n")

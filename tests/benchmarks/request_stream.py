@@ -1,9 +1,10 @@
 """Ten requests, one after the other: ``python -m tests.benchmarks.request_stream``
 
 Trains one original on the mixed phantom and some knees, carries out ten requests of growing kind, each on the weights
-that the one before has left and with one ledger, and trains an oracle for each position of the stream, which never saw
-anything erased up to there. Prints a Markdown table and draws how the others' quality and the gap of every request's
-scans to the oracle develop. Stopped, it continues: what the ledger holds is not done again.
+that the one before has left and with one ledger, and trains an oracle for each position of the stream, or for some
+(``--oracles "[1,4,7,10]"``), which never saw anything erased up to there. Prints a Markdown table and draws how the
+others' quality and the gap of every request's scans to the oracle develop. Stopped, it continues: what the ledger
+holds is not done again.
 """
 
 from __future__ import annotations
@@ -51,6 +52,7 @@ def main(
     unlearn_epochs: int = 4,
     retain_fraction: float = 0.3,
     seed: int = 0,
+    oracles: Sequence[int] = tuple(range(1, 11)),
 ) -> None:
     """Run what is missing, print the table and draw ``stream.png``.
 
@@ -62,6 +64,7 @@ def main(
         unlearn_epochs: Epochs of each unlearning.
         retain_fraction: The share of the retain scans that unlearning may read.
         seed: Of phantoms, original and unlearning; the oracles have the next one.
+        oracles: Positions of the stream for which an oracle is trained, from 1.
     """
     torch.set_num_threads(1)
     logging.getLogger("ignite").setLevel(logging.WARNING)
@@ -79,10 +82,11 @@ def main(
             settings = {"weights": str(weights), "forget_request": request, "ledger": str(ledger), "seed": seed}
             settings |= {"unlearn_epochs": unlearn_epochs, "retain_fraction": retain_fraction, "overwrite": True}
             _run("unlearn", made, {"datalist": datalist, "evaluate_models": False, "oracle_weights": False, **settings})
+        models[f"unlearned {number}"], weights = str(made), made
+    for number in oracles:
         oracle = output / f"oracle_{number}" / "oracle.pt"
         _once("train", oracle, {**training, "forget_request": asked[:number], "oracle": True, "seed": seed + 1})
-        models |= {f"unlearned {number}": str(made), f"oracle {number}": str(oracle)}
-        weights = made
+        models[f"oracle {number}"] = str(oracle)
     _report(output, _evaluated(output, datalist, models))
 
 
@@ -130,33 +134,38 @@ def _evaluated(output: Path, datalist: str, models: Mapping[str, str]) -> Rows:
 
 def _report(output: Path, rows: Rows) -> None:
     psnr = {(row["model"], row["volume"]): float(row["psnr"]) for row in rows}
+    oracles = sorted(int(model.removeprefix("oracle ")) for model in {m for m, _ in psnr} if model.startswith("oracle"))
     erased = [_scans(output, number) for number in range(1, len(REQUESTS) + 1)]
-    gone = {name for names in erased for name in names}
-    retain = _retain_test(output, gone)
+    retain = _retain_test(output, {name for names in erased for name in names})
 
-    def gap(number: int, names: Sequence[str]) -> float:
-        """Mean PSNR of the weights after request ``number`` less the oracle's, in dB."""
-        return float(np.mean([psnr[f"unlearned {number}", n] - psnr[f"oracle {number}", n] for n in names]))
+    def level(model: str, names: Sequence[str]) -> float:
+        return float(np.mean([psnr[model, name] for name in names]))
 
-    def quality(model: str) -> float:
-        return float(np.mean([psnr[model, name] for name in retain]))
+    def gap(number: int, names: Sequence[str], model: str | None = None) -> float:
+        """Mean PSNR of the weights after request ``number``, or of another model, less the oracle's, in dB."""
+        return level(model or f"unlearned {number}", names) - level(f"oracle {number}", names)
 
     columns = ["request", "scans", "others: unlearned / oracle [dB]", "its own scans − oracle's [dB]",
                "earlier requests' scans − oracle's: mean, highest [dB]", "G on its scans − oracle's [dB]"]  # fmt: skip
-    table = [["(original)", "", f"{quality('G'):.2f} / –", "", "", ""]]
+    table = [["(original)", "", f"{level('G', retain):.2f} / –", "", "", ""]]
     for number, name in enumerate(REQUESTS, start=1):
-        own, earlier = erased[number - 1], [gap(number, names) for names in erased[: number - 1]]
-        before = np.mean([psnr["G", n] - psnr[f"oracle {number}", n] for n in own])
+        own, others = erased[number - 1], f"{level(f'unlearned {number}', retain):.2f}"
+        if number not in oracles:
+            table.append([name, str(len(own)), f"{others} / –", "–", "–", "–"])
+            continue
+        earlier = [gap(number, names) for names in erased[: number - 1]]
         table.append([
-            name, str(len(own)), f"{quality(f'unlearned {number}'):.2f} / {quality(f'oracle {number}'):.2f}",
-            f"{gap(number, own):+.2f}", f"{np.mean(earlier):+.2f}, {max(earlier):+.2f}" if earlier else "–",
-            f"{before:+.2f}",
+            name, str(len(own)), f"{others} / {level(f'oracle {number}', retain):.2f}", f"{gap(number, own):+.2f}",
+            f"{np.mean(earlier):+.2f}, {max(earlier):+.2f}" if earlier else "–", f"{gap(number, own, 'G'):+.2f}",
         ])  # fmt: skip
     text = "\n".join("| " + " | ".join(row) + " |" for row in [columns, ["---"] * len(columns), *table])
     (output / "stream.md").write_text(text + "\n", encoding="utf-8")
     print("\n" + text)
-    curves = {name: [gap(n, erased[i]) for n in range(i + 1, len(erased) + 1)] for i, name in enumerate(REQUESTS)}
-    _draw(output / "stream.png", quality, curves)
+    curves = {
+        name: {n: gap(n, erased[i]) for n in oracles if n > i} for i, name in enumerate(REQUESTS) if max(oracles) > i
+    }
+    quality = {model: level(model, retain) for model in {model for model, _ in psnr}}
+    _draw(output / "stream.png", quality, oracles, curves)
 
 
 def _scans(output: Path, number: int) -> list[str]:
@@ -172,18 +181,20 @@ def _retain_test(output: Path, gone: set[str]) -> list[str]:
     return [entry["kspace"] for entry in stays]
 
 
-def _draw(path: Path, quality, curves: Mapping[str, list[float]]) -> None:
+def _draw(
+    path: Path, quality: Mapping[str, float], oracles: Sequence[int], curves: Mapping[str, Mapping[int, float]]
+) -> None:
     mpl.use("Agg")
     from matplotlib import pyplot as plt
 
     figure, (above, below) = plt.subplots(2, 1, figsize=(8, 7), sharex=True, layout="constrained")
     steps = range(1, len(REQUESTS) + 1)
-    above.plot([0, *steps], [quality(m) for m in ("G", *(f"unlearned {n}" for n in steps))], "o-", label="unlearned")
-    above.plot(steps, [quality(f"oracle {n}") for n in steps], "s--", label="oracle")
+    above.plot([0, *steps], [quality[m] for m in ("G", *(f"unlearned {n}" for n in steps))], "o-", label="unlearned")
+    above.plot(oracles, [quality[f"oracle {n}"] for n in oracles], "s--", label="oracle")
     above.set(ylabel="others' test scans, PSNR [dB]")
     above.legend()
-    for start, (name, values) in enumerate(curves.items(), start=1):
-        below.plot(range(start, start + len(values)), values, "o-", label=name)
+    for name, values in curves.items():
+        below.plot(list(values), list(values.values()), "o-", label=name)
     below.axhline(0, color="black", linewidth=0.8)
     below.set(xlabel="requests carried out", ylabel="a request's scans, PSNR − oracle's [dB]")
     below.legend(fontsize=7, ncol=2)

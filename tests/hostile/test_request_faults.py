@@ -70,7 +70,8 @@ def check_whole(root: Path, expected: str) -> None:
     assert file_sha256(root / "autumn" / "unlearned.pt") == expected
     ledger = Ledger(root / "ledger.jsonl")
     assert [erased.name for erased in erasures(ledger)] == list(REQUESTS)
-    assert [line["event"] for line in ledger.lines[1:]] == ["begun", "erased"] * 3
+    events, every = [line["event"] for line in ledger.lines[1:]], ["begun", "erased"] * 3
+    assert events in (every, every[:-1])  # the next run writes the last line of one that was killed before it
     assert not list(root.rglob(".partial-*"))
 
 
