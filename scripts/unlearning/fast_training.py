@@ -63,6 +63,7 @@ class FastTraining:
         engine.add_event_handler(Events.STARTED, self.start)
         engine.add_event_handler(Events.ITERATION_STARTED, self)
         engine.add_event_handler(IterationEvents.BACKWARD_COMPLETED, self.hold)
+        engine.add_event_handler(Events.COMPLETED, self.finish)
 
     def start(self, engine: Trainer) -> None:
         """Exchange the optimiser."""
@@ -74,6 +75,14 @@ class FastTraining:
         engine.optimizer.step()  # without gradients nothing happens; a scheduler that sees no step at all would warn
         self.optimizer = engine.optimizer = Muon(trained, **self.peaks)
         self._rates = [group["lr"] for group in self.optimizer.param_groups]
+        if unwrap(engine.network) is engine.network:  # what several processes share is settled when it is wrapped
+            for weight in self._held:
+                weight.requires_grad_(False)  # no gradient is computed only to be dropped
+
+    def finish(self, engine: Trainer) -> None:
+        """Let what was held take gradients again."""
+        for weight in self._held:
+            weight.requires_grad_(True)
 
     def share(self, x: float) -> float:
         """s at the share x of the run, in [0, 1]."""

@@ -7,9 +7,13 @@ import torch
 from ignite.engine import Events
 from skimage.metrics import peak_signal_noise_ratio
 
+from scripts.data import prepare_batch
+from scripts.networks import VarNet
+from scripts.training import ClipGradient, ReconstructionLoss
 from scripts.unlearning import FastTraining, PsnrTerm
 from scripts.unlearning.psnr_term import relative_error_db
 from tests.helpers import Scale, sample, trainer
+from tests.training.test_numerics import batch_of
 
 RETAIN = sample(value=1.0, target=3.0, forget=False)
 
@@ -92,6 +96,31 @@ def test_the_first_step_is_muons_and_what_is_held_stays():
     assert float(network.scalar.detach()) == pytest.approx(1.1)
     assert torch.equal(network.held, torch.eye(3))
     assert network.held.grad is None
+    assert network.held.requires_grad
+
+
+def test_held_weights_cost_no_gradient_and_change_no_bit():
+    """Beside the same run in which their gradients are computed, and dropped before they are clipped."""
+
+    class Dropped(FastTraining):
+        def start(self, engine):
+            super().start(engine)
+            self.finish(engine)
+
+    found = []
+    for kind in (FastTraining, Dropped):
+        torch.manual_seed(0)
+        network = VarNet(num_cascades=2, sens_chans=2, sens_pools=1, chans=4, pools=1)
+        seen = []
+        watch = network.sens_net.register_forward_hook(lambda *args, seen=seen: seen.append(args[2].requires_grad))
+        handlers = [kind(held=["sens_net.*"]), ClipGradient(0.01)]
+        settings = {"prepare_batch": prepare_batch, "loss_function": ReconstructionLoss(), "decollate": False}
+        trainer(network, [batch_of(seed) for seed in range(3)], handlers, **settings).run()
+        watch.remove()
+        found.append((network.state_dict(), sum(seen)))
+    (ours, none), (dropped, some) = found
+    assert (none, some) == (0, 3)
+    assert all(torch.equal(value, dropped[name]) for name, value in ours.items())
 
 
 def test_a_stopped_run_goes_on_with_muons_momentum():

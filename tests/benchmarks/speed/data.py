@@ -15,6 +15,7 @@ import torch
 from scripts.data import write_volume
 from scripts.data.header import make_header
 from scripts.files import atomic_write
+from scripts.phantoms.acquisition import rss_target
 from tests.benchmarks.speed.network import CASES as NETWORKS
 from tests.benchmarks.speed.network import write_case
 from tests.benchmarks.speed.options import Options
@@ -41,7 +42,8 @@ def write_volumes(folder: Path, name: str) -> Path:
         path = folder / f"volume_{number:02}.h5"
         if not path.exists():
             rng = np.random.default_rng(number)
-            contents = ((_complex(rng, shape), rng.random(image, np.float32)) for _ in range(slices))
+            kspaces = (_complex(rng, shape) for _ in range(slices))
+            contents = ((kspace, rss_target(kspace, image)) for kspace in kspaces)
             write_volume(
                 path, contents, num_slices=slices, attributes={"acquisition": "T2"}, header=_header(shape, image)
             )
@@ -68,7 +70,10 @@ def _pack(path: Path, target: str) -> None:
 
 
 def _complex(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
-    return rng.standard_normal((*shape, 2), np.float32).view(np.complex64)[..., 0]
+    """Noise that falls off from the centre, as the k-space of a scan does."""
+    rows, columns = (np.arange(size) - size // 2 for size in shape[1:])
+    falloff = (1 / (1 + 0.01 * (rows[:, None] ** 2 + columns**2))).astype(np.float32)
+    return rng.standard_normal((*shape, 2), np.float32).view(np.complex64)[..., 0] * falloff
 
 
 def _header(shape: tuple[int, int, int], image: tuple[int, int]) -> str:

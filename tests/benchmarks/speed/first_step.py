@@ -10,6 +10,7 @@ import pkgutil
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 
 import fire
 import monai.bundle
@@ -21,28 +22,38 @@ from tests.benchmarks.speed.session import REPOSITORY
 
 CONFIG = REPOSITORY / "bundle" / "configs" / "unlearn.yaml"
 SKIPPED = ("scripts.shipping.deploy_app", "scripts.serving", "scripts.protocol.cluster")  # their packages are optional
+LAST = "the first step is done"
 moments: dict[str, tuple[float, float]] = {}
 began: list[float] = []
 
 
 class FirstStep:
-    """Handler that notes when the run starts, has its first batch and its first step behind it, and ends it there."""
+    """Handler that notes when the run starts and has its first step behind it, and ends it there."""
 
     def attach(self, engine: Trainer) -> None:
         """Attach to the trainer."""
         engine.add_event_handler(Events.STARTED, note, "the trainer starts")
-        engine.add_event_handler(Events.GET_BATCH_COMPLETED(once=1), note, "the first batch is there")
         engine.add_event_handler(Events.ITERATION_COMPLETED(once=1), self.end)
 
     def end(self) -> None:
         """End the run by an error, so that nothing waits for the hashes of all files."""
-        note("the first step is done")
-        raise StopIteration("the first step is done")
+        note(LAST)
+        raise InterruptedError(LAST)
 
 
 def note(moment: str) -> None:
     """Keep the seconds since the last import, by the wall and of the processor."""
     moments[moment] = time.perf_counter() - began[0], time.process_time() - began[1]
+
+
+@contextlib.contextmanager
+def ended() -> Iterator[None]:
+    """Pass over the error by which the first step ends the run, and over no other."""
+    try:
+        yield
+    except RuntimeError:
+        if LAST not in moments:
+            raise
 
 
 def main(datalist: str) -> None:
@@ -53,17 +64,14 @@ def main(datalist: str) -> None:
     logging.disable(logging.INFO)
     began[:] = time.perf_counter(), time.process_time()
     request = {"request_id": "speed", "reason": "a measurement", "forget": [{"anatomy": "knee"}]}
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        contextlib.suppress(RuntimeError),
-        contextlib.redirect_stdout(sys.stderr),
-    ):
+    with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(sys.stderr), ended():
         monai.bundle.run(
             "unlearn",
             config_file=str(CONFIG),
             datalist=datalist,
             forget_request=request,
             output_dir=folder,
+            method_name="none, a measurement",
             method=[{"_target_": "tests.benchmarks.speed.first_step.FirstStep"}],
             check_values=False,
             oracle_weights=None,
@@ -72,4 +80,6 @@ def main(datalist: str) -> None:
 
 
 if __name__ == "__main__":
-    fire.Fire(main)
+    from tests.benchmarks.speed import first_step  # by the name under which the configuration finds the handler
+
+    fire.Fire(first_step.main)
