@@ -98,7 +98,7 @@ def rmia(scores: np.ndarray, reference: np.ndarray, members: np.ndarray, populat
     return ((gained[:, None] > others) + 0.5 * (gained[:, None] == others)).mean(axis=1)
 
 
-def patient_score(z: Sequence[float]) -> float:
+def patient_score(z: Sequence[float] | np.ndarray) -> float:
     """One score of a patient with several scans: their mean.
 
     The scans of one patient go together, by how much nobody knows. Their mean is right whatever it is: it strays no

@@ -123,15 +123,15 @@ def test_a_request_for_what_was_erased_is_refused_and_one_in_part_takes_the_rest
 
 
 def copied(datalist: str, name: str, section: str, strip: bool = False, **fields) -> None:
-    """Add a copy of the first patient's scan under another name, perhaps with other attributes."""
+    """Put a copy in place of the first patient's scan: under another name, perhaps with other attributes."""
     root = Path(datalist).parent
     shutil.copy(root / "b0.h5", root / name)
     if strip:
         with h5py.File(root / name, "r+") as file:
             file.attrs["note"] = "resaved"
     content = json.loads(Path(datalist).read_text())
-    if not strip:  # the datalist refuses two files of the same bytes
-        content[section] = [entry for entry in content[section] if entry["kspace"] != "b0.h5"]
+    for entries in content.values():  # the datalist refuses the same k-space twice
+        entries[:] = [entry for entry in entries if entry["kspace"] != "b0.h5"]
     content[section].append({"kspace": name, **fields})
     Path(datalist).write_text(json.dumps(content))
 
