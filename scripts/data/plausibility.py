@@ -51,7 +51,7 @@ def checksources(volume: Volume) -> None:
 
 def sources(dataset: h5py.Dataset) -> list[str]:
     """The other files that hold values of a data set, as it names them."""
-    virtual = [source.file_name for source in dataset.virtualsources()] if dataset.is_virtual else []
+    virtual = [source.file_name for source in dataset.virtual_sources()] if dataset.is_virtual else []
     external = [name for name, _, _ in dataset.external or ()]
     return [name for name in [*virtual, *external] if name != "."]
 
