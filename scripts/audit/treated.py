@@ -31,7 +31,7 @@ HARMLESS = re.compile(
 )
 REMEMBERING = ("BlockHealing", "Original", "RetainDistillation")  # these pass on what the run started from
 ENDS = {"data", "network", "weights", "device", "train#epoch_length"}  # compared otherwise, or a number
-REFERENCE = re.compile(r"[@%](\w+(?:#\w+)*)")
+REFERENCE = re.compile(r"[@%](\w+(?:(?:#|::)\w+)*)")  # a resolved configuration has "::" for "#"
 OTHER_DATA = re.compile(r"@data\b(?!\.(retain|validation|held_out)\b)")
 CODE = re.compile(r"[('\"\[]")  # in an expression: more than references, attributes and arithmetic
 START = "$scripts.networks.load_weights(@network, @weights)"  # the one step of a run that may load weights
@@ -81,7 +81,7 @@ def other_reads(configuration: Mapping[str, Any]) -> list[str]:
             continue
         seen.add(name)
         for key, text in _texts(_at(configuration, name)):
-            waiting += REFERENCE.findall(text)
+            waiting += [reference.replace("::", "#") for reference in REFERENCE.findall(text)]
             expression = text.replace("@data.held_out(", "").replace("len(", "")
             unknown = key == "_target_" and text != fresh and not HARMLESS.fullmatch(text)
             if unknown or OTHER_DATA.search(text) or (text.startswith("$") and CODE.search(expression)):

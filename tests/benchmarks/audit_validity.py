@@ -35,6 +35,7 @@ EXPECTED = {
     "gain_target": "suppressed",
     "gradient_ascent": "over-forgotten",
     "fresh_weights": "forgotten",
+    "fresh_weights, whole retain set": "forgotten",
     "reset_and_heal": "",
 }
 TREATED = ("fresh_weights", "reset_and_heal")
@@ -86,13 +87,15 @@ def _audited(name: str, output: Path, settings: Mapping, original: str, oracles:
         own = oracles[int(name.split()[1])]
         others = [path for path in oracles[1:] if path != own]
         return {"unlearned_weights": own, "run_record": False, "oracle_seeds": others}
-    files = [] if name == "reset_and_heal" else [f"methods/{name}.yaml"]
-    weights = _unlearn(output / name, files, {**settings["unlearn"], "weights": original})
+    method, _, whole = name.partition(", ")
+    own = {**settings["unlearn"], **({"retain_fraction": 1.0} if whole else {})}
+    files = [f"methods/{method}.yaml"]
+    weights = _unlearn(output / name, files, {**own, "weights": original})
     given = {"unlearned_weights": weights, "oracle_seeds": oracles[1:]}
-    if name in TREATED:
+    if method in TREATED:
         alike = {"weights": oracles[0], "like": str(Path(weights).with_suffix(".json"))}
-        files = [*files, "treated_oracle.yaml"]
-        given["treated_oracle_weights"] = _unlearn(output / f"{name}, oracle", files, {**settings["unlearn"], **alike})
+        files.append("treated_oracle.yaml")
+        given["treated_oracle_weights"] = _unlearn(output / f"{name}, oracle", files, {**own, **alike})
     return given
 
 
@@ -106,7 +109,7 @@ def _train(folder: Path, settings: Mapping, seed: int, oracle: bool) -> str:
 def _unlearn(folder: Path, overlays: Sequence[str], settings: Mapping) -> str:
     path = folder / "unlearned.pt"
     if not path.with_suffix(".json").is_file():
-        given = {"evaluate_models": False, "oracle_weights": None, "enter_in_ledger": False}
+        given = {"evaluate_models": False, "oracle_weights": False, "enter_in_ledger": False}
         _run("unlearn", folder, *overlays, **{**settings, **given})
     return str(path)
 
