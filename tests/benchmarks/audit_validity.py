@@ -88,14 +88,14 @@ def _audited(name: str, output: Path, settings: Mapping, original: str, oracles:
         others = [path for path in oracles[1:] if path != own]
         return {"unlearned_weights": own, "run_record": False, "oracle_seeds": others}
     method, _, whole = name.partition(", ")
-    own = {**settings["unlearn"], **({"retain_fraction": 1.0} if whole else {})}
+    chosen = {**settings["unlearn"], **({"retain_fraction": 1.0} if whole else {})}
     files = [f"methods/{method}.yaml"]
-    weights = _unlearn(output / name, files, {**own, "weights": original})
+    weights = _unlearn(output / name, files, {**chosen, "weights": original})
     given = {"unlearned_weights": weights, "oracle_seeds": oracles[1:]}
     if method in TREATED:
         alike = {"weights": oracles[0], "like": str(Path(weights).with_suffix(".json"))}
         files.append("treated_oracle.yaml")
-        given["treated_oracle_weights"] = _unlearn(output / f"{name}, oracle", files, {**own, **alike})
+        given["treated_oracle_weights"] = _unlearn(output / f"{name}, oracle", files, {**chosen, **alike})
     return given
 
 
