@@ -3,8 +3,9 @@
 For each budget, a share of training's backward passes, and each method: PSNR and SSIM beside the oracle's as delivered,
 and again after training went on with the retain set alone, by 15 % of training's passes (*later*; the oracle treated
 alike); mean over the seeds and range. Two controls keep nothing of the original: ``fresh_weights`` is trained as the
-default is, ``from scratch`` is a fresh network that learns J on the same retain subset at the same cost. Prints a
-Markdown table and writes frontier.png. Stopped, the command resumes where it stopped.
+default is, ``from scratch`` is a fresh network that learns J on the same retain subset at the same cost. ``treated
+oracle`` is what the default makes of the oracle: what its recipe does to a network that never saw the forget set.
+Prints a Markdown table and writes frontier.png. Stopped, the command resumes where it stopped.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ import matplotlib.pyplot as plt
 
 CONFIGS = Path(__file__).parents[2] / "bundle" / "configs"
 SCRATCH = "from scratch"
+TREATED = "treated oracle"
 LATER = {"retain_fraction": 1.0, "budget": 0.15, "learning_rate": 1e-3}
 """Training that goes on with all of the retain set."""
 COHORTS = ("BTA", "KTA", "UA")
@@ -50,7 +52,7 @@ def main(
     Args:
         domain: An overlay in ``domains``.
         output_dir: The folder of all runs; default ``outputs/frontier/<domain>``.
-        methods: Overlays; ``default``, the method of ``unlearn.yaml``; ``from scratch``.
+        methods: Overlays; ``default``, the method of ``unlearn.yaml``; ``from scratch``; ``treated oracle``.
         budgets: Shares of training's backward passes.
         seeds: Each draws another retain subset and other fresh weights. The two trainings have seed 0.
     """
@@ -68,6 +70,7 @@ def main(
             for seed in seeds:
                 folder = output / method.replace(" ", "_") / f"{budget:g}" / f"seed-{seed}"
                 weights = _fresh(output, settings, seed) if method == SCRATCH else original
+                weights = oracle if method == TREATED else weights
                 own = {"weights": str(weights), "budget": budget, "seed": seed}
                 _unlearn(folder, method, {**settings["unlearn"], **own})
                 continued = _later(folder, folder / "unlearned.pt", settings)
@@ -111,7 +114,7 @@ def _unlearn(folder: Path, method: str, settings: Mapping) -> None:
     if method == SCRATCH:
         _run("unlearn", folder, "methods/fine_tune.yaml", **{**settings, "learning_rate": 2e-3})
     else:
-        _run("unlearn", folder, *([] if method == "default" else [f"methods/{method}.yaml"]), **settings)
+        _run("unlearn", folder, *([] if method in ("default", TREATED) else [f"methods/{method}.yaml"]), **settings)
 
 
 def _later(folder: Path, weights: Path, settings: Mapping) -> Path:
@@ -126,7 +129,7 @@ def _run(verb: str, folder: Path, *overlays: str, **settings: Any) -> None:
     files = [str(CONFIGS / name) for name in (f"{verb}.yaml", *overlays)]
     given = {"ledger": False, "enter_in_ledger": False, "check_values": False, **settings}
     if verb != "train":
-        given["oracle_weights"] = None
+        given["oracle_weights"] = False
     monai.bundle.run(verb, config_file=files, output_dir=str(folder), **given)
 
 
