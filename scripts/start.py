@@ -59,14 +59,14 @@ def begin(verb: str, seed: int | None = 0, several: bool = False) -> None:
     """
     errors.install()
     verify_shipped(bundle_root())
-    if (folder := bundle_folder(running_workflow()[0])) != bundle_root() and is_bundle(folder):
-        verify_shipped(folder)  # of which another copy's scripts are used
     if several or torch.distributed.is_torchelastic_launched():
         from scripts.training import processes  # no part of the inference path
 
         processes.join() if several else processes.check_single()
     workflow, _ = running_workflow()
-    _close_ended()
+    if (folder := bundle_folder(workflow)) != bundle_root() and is_bundle(folder):
+        verify_shipped(folder)  # of which another copy's scripts are used
+    close_ended()
     declared = declared_config(verb)
     refuse_unknown_keys(declared, workflow.parser.get())
     if workflow.run_id not in (verb, "run"):  # "run" is MONAI's default, where a workflow is made but not run
@@ -151,7 +151,7 @@ def _close(run: Run) -> None:
         errors.tell_what_is_kept(None)
 
 
-def _close_ended() -> None:
+def close_ended() -> None:
     """Close the runs of this process that ended with an error: their workflows are no longer being run."""
     going = running_workflows()
     for workflow, run in list(_runs.items()):

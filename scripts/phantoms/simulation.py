@@ -77,6 +77,32 @@ def simulate(
             or the disk is too small. The message names file, field, what was found and what was expected.
     """
     output_dir = Path(output_dir)
+    plans = check_simulation(
+        images, output_dir, num_coils=num_coils, snr=snr, matrix=matrix, splits=splits, gap=gap,
+        slices_per_volume=slices_per_volume,
+    )  # fmt: skip
+    with atomic_folder(output_dir) as temporary:
+        datalist = _write(temporary, images, [pieces for _, pieces in plans], matrix, num_coils, snr, seed)
+        (temporary / "datalist.json").write_text(json.dumps(datalist, indent=2) + "\n")
+    for section, entries in datalist.items():
+        logger.info("%s: %d volumes", section, len(entries))
+    logger.info("wrote %s", output_dir / "datalist.json")
+    return str(output_dir / "datalist.json")
+
+
+def check_simulation(
+    images: Sequence[Mapping[str, object]],
+    output_dir: str | Path,
+    *,
+    num_coils: int = 8,
+    snr: float = 40.0,
+    matrix: Sequence[int] | None = None,
+    splits: Mapping[str, float] | None = None,
+    gap: int = 2,
+    slices_per_volume: int = 8,
+) -> list[tuple[tuple[int, int], list[Piece]]]:
+    """Read all images and cut them; nothing is written. Arguments and errors are those of :func:`simulate`."""
+    output_dir = Path(output_dir)
     splits = _checked_splits(splits or {"training": 0.6, "validation": 0.15, "test": 0.25})
     if gap < 0 or slices_per_volume < 1:
         raise ValueError(f"gap, slices_per_volume: found {gap}, {slices_per_volume}, expected at least 0 and 1")
@@ -94,14 +120,7 @@ def simulate(
         except ValueError as error:
             raise ValueError(f"{source.path}: {error}") from error
     _check_space(output_dir, plans, matrix, num_coils)
-
-    with atomic_folder(output_dir) as temporary:
-        datalist = _write(temporary, images, [pieces for _, pieces in plans], matrix, num_coils, snr, seed)
-        (temporary / "datalist.json").write_text(json.dumps(datalist, indent=2) + "\n")
-    for section, entries in datalist.items():
-        logger.info("%s: %d volumes", section, len(entries))
-    logger.info("wrote %s", output_dir / "datalist.json")
-    return str(output_dir / "datalist.json")
+    return plans
 
 
 def _refuse_twice(images: Sequence[Mapping[str, object]]) -> None:

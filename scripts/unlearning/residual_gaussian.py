@@ -27,33 +27,33 @@ class ResidualGaussian(TeacherTerm):
 
     Args:
         teacher: The teacher T, a handler listed before.
-        confidence: The factor c, above 0.
+        scale: The factor c, above 0.
         forget_loader, forget_weight, retain_weight: The arguments of :class:`ForgetTerm`.
 
     Source: after GURU: Guided Unlearning via Residual Uncertainty in Regression Models, ICLR 2026 submission 17272.
 
     Raises:
-        ValueError: ``confidence`` is not above 0.
+        ValueError: ``scale`` is not above 0.
     """
 
     def __init__(
         self,
         teacher: Teacher,
-        confidence: float = 1.0,
+        scale: float = 1.0,
         forget_loader: Iterable | None = None,
         forget_weight: float = 1.0,
         retain_weight: float = 1.0,
     ) -> None:
         super().__init__(teacher, forget_loader, forget_weight, retain_weight)
-        check_positive("residual Gaussian", confidence=confidence)
-        self.confidence = confidence
+        check_positive("residual Gaussian", scale=scale)
+        self.scale = scale
 
     def term(self, engine: Trainer, prediction: torch.Tensor, label: dict) -> torch.Tensor:
-        return residual_divergence(prediction, self.image_of(engine, self.teacher), label["target"], self.confidence)
+        return residual_divergence(prediction, self.image_of(engine, self.teacher), label["target"], self.scale)
 
 
 def residual_divergence(
-    student: torch.Tensor, teacher: torch.Tensor, target: torch.Tensor, confidence: float = 1.0
+    student: torch.Tensor, teacher: torch.Tensor, target: torch.Tensor, scale: float = 1.0
 ) -> torch.Tensor:
     """KL of the teacher's Gaussian from the student's, each as wide as its residual, in nats a pixel.
 
@@ -61,7 +61,7 @@ def residual_divergence(
         student: The student's image, (B, 1, H, W).
         teacher: The teacher's image, (B, 1, H, W).
         target: The reference image, (B, 1, h, w), h <= H, w <= W.
-        confidence: The factor of the residuals.
+        scale: The factor of the residuals.
 
     Returns:
         (B,).
@@ -74,7 +74,7 @@ def residual_divergence(
     tiny = torch.finfo(torch.float32).tiny
     own, other = (crop_like(image, target).float() / _scale(target) for image in (student, teacher))
     truth = target.float() / _scale(target)
-    variances = [(confidence**2 * _mean_square(image - truth)).clamp(min=tiny) for image in (own, other)]
+    variances = [(scale**2 * _mean_square(image - truth)).clamp(min=tiny) for image in (own, other)]
     apart = variances[1] + _mean_square(other - own)
     return (variances[0] / variances[1]).log() / 2 + apart / (2 * variances[0]) - 0.5
 

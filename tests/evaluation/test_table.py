@@ -172,7 +172,7 @@ def test_a_failed_csv_leaves_the_old_one_and_no_other_file(tmp_path, monkeypatch
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(csv.DictWriter, "writerows", full_disk)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(OSError, match="the disk is full"):
         write_results(small(), path)
     assert [p.name for p in tmp_path.iterdir()] == ["volumes.csv"]
     assert path.read_text() == "old"

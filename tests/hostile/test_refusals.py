@@ -1,6 +1,5 @@
 """Every case of the table, in one warm process: refused with its words, and nothing written."""
 
-import gc
 import json
 import shutil
 import warnings
@@ -13,6 +12,7 @@ import torch
 from scripts.errors import told
 from scripts.networks import VarNet, save_weights
 from scripts.settings import read_settings, settings_of
+from scripts.start import close_ended
 from tests.conftest import write_tiny_volume
 from tests.hostile.cases import CASES, Case, flags
 from tests.hostile.more_cases import MORE
@@ -100,8 +100,7 @@ def test_is_refused_before_anything_is_written(case, good, tmp_path):
     with pytest.raises((ValueError, OSError, RuntimeError)) as error:
         run_case(Case(case.verb, case.words, case.overrides, spoil, case.overlays), root)
     paragraph = " ".join(told(error.value).split())
-    del error  # and with it the run
-    gc.collect()
+    close_ended()  # as the next run of the process does, or its end
     for word in case.words:
         assert word in paragraph
     assert len(paragraph) < 1500

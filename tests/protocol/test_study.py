@@ -90,7 +90,7 @@ def test_a_failed_cell_is_reported_and_stops_no_other(finished, tiny_datalist, t
     shutil.copytree(finished / "cells/oracle", output / "cells/oracle")
     shutil.copytree(finished / "cells/forget_only", output / "cells/forget_only")
     configs = tmp_path / "configs"
-    shutil.copytree(CONFIGS, configs)
+    shutil.copytree(CONFIGS, configs, ignore=shutil.ignore_patterns("metadata.json"))  # with it, a bundle's folder
     broken = "method_name: broken\nmethod:\n- {_target_: scripts.unlearning.NoisyLabel, std: -1.0}\n"
     (configs / "methods/broken.yaml").write_text(broken)
     with pytest.raises(RuntimeError) as error:
@@ -117,9 +117,12 @@ def test_a_failed_cell_is_reported_and_stops_no_other(finished, tiny_datalist, t
             "'fraction_methods': expected some of fine_tune, noisy_label, found 'default'",
         ),
         ({"fraction_methods": ["noisy_label"]}, "'fraction_methods': expected methods with a free .* fixes it at 0"),
-        ({"retain_fractions": [0.0]}, r"'retain_fractions': expected a list, .*above 0 and at most 1, found \[0.0\]"),
+        (
+            {"retain_fractions": [0.0]},
+            r"'retain_fractions': expected a list, .*above 0 and at most 1, none twice, found \[0.0\]",
+        ),
         ({"retain_fraction": 1.5}, "'retain_fraction': expected a number above 0 and at most 1, found 1.5"),
-        ({"seeds": []}, r"'seeds': expected a list of at least 1, each a whole number from 0, found \[\]"),
+        ({"seeds": []}, r"'seeds': expected a list of at least 1, each a whole number from 0, none twice, found \[\]"),
         ({"oracle_seeds": [1, 1]}, "'oracle_seeds': expected a list, each a whole number from 0, none twice"),
         ({"weights": "nowhere.pt"}, "nowhere.pt: no such weights file"),
         ({"oracle_weights": ["nowhere.pt"]}, "nowhere.pt: no such weights file"),

@@ -199,7 +199,7 @@ def test_rewind_returns_to_the_epoch_that_matches():
     ("make", "message"),
     [
         (lambda: BoundedAscent(beta=0, tau=1.0), "bounded ascent: 'beta': expected above 0, found 0"),
-        (lambda: ResidualGaussian(Fixed(Scale(1.0)), 0.0), "'confidence': expected above 0, found 0.0"),
+        (lambda: ResidualGaussian(Fixed(Scale(1.0)), 0.0), "'scale': expected above 0, found 0.0"),
         (lambda: Scrub([], gamma=-1.0), "scrub: 'gamma': expected above 0, found -1.0"),
         (lambda: Anneal(L1Penalty(1.0), "delta"), "'name': expected a number of L1Penalty, found 'delta'"),
         (lambda: Anneal(L1Penalty(1.0), "gamma", "step"), "'shape': expected one of linear, cosine, found 'step'"),
