@@ -45,7 +45,7 @@ def full_disk_told(path: str | Path, part: str | Path | None = None) -> Iterator
     except DiskFullError:
         raise
     except (OSError, RuntimeError) as error:
-        free = shutil.disk_usage(_existing(path)).free
+        free = shutil.disk_usage(existing_part(path)).free
         if getattr(error, "errno", None) not in FULL_ERRORS and free >= FULL:
             raise
         written = _size(Path(part)) if part is not None else 0
@@ -60,7 +60,7 @@ def _size(path: Path) -> int:
     return sum(file.stat().st_size for file in files if file.is_file())
 
 
-def _existing(path: str | Path) -> Path:
+def existing_part(path: str | Path) -> Path:
     """The path or the nearest folder above it that is there."""
     existing = Path(path).resolve()
     while not existing.exists():
@@ -136,7 +136,7 @@ def json_sha256(content: Any) -> str:
 
 def check_disk_space(folder: str | Path, needed: int) -> None:
     """Raise OSError where the disk of ``folder`` (which may not exist yet) has fewer than ``needed`` bytes free."""
-    free = shutil.disk_usage(_existing(folder)).free
+    free = shutil.disk_usage(existing_part(folder)).free
     if free < needed:
         raise OSError(
             f"{folder}: not enough disk for the outputs: expected {needed / 1e6:.0f} MB free, found {free / 1e6:.0f} MB"

@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from filelock import FileLock, Timeout
 
-from scripts.files import check_disk_space, let_go
+from scripts.files import check_disk_space, existing_part, let_go
 
 OUTPUT_BYTES = 50_000_000  # log, TensorBoard, tables and pictures
 
@@ -164,9 +164,7 @@ class _Log(logging.FileHandler):
 
 def check_writable(folder: Path) -> None:
     """Raise OSError where a folder, which may not exist yet, cannot be written to."""
-    existing = Path(folder).resolve()
-    while not existing.exists():
-        existing = existing.parent
+    existing = existing_part(folder)
     if not existing.is_dir():
         raise NotADirectoryError(f"'output_dir': {folder}: expected a folder, found that {existing} is a file")
     if not os.access(existing, os.W_OK | os.X_OK):

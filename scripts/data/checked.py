@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from functools import cache
 from pathlib import Path
 
 from scripts.data.digests import keep, kept, known_sha256, status
 from scripts.data.plausibility import check_volume_values, sources
 from scripts.data.volumes import Volume, open_volume
+from scripts.files import file_sha256, json_sha256
 
 RULES = ("header.py", "plausibility.py", "volumes.py")  # what decides whether a file passes
 
@@ -40,7 +40,4 @@ def has_passed(volume: Volume) -> bool:
 
 @cache
 def _rules() -> str:
-    digest = hashlib.sha256()
-    for name in RULES:
-        digest.update(Path(__file__).with_name(name).read_bytes())
-    return digest.hexdigest()
+    return json_sha256([file_sha256(Path(__file__).with_name(name)) for name in RULES])

@@ -2,6 +2,6 @@
 
 from scripts.phantoms.mixed_phantom import mixed_phantom_datalist
 from scripts.phantoms.phantom import phantom_datalist, phantom_images
-from scripts.phantoms.simulation import check_simulation, simulate
+from scripts.phantoms.simulation import Simulation
 
-__all__ = ["check_simulation", "mixed_phantom_datalist", "phantom_datalist", "phantom_images", "simulate"]
+__all__ = ["Simulation", "mixed_phantom_datalist", "phantom_datalist", "phantom_images"]

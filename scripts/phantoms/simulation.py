@@ -6,7 +6,7 @@ import json
 import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -31,19 +31,14 @@ class Piece:
     slices: range
 
 
-def simulate(
-    images: Sequence[Mapping[str, object]],
-    output_dir: str | Path,
-    *,
-    num_coils: int = 8,
-    snr: float = 40.0,
-    matrix: Sequence[int] | None = None,
-    splits: Mapping[str, float] | None = None,
-    gap: int = 2,
-    slices_per_volume: int = 8,
-    seed: int = 0,
-) -> str:
-    """Turn magnitude volumes into multi-coil k-space with coil maps, smooth phase and noise of a stated SNR.
+Plan = tuple[tuple[int, int], list[Piece]]  # of one image: the size of its slices, and what it is cut into
+
+
+@dataclass(frozen=True)
+class Simulation:
+    """Magnitude volumes as multi-coil k-space with coil maps, smooth phase and noise of a stated SNR.
+
+    Made, it has read and cut all images; :meth:`write` writes what they become.
 
     An image without ``split`` is cut along its slice axis: consecutive runs for training, validation and test, with
     ``gap`` slices left out between two runs, each run cut into volumes. These are pieces of **one** subject: they
@@ -68,59 +63,61 @@ def simulate(
         slices_per_volume: The largest number of slices in a file.
         seed: The seed of coils, phase and noise.
 
-    Returns:
-        The path of ``datalist.json`` in ``output_dir``.
-
     Raises:
         FileNotFoundError, ValueError, OSError: Before anything is written: an image is missing, not NIfTI, complex,
             NaN, negative, of the wrong rank or has too few slices, an index is out of range, a setting is impossible,
             or the disk is too small. The message names file, field, what was found and what was expected.
     """
-    output_dir = Path(output_dir)
-    plans = check_simulation(
-        images, output_dir, num_coils=num_coils, snr=snr, matrix=matrix, splits=splits, gap=gap,
-        slices_per_volume=slices_per_volume,
-    )  # fmt: skip
-    with atomic_folder(output_dir) as temporary:
-        datalist = _write(temporary, images, [pieces for _, pieces in plans], matrix, num_coils, snr, seed)
-        (temporary / "datalist.json").write_text(json.dumps(datalist, indent=2) + "\n")
-    for section, entries in datalist.items():
-        logger.info("%s: %d volumes", section, len(entries))
-    logger.info("wrote %s", output_dir / "datalist.json")
-    return str(output_dir / "datalist.json")
 
+    images: Sequence[Mapping[str, object]]
+    output_dir: str | Path
+    num_coils: int = 8
+    snr: float = 40.0
+    matrix: Sequence[int] | None = None
+    splits: Mapping[str, float] | None = None
+    gap: int = 2
+    slices_per_volume: int = 8
+    seed: int = 0
+    plans: list[Plan] = field(init=False, default_factory=list)
 
-def check_simulation(
-    images: Sequence[Mapping[str, object]],
-    output_dir: str | Path,
-    *,
-    num_coils: int = 8,
-    snr: float = 40.0,
-    matrix: Sequence[int] | None = None,
-    splits: Mapping[str, float] | None = None,
-    gap: int = 2,
-    slices_per_volume: int = 8,
-) -> list[tuple[tuple[int, int], list[Piece]]]:
-    """Read all images and cut them; nothing is written. Arguments and errors are those of :func:`simulate`."""
-    output_dir = Path(output_dir)
-    splits = _checked_splits(splits or {"training": 0.6, "validation": 0.15, "test": 0.25})
-    if gap < 0 or slices_per_volume < 1:
-        raise ValueError(f"gap, slices_per_volume: found {gap}, {slices_per_volume}, expected at least 0 and 1")
-    if not images:
-        raise ValueError("images: found none, expected at least one")
-    if output_dir.exists() and (not output_dir.is_dir() or any(output_dir.iterdir())):
-        raise ValueError(f"{output_dir}: output_dir: found something there, expected no such folder or an empty one")
-    _refuse_twice(images)
-    plans = []
-    for number, entry in enumerate(tqdm(images, desc="checking images", unit="image", dynamic_ncols=True)):
-        source = read_magnitude(entry, f"images[{number}]")
-        try:
-            check_scan(matrix or source.shape, source.shape, num_coils, snr)
-            plans.append(_cut(source, number, splits, gap, slices_per_volume))
-        except ValueError as error:
-            raise ValueError(f"{source.path}: {error}") from error
-    _check_space(output_dir, plans, matrix, num_coils)
-    return plans
+    def __post_init__(self) -> None:
+        splits = _checked_splits(self.splits or {"training": 0.6, "validation": 0.15, "test": 0.25})
+        if self.gap < 0 or self.slices_per_volume < 1:
+            raise ValueError(
+                f"gap, slices_per_volume: found {self.gap}, {self.slices_per_volume}, expected at least 0 and 1"
+            )
+        if not self.images:
+            raise ValueError("images: found none, expected at least one")
+        output_dir = Path(self.output_dir)
+        if output_dir.exists() and (not output_dir.is_dir() or any(output_dir.iterdir())):
+            raise ValueError(
+                f"{output_dir}: output_dir: found something there, expected no such folder or an empty one"
+            )
+        _refuse_twice(self.images)
+        for number, entry in enumerate(tqdm(self.images, desc="checking images", unit="image", dynamic_ncols=True)):
+            source = read_magnitude(entry, f"images[{number}]")
+            try:
+                check_scan(self.matrix or source.shape, source.shape, self.num_coils, self.snr)
+                self.plans.append(_cut(source, number, splits, self.gap, self.slices_per_volume))
+            except ValueError as error:
+                raise ValueError(f"{source.path}: {error}") from error
+        _check_space(output_dir, self.plans, self.matrix, self.num_coils)
+
+    def write(self) -> str:
+        """Write all files, or none, and return the path of ``datalist.json`` in ``output_dir``.
+
+        Raises:
+            OSError: The disk is full.
+        """
+        output_dir = Path(self.output_dir)
+        pieces = [pieces for _, pieces in self.plans]
+        with atomic_folder(output_dir) as temporary:
+            datalist = _write(temporary, self.images, pieces, self.matrix, self.num_coils, self.snr, self.seed)
+            (temporary / "datalist.json").write_text(json.dumps(datalist, indent=2) + "\n")
+        for section, entries in datalist.items():
+            logger.info("%s: %d volumes", section, len(entries))
+        logger.info("wrote %s", output_dir / "datalist.json")
+        return str(output_dir / "datalist.json")
 
 
 def _refuse_twice(images: Sequence[Mapping[str, object]]) -> None:
@@ -167,9 +164,7 @@ def split_slices(num_slices: int, splits: Mapping[str, float], gap: int) -> dict
     return runs
 
 
-def _cut(
-    source: Magnitude, number: int, splits: Mapping[str, float], gap: int, limit: int
-) -> tuple[tuple[int, int], list[Piece]]:
+def _cut(source: Magnitude, number: int, splits: Mapping[str, float], gap: int, limit: int) -> Plan:
     used = source.slices_with_signal()
     runs = {source.split: range(len(used))} if source.split else split_slices(len(used), splits, gap)
     stem = Path(source.path).name.removesuffix(".gz").removesuffix(".nii")
@@ -183,7 +178,7 @@ def _cut(
 
 def _check_space(
     output_dir: Path,
-    plans: Sequence[tuple[tuple[int, int], Sequence[Piece]]],
+    plans: Sequence[Plan],
     matrix: Sequence[int] | None,
     num_coils: int,
 ) -> None:

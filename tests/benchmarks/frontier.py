@@ -69,8 +69,10 @@ def main(
             delivered, after = [], []
             for seed in seeds:
                 folder = output / method.replace(" ", "_") / f"{budget:g}" / f"seed-{seed}"
-                weights = _fresh(output, settings, seed) if method == SCRATCH else original
-                weights = oracle if method == TREATED else weights
+                if method == SCRATCH:
+                    weights = _fresh(output, settings, seed)
+                else:
+                    weights = oracle if method == TREATED else original
                 own = {"weights": str(weights), "budget": budget, "seed": seed}
                 _unlearn(folder, method, {**settings["unlearn"], **own})
                 continued = _later(folder, folder / "unlearned.pt", settings)

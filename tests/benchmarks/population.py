@@ -7,7 +7,7 @@ import json
 import os
 from pathlib import Path
 
-from scripts.phantoms import simulate
+from scripts.phantoms import Simulation
 
 FOLDER = "MRI_UNLEARNING_POPULATION"
 """Environment variable: a folder with ``images.json``, the setting ``images`` of ``simulate``, paths relative to it."""
@@ -28,4 +28,4 @@ def population_datalist(output_dir: str = "outputs/population", matrix: tuple[in
     if (target / "datalist.json").is_file():
         return str(target / "datalist.json")
     images = [{**entry, "image": str(folder / entry["image"])} for entry in json.loads(text)]
-    return simulate(images, target, num_coils=4, snr=40.0, matrix=matrix, slices_per_volume=1, seed=0)
+    return Simulation(images, target, num_coils=4, snr=40.0, matrix=matrix, slices_per_volume=1).write()

@@ -49,6 +49,9 @@ def original(trained, tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def undisturbed(tiny_datalist, original, tmp_path_factory) -> tuple[str, int]:
     """SHA-256 of the last weights of the stream that nobody stopped, and how many steps on the disk it took."""
+    stream(
+        tiny_datalist, original, tmp_path_factory.mktemp("before")
+    )  # keeps the scans' hashes, as later runs find them
     root, count = tmp_path_factory.mktemp("undisturbed"), 0
 
     def counted(real: Callable) -> Callable:

@@ -14,7 +14,7 @@ from scripts.data.datalist import load_datalist
 from scripts.phantoms.acquisition import OBJECT_LEVEL, rss_target
 from scripts.phantoms.magnitude import read_magnitude
 from scripts.phantoms.phantom import phantom_images
-from scripts.phantoms.simulation import simulate, split_slices
+from scripts.phantoms.simulation import Simulation, split_slices
 
 SHARED = Path(__file__).parents[3] / "shared" / "data"
 SHAPE = (40, 36, 24)
@@ -33,6 +33,10 @@ def volume(shape: tuple[int, ...] = SHAPE, dtype=np.int16) -> np.ndarray:
 def save(path: Path, data: np.ndarray, affine: np.ndarray | None = None) -> str:
     nib.save(nib.Nifti1Image(data, np.eye(4) if affine is None else affine), path)
     return str(path)
+
+
+def simulate(images: list[dict], output_dir: Path, **settings) -> str:
+    return Simulation(images, output_dir, **settings).write()
 
 
 @pytest.fixture
@@ -256,7 +260,7 @@ def test_failure_while_writing_leaves_nothing_behind(image, tmp_path, monkeypatc
     def fail(*_args, **_kwargs):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(sys.modules[simulate.__module__], "write_volume", fail)
+    monkeypatch.setattr(sys.modules[Simulation.__module__], "write_volume", fail)
     with pytest.raises(KeyboardInterrupt):
         simulate([{"image": image}], tmp_path / "out")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["head.nii.gz"]
