@@ -8,6 +8,7 @@ import nibabel as nib
 import numpy as np
 import pydicom
 import pytest
+from dicom_validator.validator.dicom_file_validator import DicomFileValidator
 from pydicom.uid import MRImageStorage, SecondaryCaptureImageStorage
 
 from scripts.inference.dicom import rescale_slope, write_dicom
@@ -15,6 +16,7 @@ from scripts.inference.geometry import Geometry
 from scripts.inference.model_identity import ModelIdentity
 from scripts.inference.nifti import write_nifti
 from scripts.inference.raw_volume import RawVolume
+from tests.inference.standard_tables import standard_tables
 
 AXES = np.eye(3)
 PLACED = Geometry(
@@ -27,6 +29,8 @@ PLACED = Geometry(
 )
 UNPLACED = Geometry(spacing=(0.5, 1.25), slice_thickness=4.0)
 MODEL = ModelIdentity("Model", "1.0", "ab" * 32, "cd" * 32)
+RESCALING = {0x00281052, 0x00281053, 0x00281054}
+"""Rescale intercept, slope and type: none of MR Image Storage, which they make a Standard Extended SOP Class."""
 FIELDS = {
     "studyInstanceUID": "1.2.826.0.1.9",
     "studyDate": "2024-01-31",
@@ -174,3 +178,38 @@ def test_dicom_is_valid(images, tmp_path, geometry, fields):
     for path in (tmp_path / "s").iterdir():
         report = subprocess.run(["dciodvfy", path], capture_output=True, text=True, check=False).stderr
         assert not [line for line in report.splitlines() if line.startswith(("Error", "Abort"))], report
+
+
+def validated(folder):
+    """What dicom-validator finds in each file of a folder, by the tags of the attributes."""
+    validator = DicomFileValidator(standard_tables(MRImageStorage, SecondaryCaptureImageStorage))
+    found = {}
+    for path, result in validator.validate(folder).items():
+        found[path] = {tag.tag for errors in result.module_errors.values() for tag in errors}
+        assert result.errors == sum(len(errors) for errors in result.module_errors.values())
+    return found
+
+
+@pytest.mark.parametrize("geometry", [PLACED, UNPLACED], ids=["placed", "unplaced"])
+@pytest.mark.parametrize("fields", [FIELDS, {}], ids=["header", "bare"])
+def test_dicom_has_the_attributes_of_its_class(images, tmp_path, geometry, fields):
+    write_dicom(tmp_path / "s", images, series(geometry, fields), MODEL)
+    found = validated(tmp_path / "s")
+    assert len(found) == 3
+    assert all(tags == (RESCALING if geometry is PLACED else set()) for tags in found.values())
+
+
+@pytest.mark.parametrize(
+    ("keyword", "value"), [("ScanningSequence", None), ("Modality", ""), ("MRAcquisitionType", "4D"), ("DoseType", "REAL")]
+)
+def test_the_validator_sees_what_is_wrong(images, tmp_path, keyword, value):
+    write_dicom(tmp_path / "s", images[:1], series(PLACED, {}), MODEL)
+    path = tmp_path / "s" / "IM0001.dcm"
+    ds = pydicom.dcmread(path)
+    if value is None:
+        delattr(ds, keyword)
+    else:
+        setattr(ds, keyword, value)
+    ds.save_as(path)
+    (tags,) = validated(tmp_path / "s").values()
+    assert tags - RESCALING == {pydicom.datadict.tag_for_keyword(keyword)}
