@@ -200,7 +200,8 @@ def test_dicom_has_the_attributes_of_its_class(images, tmp_path, geometry, field
 
 
 @pytest.mark.parametrize(
-    ("keyword", "value"), [("ScanningSequence", None), ("Modality", ""), ("MRAcquisitionType", "4D"), ("DoseType", "REAL")]
+    ("keyword", "value"),
+    [("ScanningSequence", None), ("Modality", ""), ("MRAcquisitionType", "4D"), ("DoseType", "REAL")],
 )
 def test_the_validator_sees_what_is_wrong(images, tmp_path, keyword, value):
     write_dicom(tmp_path / "s", images[:1], series(PLACED, {}), MODEL)
