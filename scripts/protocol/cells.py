@@ -19,11 +19,12 @@ import monai.bundle
 import torch
 
 from scripts.files import file_sha256, held, write_text
-from scripts.protocol.plan import DEFAULT, FORGET_ONLY, ORACLE, UNLEARNED, Cell
+from scripts.protocol.plan import DEFAULT, FORGET_ONLY, FURTHER, ORACLE, UNLEARNED, Cell
 
 RECORD = "cell.json"
 FINISHED, FAILED = "finished", "failed"
 MODEL = "model"  # the cell's own weights among the rows of its metrics.csv
+LATER = "later"  # the same after training went on with the retain set alone
 logger = logging.getLogger(__name__)
 
 
@@ -113,7 +114,9 @@ def _work(cell: Cell, folder: Path, context: Context, device: str, original: str
     else:
         weights = _make_weights(cell, folder, context, common, original)
         run_record = weights.with_suffix(".json")
-    epochs = {f"epoch {i}": str(path) for i, path in enumerate(_epoch_files(folder), start=1)}
+    models = {MODEL: weights, **{f"epoch {i}": path for i, path in enumerate(_epoch_files(folder), start=1)}}
+    if cell.further_training:
+        models[LATER] = _train_on(cell, weights, folder / LATER, context, common)
     _run(
         Path(context.configs),
         "evaluate",
@@ -121,12 +124,13 @@ def _work(cell: Cell, folder: Path, context: Context, device: str, original: str
             **common,
             **cell.settings["evaluate"],
             "output_dir": str(folder / "evaluation"),
-            "weights": {MODEL: str(weights), **epochs},
+            "weights": {name: str(path) for name, path in models.items()},
             "handlers": [],
             "comparison#figure": False,
         },
     )
-    shutil.rmtree(folder / "epochs", ignore_errors=True)
+    for name in ("epochs", LATER):
+        shutil.rmtree(folder / name, ignore_errors=True)
     facts = json.loads(run_record.read_text(encoding="utf-8")) if run_record else {}
     return {
         "weights": {"path": weights.name if not cell.given else str(weights), "sha256": file_sha256(weights)},
@@ -149,6 +153,14 @@ def _make_weights(cell: Cell, folder: Path, context: Context, common: Mapping, o
     settings |= {"weights": original, "evaluate_models": False, "epoch_weights": cell.epochs}
     overlay = None if cell.method == DEFAULT else f"methods/{cell.method}.yaml"
     _run(Path(context.configs), "unlearn", {**settings, **cell.settings["unlearn"]}, overlay)
+    return folder / "unlearned.pt"
+
+
+def _train_on(cell: Cell, weights: Path, folder: Path, context: Context, common: Mapping) -> Path:
+    """The weights after training went on with the retain set alone."""
+    settings = {**common, "output_dir": str(folder), "seed": cell.seed, "weights": str(weights)}
+    settings |= {"evaluate_models": False, **cell.settings["further_training"], "enter_in_ledger": False}
+    _run(Path(context.configs), "unlearn", settings, f"methods/{FURTHER}.yaml")
     return folder / "unlearned.pt"
 
 

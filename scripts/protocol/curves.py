@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 from matplotlib.axes import Axes
 
-from scripts.evaluation.drawing import FAINT, new_figure, save_figure, styles, tidy
+from scripts.evaluation.drawing import FAINT, INK, new_figure, save_figure, styles, tidy
 from scripts.evaluation.results import COHORTS
 from scripts.protocol.effort import EpochQuality, Fit, FractionQuality
+from scripts.protocol.frontier import DELIVERED, LATER, FrontierRow
 from scripts.protocol.quality import Band
 
 TITLES = {"BTA": "BTA: retain test", "KTA": "KTA: forget test", "UA": "UA: forget training data"}
@@ -62,6 +63,42 @@ def _curve(axes: Axes, rows: Sequence[FractionQuality], quantity: str, fit: Fit 
             name = f"optimum of the fit: {100 * fit.optimum:.3g} %" + ("" if fit.inside else " (end of the range)")
             axes.plot(fit.optimum, fit.value, marker="*", markersize=15, color=colour, linestyle="",
                       markeredgecolor="white", label=name)  # fmt: skip
+
+
+def frontier_curves(rows: Sequence[FrontierRow], stem: Path, order: Sequence[str] = ()) -> bool:
+    """What is lost (BTA) and what is left of the forgotten kind, over the budget; both in dB beside the oracle.
+
+    Left is after further training where there was some, else as delivered: the larger of KTA's and UA's distance.
+    ``order`` as in :func:`fraction_curves`. Returns whether there was something to draw.
+    """
+    psnr = [row for row in rows if row.metric == "psnr"]
+    if not psnr:
+        return False
+    state = LATER if any(row.state == LATER for row in psnr) else DELIVERED
+    models = list(dict.fromkeys(row.model for row in psnr))
+    looks = styles(dict.fromkeys([*order, *models]))
+    figure = new_figure(9.0, 4.2)
+    kept, left = figure.subplots(1, 2)
+    for model in models:
+        own = [row for row in psnr if row.model == model]
+        kept_gaps = {r.budget: r.gap for r in own if (r.state, r.cohort) == (DELIVERED, "BTA")}
+        left_gaps: dict[float, float] = {}
+        for row in own:
+            if row.state == state and row.cohort != "BTA":
+                left_gaps[row.budget] = max(abs(row.gap), left_gaps.get(row.budget, 0.0))
+        for axes, gaps in ((kept, kept_gaps), (left, left_gaps)):
+            points = sorted((100 * budget, gap) for budget, gap in gaps.items())
+            colour, marker = looks[model]
+            axes.plot(*zip(*points, strict=True), color=colour, marker=marker, markersize=5, linewidth=1.5, label=model)
+    after = ", after training went on" if state == LATER else ""
+    kept.axhline(0, color=INK, linewidth=0.8)
+    left.set_ylim(bottom=0)
+    tidy(kept, "passes [% of training's]", "BTA less the oracle's [dB]")
+    tidy(left, "passes [% of training's]", f"KTA or UA off the oracle's{after} [dB]")
+    handles, labels = kept.get_legend_handles_labels()
+    figure.legend(handles, labels, fontsize=8, frameon=False, loc="outside lower center", ncols=4)
+    save_figure(figure, stem, (".svg", ".png"))
+    return True
 
 
 def dynamics_curves(rows: Sequence[EpochQuality], band: Sequence[Band], stem: Path) -> bool:

@@ -14,6 +14,7 @@ from scripts.evaluation.metrics import METRICS
 from scripts.evaluation.table import ABSENT, DECIMALS, HEADINGS, Table, markdown, number, percent
 from scripts.files import write_text
 from scripts.protocol.effort import Cost
+from scripts.protocol.frontier import DELIVERED, FrontierRow
 from scripts.protocol.quality import Band, Gap, Knowledge, Quality
 from scripts.protocol.verdict import Verdict
 
@@ -33,6 +34,10 @@ KNOWLEDGE = "What the forget cohort taught: G knows both cohorts, the oracle the
 COST = (
     "Slices forward and backward through the network during training or unlearning, and its wall time, which other "
     "work on the machine lengthens; as shares of training the oracle."
+)
+FRONTIER = (
+    "PSNR [dB] / SSIM less the oracle's, mean over the seeds (lowest to highest). Passes: share of training's backward "
+    "passes that unlearning may spend. Later: after training went on with the retain set alone, as the oracle's did."
 )
 BAND = "How far two oracles differ that were trained alike but for the seed."
 FITS = "a·u² + b·u + c with u = log10(retain fraction), by least squares; optimum within the measured range."
@@ -118,6 +123,24 @@ def show_knowledge(rows: Sequence[Knowledge]) -> Shown:
         cells.append([names[row.cohort], HEADINGS[row.metric], *shown])
     columns = ["test set", "metric", "G", "oracle", "forget only", "G − oracle", "G − forget only"]
     return Shown(rows, Table("Knowledge gap", KNOWLEDGE, columns, cells))
+
+
+def show_frontier(rows: Sequence[FrontierRow]) -> Shown:
+    """One line a method and budget, one column a cohort, as delivered and later."""
+    lines: dict[tuple[str, float], dict[tuple[str, str], list[str]]] = {}
+    for row in rows:
+        digits = DECIMALS[row.metric]
+        text = number(row.gap, digits, True)
+        if row.seeds > 1:
+            text += f" ({number(row.lowest, digits, True)} to {number(row.highest, digits, True)})"
+        lines.setdefault((row.model, row.budget), {}).setdefault((row.state, row.cohort), []).append(text)
+    places = list(dict.fromkeys(place for line in lines.values() for place in line))
+    cells = [
+        [model, percent(budget), *(" / ".join(line.get(place, [ABSENT])) for place in places)]
+        for (model, budget), line in lines.items()
+    ]
+    columns = ["model", "passes", *(c if state == DELIVERED else f"{state} {c}" for state, c in places)]
+    return Shown(rows, Table("What forgetting costs and what it leaves", FRONTIER, columns, cells))
 
 
 def show_band(rows: Sequence[Band]) -> Shown:

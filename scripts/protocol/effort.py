@@ -169,7 +169,8 @@ def fraction_rows(results: Sequence[Result], methods: Sequence[str]) -> list[Fra
     rows = []
     for method in methods:
         for fraction, seeds in by_fraction(results, method).items():
-            means = [cohort_means(seeds, cohort, "psnr") for cohort in ("BTA", "KTA", "UA")]
+            rows_of = [result.rows for result in seeds]
+            means = [cohort_means(rows_of, cohort, "psnr") for cohort in ("BTA", "KTA", "UA")]
             bta, kta, ua = (mean_std(found) if found else (None, None) for found in means)
             cost = _mean_cost(seeds)
             rows.append(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from monai.bundle import ConfigParser
 from scripts.files import file_sha256
 from scripts.run_config import refuse_unknown_keys
 
+FURTHER = "fine_tune"  # the overlay by which training goes on
 DEFAULT = "default"  # the method that unlearn.yaml declares itself, without an overlay
 ORIGINAL, ORACLE, FORGET_ONLY, UNLEARNED = "original", "oracle", "forget_only", "unlearned"
 # what a cell decides itself; every other key that the study shares with a verb goes to the verb as it stands
@@ -53,6 +54,9 @@ class Cell:
         fraction: Share of the retain set that may be read; 0 for methods that read none; None for trained models.
         given: Weights to take instead of training.
         epochs: Whether each epoch of unlearning is evaluated.
+        budget: Share of training's backward passes that unlearning may spend; None: what the method's overlay states.
+        further_training: Share of training's backward passes by which training goes on with the retain set alone
+            before the model is evaluated a second time; None: it is not.
         settings: Everything that the result depends on; a finished cell is used again only where it is equal.
     """
 
@@ -63,6 +67,8 @@ class Cell:
     fraction: float | None = None
     given: str | None = None
     epochs: bool = False
+    budget: float | None = None
+    further_training: float | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -78,6 +84,10 @@ class Plan:
         retain_fraction: Share of the retain set that unlearning may read.
         fraction_methods: Those methods that are also run at each of ``retain_fractions``.
         retain_fractions: Shares for ``fraction_methods``.
+        budget_methods: Those methods that are also run at each of ``budgets``.
+        budgets: Shares of training's backward passes for ``budget_methods``.
+        further_training: Share of training's backward passes by which training goes on with the retain set alone, after
+            which what was run at a budget is evaluated again, beside the oracles treated alike; None: it is not.
         seed: The seed of the original, of the forget-only model and of the bootstrap.
         weights: Weights of G; None: train it.
         oracle_weights: Weights of one oracle, or a list of several; None: train them.
@@ -95,6 +105,9 @@ class Plan:
     retain_fraction: float
     fraction_methods: Sequence[str] = ()
     retain_fractions: Sequence[float] = ()
+    budget_methods: Sequence[str] = ()
+    budgets: Sequence[float] = ()
+    further_training: float | None = None
     seed: int = 0
     weights: str | None = None
     oracle_weights: str | Sequence[str] | None = None
@@ -104,6 +117,7 @@ class Plan:
         known = [DEFAULT, *sorted(path.stem for path in (Path(self.configs) / "methods").glob("*.yaml"))]
         _expect_known("methods", self.methods, known)
         _expect_known("fraction_methods", self.fraction_methods, self.methods)
+        _expect_known("budget_methods", self.budget_methods, self.methods)
         if not (self.oracles or self.oracle_seeds):
             raise ValueError("protocol: 'oracle_seeds': expected at least one, or 'oracle_weights', found neither")
         for path in self.given:
@@ -140,15 +154,17 @@ class Plan:
         Given weights stand in for training; with given oracles, ``oracle_seeds`` is not used.
         """
         given = [Cell(f"oracle/given-{i}", ORACLE, i, given=path) for i, path in enumerate(self.oracles)]
+        oracles = given or [Cell(f"oracle/seed-{seed}", ORACLE, seed) for seed in self.oracle_seeds]
+        further = self.further_training if self.budget_methods and self.budgets else None
         name = "given-0" if self.weights else f"seed-{self.seed}"
         return [
             Cell(f"original/{name}", ORIGINAL, self.seed, given=self.weights),
-            *(given or [Cell(f"oracle/seed-{seed}", ORACLE, seed) for seed in self.oracle_seeds]),
+            *(replace(cell, further_training=further) for cell in oracles),
             Cell(f"forget_only/seed-{self.seed}", FORGET_ONLY, self.seed),
         ]
 
     def unlearning(self) -> list[Cell]:
-        """Every method at its main retain fraction, some also at ``retain_fractions``, each with every seed.
+        """Every method at its main retain fraction, some also at ``retain_fractions`` or ``budgets``, with every seed.
 
         The epochs of the first seed at the main retain fraction are evaluated where ``dynamics`` asks for it.
         """
@@ -160,6 +176,11 @@ class Plan:
                     epochs = self.dynamics and fraction == main and seed == self.seeds[0]
                     name = f"{method}/fraction-{fraction:g}/seed-{seed}"
                     cells.append(Cell(name, UNLEARNED, seed, method, fraction, epochs=epochs))
+            for budget in self.budgets if method in self.budget_methods else []:
+                for seed in self.seeds:
+                    name = f"{method}/budget-{budget:g}/seed-{seed}"
+                    spent = {"budget": budget, "further_training": self.further_training}
+                    cells.append(Cell(name, UNLEARNED, seed, method, main, **spent))
         return cells
 
 
@@ -205,6 +226,8 @@ def cell_settings(cell: Cell, study: Mapping[str, Any], datalist: str, request: 
     files = {verb: [str(configs / f"{verb}.yaml")] for verb in verbs}
     if cell.role == UNLEARNED and cell.method != DEFAULT:
         files["unlearn"].append(str(configs / "methods" / f"{cell.method}.yaml"))
+    if cell.further_training:
+        files["further_training"] = [str(configs / name) for name in ("unlearn.yaml", f"methods/{FURTHER}.yaml")]
     settings = {
         "role": cell.role,
         "method": cell.method,
@@ -217,6 +240,11 @@ def cell_settings(cell: Cell, study: Mapping[str, Any], datalist: str, request: 
         "configs_sha256": {verb: _digest(ConfigParser.load_config_files(paths)) for verb, paths in files.items()},
         **{verb: verb_settings(study, verb, files[verb]) for verb in verbs},
     }
+    if cell.budget:
+        settings["unlearn"]["budget"] = cell.budget
+    if cell.further_training:
+        further = verb_settings(study, "unlearn", files["further_training"])
+        settings["further_training"] = {**further, "retain_fraction": 1.0, "budget": cell.further_training}
     return json.loads(json.dumps(settings, default=str))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from scripts.evaluation.bootstrap import mean_with_interval
@@ -95,9 +95,9 @@ def volume_values(rows: Sequence[VolumeResult], cohort: str, metric: str) -> dic
     return {row.volume: row.value(metric) for row in rows if row.cohort == cohort}
 
 
-def cohort_means(results: Sequence[Result], cohort: str, metric: str) -> list[float]:
+def cohort_means(seeds: Iterable[Sequence[VolumeResult]], cohort: str, metric: str) -> list[float]:
     """The mean over volumes of each seed; none for a cohort without volumes."""
-    values = [list(volume_values(result.rows, cohort, metric).values()) for result in results]
+    values = [list(volume_values(rows, cohort, metric).values()) for rows in seeds]
     return [mean_std(seed)[0] for seed in values if seed]
 
 
@@ -146,7 +146,7 @@ def band_rows(groups: Groups) -> list[Band]:
     rows = []
     for cohort in COHORTS:
         for metric in METRICS:
-            means = cohort_means(oracles, cohort, metric)
+            means = cohort_means((result.rows for result in oracles), cohort, metric)
             if means:
                 found = (len(means), *mean_std(means), min(means), max(means))
                 rows.append(Band(cohort, metric, *found, record_files(oracles)))
@@ -180,7 +180,8 @@ def knowledge_rows(groups: Groups) -> list[Knowledge]:
     rows = []
     for cohort in ("BTA", "KTA"):
         for metric in METRICS:
-            means = [cohort_means(groups.get(model, []), cohort, metric) for model in TRAINED]
+            trained = [[result.rows for result in groups.get(model, [])] for model in TRAINED]
+            means = [cohort_means(seeds, cohort, metric) for seeds in trained]
             original, oracle, alone = (mean_std(values)[0] if values else None for values in means)
             if original is not None:
                 first, second = (None if other is None else original - other for other in (oracle, alone))

@@ -24,8 +24,9 @@ from scripts.evaluation.results import ZERO_FILLED
 from scripts.files import write_text
 from scripts.networks import ZeroFilled
 from scripts.protocol import display, effort, quality
-from scripts.protocol.curves import dynamics_curves, fraction_curves
+from scripts.protocol.curves import dynamics_curves, fraction_curves, frontier_curves
 from scripts.protocol.display import Shown
+from scripts.protocol.frontier import frontier_rows
 from scripts.protocol.results import Result, main_results, weights_path
 from scripts.protocol.sources import cohort_rows, source_notes
 from scripts.protocol.study import Outcome
@@ -54,6 +55,12 @@ FIGURES = {
         "How much retained data is needed",
         "Mean over seeds, bars: their standard deviation. Lines: second-degree fit over the logarithm of the retain "
         "fraction; the star marks its optimum.",
+    ),
+    "frontier": (
+        "What forgetting costs and what it leaves",
+        "Differences of mean PSNR to the oracle over the share of training's backward passes that unlearning may "
+        "spend, mean over seeds. At the right the larger distance of KTA and UA, after training went on with the "
+        "retain set alone where the study measured that: what was suppressed comes back there.",
     ),
     "dynamics": (
         "Quality over the epochs of unlearning",
@@ -194,6 +201,7 @@ def make_tables(outcome: Outcome, groups: quality.Groups, seed: int) -> dict[str
         "oracle_band": display.show_band(quality.band_rows(groups)),
         "retain_fraction": display.show("Retain fraction", fractions),
         "retain_fraction_fit": display.show("Second-degree fits", effort.fits(fractions), display.FITS),
+        "frontier": display.show_frontier(frontier_rows(outcome.results)),
         "dynamics": display.show("Epochs of unlearning", epochs, "Epoch 0 is the original."),
         "cells": display.show("Runs", effort.cell_rows(outcome.cells, outcome.records)),
     }
@@ -209,6 +217,7 @@ def draw_charts(found: Mapping[str, Shown], folder: Path) -> list[str]:
         "radar": radar(qualities, costs, folder / "radar"),
         "pareto": pareto(gaps, band, folder / "pareto"),
         "retain_fraction": fraction_curves(fractions, fits, folder / "retain_fraction", order),
+        "frontier": frontier_curves(found["frontier"].rows, folder / "frontier", order),
         "dynamics": dynamics_curves(epochs, band, folder / "dynamics"),
     }
     return [name for name, done in drawn.items() if done]

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from scripts.evaluation.results import ZERO_FILLED, VolumeResult, read_results
-from scripts.protocol.cells import FINISHED, MODEL, RECORD
+from scripts.protocol.cells import FINISHED, LATER, MODEL, RECORD
 from scripts.protocol.plan import FORGET_ONLY, ORACLE, ORIGINAL, UNLEARNED, Cell
 
 NAMES = {ORIGINAL: "G", ORACLE: "oracle", FORGET_ONLY: "forget only"}
@@ -34,6 +34,7 @@ class Result:
         rows: Per-volume results of its weights.
         zero_filled: The same of the zero-filled images.
         epochs: The same of the weights after each epoch but the last, by epoch.
+        later: The same after training went on with the retain set alone; empty where it did not.
     """
 
     cell: Cell
@@ -42,6 +43,7 @@ class Result:
     rows: Sequence[VolumeResult]
     zero_filled: Sequence[VolumeResult]
     epochs: Mapping[int, Sequence[VolumeResult]]
+    later: Sequence[VolumeResult] = ()
 
     @property
     def cost(self) -> Mapping[str, Any]:
@@ -74,7 +76,7 @@ def _read(cell: Cell, record: Mapping, root: Path) -> Result:
         groups.setdefault(row.model, []).append(row)
     epochs = {int(name.removeprefix("epoch ")): rows for name, rows in groups.items() if name.startswith("epoch ")}
     path = f"{root.name}/{cell.name}/{RECORD}"
-    return Result(cell, record, path, groups[MODEL], groups[ZERO_FILLED], epochs)
+    return Result(cell, record, path, groups[MODEL], groups[ZERO_FILLED], epochs, groups.get(LATER, []))
 
 
 def weights_path(cell: Cell, record: Mapping[str, Any], root: Path) -> str:
@@ -83,7 +85,7 @@ def weights_path(cell: Cell, record: Mapping[str, Any], root: Path) -> str:
 
 
 def main_results(results: Iterable[Result], fraction_of: Mapping[str, float]) -> dict[str, list[Result]]:
-    """Label -> results of all seeds: G, oracle, forget only, and every method at its main retain fraction.
+    """Label -> results of all seeds: G, oracle, forget only, and every method at its main retain fraction and budget.
 
     Args:
         results: Finished cells.
@@ -91,6 +93,8 @@ def main_results(results: Iterable[Result], fraction_of: Mapping[str, float]) ->
     """
     grouped: dict[str, list[Result]] = {}
     for result in results:
+        if result.cell.budget is not None:
+            continue
         if result.cell.role != UNLEARNED or result.cell.fraction == fraction_of[result.cell.method]:
             grouped.setdefault(model_label(result.cell), []).append(result)
     return grouped
@@ -100,6 +104,6 @@ def by_fraction(results: Iterable[Result], method: str) -> dict[float, list[Resu
     """Retain fraction -> results of all seeds of a method, in ascending order."""
     grouped: dict[float, list[Result]] = {}
     for result in results:
-        if result.cell.method == method and result.cell.fraction is not None:
+        if result.cell.method == method and result.cell.fraction is not None and result.cell.budget is None:
             grouped.setdefault(result.cell.fraction, []).append(result)
     return dict(sorted(grouped.items()))

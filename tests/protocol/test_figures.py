@@ -2,10 +2,12 @@ import pytest
 from matplotlib.image import imread
 
 from scripts.protocol import effort, quality
-from scripts.protocol.curves import dynamics_curves, fraction_curves
+from scripts.protocol.curves import dynamics_curves, fraction_curves, frontier_curves
+from scripts.protocol.frontier import frontier_rows
 from scripts.protocol.results import main_results
 from scripts.protocol.summary_figures import pareto, radar
 from tests.protocol import helpers
+from tests.protocol.test_tables import made
 
 
 @pytest.fixture(scope="module")
@@ -20,6 +22,9 @@ def rows():
         "efficiency": effort.cost_rows(groups),
         "fractions": fractions,
         "fits": effort.fits(fractions),
+        "frontier": frontier_rows(
+            [made("oracle", 0, 30, 31), made("unlearned", 0, 29, 33, 0.1), made("unlearned", 0, 30, 32, 0.5)]
+        ),
         "dynamics": effort.epoch_rows(results, results[0]),
     }
 
@@ -28,6 +33,7 @@ FIGURES = {
     "radar": (radar, "quality", "efficiency"),
     "pareto": (pareto, "gaps", "band"),
     "fractions": (fraction_curves, "fractions", "fits"),
+    "frontier": (frontier_curves, "frontier"),
     "dynamics": (dynamics_curves, "dynamics", "band"),
 }
 

@@ -20,14 +20,14 @@ from tests.verbs import CONFIGS, run
 
 pytestmark = pytest.mark.usefixtures("contained")
 
-CELLS = 4 + 3 + 1
+CELLS = 4 + 3 + 1 + 2
 
 
 def test_a_study_leaves_cells_tables_figures_and_a_report(finished):
     assert len(records(finished)) == CELLS
     assert {row["status"] for row in table(finished, "cells")} == {"finished"}
     names = {path.stem for path in (finished / "figures").iterdir()}
-    assert names == {"panels", "radar", "pareto", "retain_fraction", "dynamics"}
+    assert names == {"panels", "radar", "pareto", "retain_fraction", "frontier", "dynamics"}
     assert {path.stem for path in (finished / "tables").iterdir()} >= {"quality", "gaps", "efficiency", "knowledge_gap"}
     html = (finished / "report.html").read_text()
     assert not re.search(r"(src|href)=[\"']?(https?:|//|file:)", html)
@@ -50,6 +50,21 @@ def test_trained_models_read_what_they_should(finished):
     reads = {role: json.loads((finished / f"cells/{role}/seed-0/cell.json").read_text())["slices_read"]
              for role in ("original", "oracle", "forget_only")}  # fmt: skip
     assert reads == {"original": {"training": 24}, "oracle": {"training": 20}, "forget_only": {"training": 4}}
+
+
+def test_a_budget_is_kept_and_what_training_on_alone_gives_is_measured(finished):
+    for budget in (0.5, 1.0):
+        cell = finished / f"cells/fine_tune/budget-{budget:g}/seed-0"
+        assert 0 < json.loads((cell / "cell.json").read_text())["cost"]["backward_slices"] <= budget * 24
+        assert not (cell / "later").exists()
+    with open(finished / "cells/oracle/seed-1/evaluation/metrics.csv", newline="") as file:
+        assert {row["model"] for row in csv.DictReader(file)} == {"zero-filled", "model", "later"}
+    rows = table(finished, "frontier")
+    assert {(r["model"], r["budget"], r["state"]) for r in rows} == {
+        ("FT", budget, state) for budget in ("0.5", "1.0") for state in ("delivered", "later")
+    }
+    delivered, later = ([r["gap"] for r in rows if r["state"] == state] for state in ("delivered", "later"))
+    assert delivered != later
 
 
 def test_finished_cells_are_not_run_again(finished, tiny_datalist, tmp_path):
@@ -95,8 +110,9 @@ def test_a_failed_cell_is_reported_and_stops_no_other(finished, tiny_datalist, t
     (configs / "methods/broken.yaml").write_text(broken)
     with pytest.raises(RuntimeError) as error:
         protocol(tiny_datalist, output, methods=["broken", "noisy_label"], fraction_methods=[],
+                 budget_methods=["noisy_label"],
                  configs=str(configs))  # fmt: skip
-    assert "1 of 6 cells did not finish" in str(own_error(error.value))
+    assert "1 of 8 cells did not finish" in str(own_error(error.value))
     status = {row["cell"]: (row["status"], row["error"]) for row in table(output, "cells")}
     assert status["noisy_label/fraction-0/seed-0"] == ("finished", "")
     assert status["broken/fraction-0.1/seed-0"] == (
@@ -124,6 +140,9 @@ def test_a_failed_cell_is_reported_and_stops_no_other(finished, tiny_datalist, t
         ({"retain_fraction": 1.5}, "'retain_fraction': expected a number above 0 and at most 1, found 1.5"),
         ({"seeds": []}, r"'seeds': expected a list of at least 1, each a whole number from 0, none twice, found \[\]"),
         ({"oracle_seeds": [1, 1]}, "'oracle_seeds': expected a list, each a whole number from 0, none twice"),
+        ({"budget_methods": ["default"]}, "'budget_methods': expected some of fine_tune, noisy_label, found 'default'"),
+        ({"budgets": [0.0]}, r"'budgets': expected a list, each a number above 0, none twice, found \[0.0\]"),
+        ({"further_training": -0.1}, "'further_training': expected a number above 0.*, found -0.1"),
         ({"weights": "nowhere.pt"}, "nowhere.pt: no such weights file"),
         ({"oracle_weights": ["nowhere.pt"]}, "nowhere.pt: no such weights file"),
         ({"train_settings": {"learning_rat": 1.0}}, "'train_settings': override key 'learning_rat'.*'learning_rate'"),

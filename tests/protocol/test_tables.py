@@ -1,12 +1,15 @@
 import csv
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
 
+from scripts.evaluation.results import VolumeResult
 from scripts.protocol import display, effort, quality
-from scripts.protocol.results import main_results
+from scripts.protocol.frontier import frontier_rows
+from scripts.protocol.plan import Cell
+from scripts.protocol.results import Result, main_results
 from scripts.protocol.verdict import verdict_rows, verdict_sentences
 from tests.protocol import helpers
 
@@ -115,3 +118,37 @@ def test_files_hold_every_digit_and_read_well(groups, tmp_path):
     assert text[0].startswith("| model | BTA PSNR [dB] | BTA SSIM |")
     assert len(text) == 2 + 6
     assert len({line.count("|") for line in text}) == 1
+
+
+def level(psnr):
+    """A volume in each cohort."""
+    above = {"BTA": 0.0, "KTA": -2.0, "UA": -3.0}
+    return [VolumeResult("model", c, f"{c}.h5", c, "", 1, psnr + add, psnr / 100, 0.1) for c, add in above.items()]
+
+
+def made(role, seed, delivered, later, budget=None):
+    cell = Cell(f"{role}/{budget}/{seed}", role, seed, "fine_tune" if budget else "", budget=budget)
+    return Result(cell, {}, f"{cell.name}.json", level(delivered), [], {}, level(later))
+
+
+def test_the_frontier_by_hand():
+    oracles = [made("oracle", 0, 30.0, 31.0), made("oracle", 1, 32.0, 35.0)]
+    budgets = [made("unlearned", 0, 30.0, 33.0, 0.5), made("unlearned", 1, 33.0, 37.0, 0.5)]
+    found = frontier_rows([*oracles, made("unlearned", 0, 10.0, 10.0), *budgets])
+    assert len(found) == 2 * 3 * 2
+    row = find(found, state="delivered", cohort="UA", metric="psnr")
+    assert (row.model, row.budget, row.seeds) == ("FT", 0.5, 2)
+    assert (row.gap, row.lowest, row.highest) == (0.5, -1.0, 2.0)
+    row = find(found, state="later", cohort="BTA", metric="ssim")
+    assert (row.gap, row.lowest, row.highest) == pytest.approx((0.02, 0.0, 0.04))
+    shown = display.show_frontier(found).table
+    assert shown.columns[:3] == ["model", "passes", "BTA"]
+    assert shown.rows[0][2] == "+0.50 (−1.00 to +2.00) / +0.005 (−0.010 to +0.020)"
+
+
+def test_without_further_training_the_frontier_is_of_what_is_delivered():
+    results = [
+        replace(made(*facts), later=()) for facts in (("oracle", 0, 30.0, 30.0), ("unlearned", 0, 30.0, 30.0, 0.1))
+    ]
+    assert {row.state for row in frontier_rows(results)} == {"delivered"}
+    assert frontier_rows(results[:1]) == []
