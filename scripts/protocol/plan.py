@@ -179,8 +179,8 @@ class Plan:
             for budget in self.budgets if method in self.budget_methods else []:
                 for seed in self.seeds:
                     name = f"{method}/budget-{budget:g}/seed-{seed}"
-                    spent = {"budget": budget, "further_training": self.further_training}
-                    cells.append(Cell(name, UNLEARNED, seed, method, main, **spent))
+                    cell = Cell(name, UNLEARNED, seed, method, main, budget=budget)
+                    cells.append(replace(cell, further_training=self.further_training))
         return cells
 
 
@@ -228,7 +228,7 @@ def cell_settings(cell: Cell, study: Mapping[str, Any], datalist: str, request: 
         files["unlearn"].append(str(configs / "methods" / f"{cell.method}.yaml"))
     if cell.further_training:
         files["further_training"] = [str(configs / name) for name in ("unlearn.yaml", f"methods/{FURTHER}.yaml")]
-    settings = {
+    settings: dict[str, Any] = {
         "role": cell.role,
         "method": cell.method,
         "fraction": cell.fraction,
