@@ -1,9 +1,10 @@
 """Does the precision change the verdict? ``python -m tests.benchmarks.precision``
 
 Trains an original and an oracle in single precision, then unlearns with the default method, evaluates and audits at
-each precision, every verb in a process of its own. Prints time, memory, PSNR and its change from single precision, and
-the audit's verdict with the gates that failed; below, the same of the network of single precision whose weights are
-rounded to int8, which the audit alone does. Stopped, the command goes on where it stopped.
+each precision, beside the oracle treated alike, every verb in a process of its own. Prints time, memory, PSNR and its
+change from single precision, and the audit's verdict with the gates that failed; below, the same of the network of
+single precision whose weights are rounded to int8, which the audit alone does. Stopped, the command goes on where it
+stopped.
 """
 
 from __future__ import annotations
@@ -45,8 +46,19 @@ def main(domain: str = "validity", output_dir: str | None = None, device: str | 
         common = {**settings["unlearn"], **weights, "precision": precision, "device": device}
         folder = output / precision
         _run("unlearn", folder, "unlearned.pt", common)
-        given = {**common, "unlearned_weights": folder / "unlearned.pt", "certificate": False, **audit}
-        _run("audit", folder / "audit", "audit.json", given)
+        alike = {"weights": weights["oracle_weights"], "like": folder / "unlearned.json"}
+        treated = folder / "treated_oracle"
+        _run(
+            "unlearn",
+            treated,
+            "unlearned.pt",
+            {**common, **alike},
+            "methods/reset_and_heal.yaml",
+            "treated_oracle.yaml",
+        )
+        del common["train_epochs"]
+        models = {"unlearned_weights": folder / "unlearned.pt", "treated_oracle_weights": treated / "unlearned.pt"}
+        _run("audit", folder / "audit", "audit.json", {**common, **models, "certificate": False, **audit})
         record, result = (json.loads((folder / name).read_text()) for name in ("unlearned.json", "audit/audit.json"))
         reference = reference or result
         rows.append(_row(precision, result, reference, AUDITED, record))
@@ -69,14 +81,14 @@ def _row(name: str, result: Mapping, reference: Mapping, model: str, record: Map
     return [name, *cost, *shown, verdict, "; ".join(failed) or "none"]
 
 
-def _run(verb: str, folder: Path, result: str, settings: Mapping[str, object]) -> None:
+def _run(verb: str, folder: Path, result: str, settings: Mapping[str, object], *overlays: str) -> None:
     """One verb as the command line runs it, unless its result is there."""
     if (folder / result).is_file():
         return
     given = {"output_dir": folder, "overwrite": True, "ledger": False, "check_values": False, **settings}
     given |= {} if verb == "audit" else {"enter_in_ledger": False}
     command = [sys.executable, "-W", "ignore", "-m", "monai.bundle", "run", verb]
-    command += ["--config_file", str(CONFIGS / f"{verb}.yaml"), *_arguments(given)]
+    command += ["--config_file", str([str(CONFIGS / name) for name in (f"{verb}.yaml", *overlays)]), *_arguments(given)]
     subprocess.run(command, check=True, env={"OMP_NUM_THREADS": "1", **os.environ})
 
 
