@@ -79,7 +79,7 @@ def _tune(files: Sequence[Path], output: Path, overrides: dict, results: Sequenc
     """Each grid value as a method of its own, on the first seed."""
     configs = output / "tuning_configs"
     shutil.rmtree(configs, ignore_errors=True)
-    shutil.copytree(CONFIGS, configs)
+    shutil.copytree(CONFIGS, configs, ignore=shutil.ignore_patterns("metadata.json"))  # with it, a bundle's folder
     run = {result.cell.method for result in results}
     names = []
     for method, (key, values) in GRIDS.items():
