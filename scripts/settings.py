@@ -165,7 +165,7 @@ OF_VERB: dict[str, dict[str, Kind]] = {
         "data_license": FILE_OR_NONE,
         "audit_dir": FILE_OR_NONE,
     },
-    "preview": {"default_methods": METHODS},
+    "preview": {"default_methods": METHODS, "weights": FILE_OR_NONE},
     "inference": {
         "bundle_root": PATH,
         "dataset_dir": PATH | list_of(PATH, 1),

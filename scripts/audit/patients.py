@@ -41,7 +41,8 @@ class Likelihood:
 
     A reference model stands for what the audited one claims to be: it counts where its record shows that it was trained
     on no forget scan, and for those patients on whom it was not trained either. The canaries are patients whom the
-    unlearning run read as its retain subset. The unseen are patients of the test list whose scans no record names.
+    unlearning run read as its retain subset; of an oracle or an original that is audited, whom its training read. The
+    unseen are patients of the test list whose scans no record names.
 
     Args:
         weights: Reference models, each with the record of its training beside it; none leaves the measure out.
@@ -126,7 +127,8 @@ class Likelihood:
             p: scans for p, scans in tested.items() if p not in {*forgotten, *kept} and not self._of(scans) & ever
         }
         outside = {p: scans for p, scans in kept.items() if len(self._out(scans)) >= MIN_REFERENCES}
-        canaries = [p for p, scans in outside.items() if self._of(scans) <= run.get("retain", frozenset())]
+        last = run.get("retain", frozenset()) | run.get("training", frozenset())  # the latter of weights just trained
+        canaries = [p for p, scans in outside.items() if self._of(scans) <= last]
         others = [p for p, scans in outside.items() if p not in canaries and self._of(scans) <= training]
         self.roles = {
             **dict.fromkeys(forgotten, FORGOTTEN),

@@ -3,16 +3,12 @@
 from scripts.requests.cohorts import Cohorts
 from scripts.requests.erosion import warn_of_erosion
 from scripts.requests.forget_request import ForgetRequest
-from scripts.requests.ledger_entry import (
-    LedgerEntry,
-    check_newest,
-    enter_audit,
-    enter_training,
-    find_ledger,
-    trained_by,
-)
+from scripts.requests.ledger_entry import LedgerEntry, enter_audit, enter_training
+from scripts.requests.newest import check_newest, standing
+from scripts.requests.origin import trained_by
 from scripts.requests.preview import describe_request
 from scripts.requests.retain_subset import RetainSubsetSampler, draw_patients, draw_retain_subset
+from scripts.requests.which_ledger import find_ledger
 
 __all__ = [
     "Cohorts",
@@ -26,6 +22,7 @@ __all__ = [
     "enter_audit",
     "enter_training",
     "find_ledger",
+    "standing",
     "trained_by",
     "warn_of_erosion",
 ]

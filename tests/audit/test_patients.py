@@ -123,6 +123,16 @@ def test_who_plays_which_part_follows_from_the_records(files):
     assert measure.slices({}) == (24 + 2 + 8) * (5 + 3)
 
 
+def test_the_canaries_of_an_oracle_are_those_whom_its_training_read(files, data, tmp_path, monkeypatch):
+    """So an oracle can be audited as if it were unlearned, and be told from an audit that is blind."""
+    retained = [v for v in data["training"] if v.patient_id in TRAINED]
+    oracle = save(tmp_path / "oracle.pt", training=retained)
+    audited = AuditedFiles({**files["files"].weights, "unlearned": oracle}, "", str(tmp_path / "oracle.json"))
+    result = found({**files, "files": audited}, monkeypatch, 3.0, set(TRAINED))
+    assert {row["role"] for row in result["patients"]} == {"forgotten", "canary"}
+    assert (result["canaries"], forgotten(result)["verdict"]) == (8, "not found")
+
+
 def test_a_patient_who_is_known_and_one_who_is_not(files, monkeypatch):
     known = found(files, monkeypatch, 3.0, {"P0", *TRAINED})
     assert forgotten(known)["verdict"] == "known"

@@ -10,10 +10,10 @@ import h5py
 import pytest
 
 from scripts.files import file_sha256
-from scripts.requests import Cohorts, check_newest, enter_training, find_ledger, trained_by
+from scripts.requests import Cohorts, check_newest, enter_training, find_ledger, standing, trained_by
 from scripts.requests.erasures import erasures
 from scripts.requests.ledger import Ledger
-from scripts.requests.ledger_entry import training_record
+from scripts.requests.origin import training_record
 from scripts.run_config import bundle_root
 from tests.conftest import write_tiny_volume
 from tests.requests.erasing import erase, killed_at, request, write_weights
@@ -23,6 +23,8 @@ FIRST, SECOND, THIRD = (
     request("june", {"anatomy": "knee"}),
     request("autumn", {"patient_id": ["P1", "P2"]}),
 )
+
+COPY = "If they are a copy of weights that have one, name it: --ledger FILE or MRI_UNLEARNING_LEDGER"
 
 
 @pytest.fixture
@@ -270,6 +272,40 @@ def test_a_second_request_from_the_first_original_is_refused_wherever_its_folder
         ValueError, match=rf"original.pt: expected the weights with which .* ends \(.*, {first}\), found"
     ):
         erase(ledger, datalist, SECOND, original, tmp_path / "b" / "second")
+
+
+def test_a_copy_of_the_original_elsewhere_is_found_by_the_one_ledger_of_all_runs(
+    datalist, original, tmp_path, monkeypatch, caplog
+):
+    ledger = tmp_path / "records" / "ledger.jsonl"
+    monkeypatch.setenv("MRI_UNLEARNING_LEDGER", str(ledger))
+    assert find_ledger(original, tmp_path / "first") == str(ledger)
+    first = erase(ledger, datalist, FIRST, original, tmp_path / "first")
+    assert f"original.pt: no ledger says what was erased from these weights before. {COPY}" in caplog.text
+    caplog.clear()
+    copy = write_weights(tmp_path / "elsewhere" / "innocent.pt", "original")
+    assert find_ledger(copy) == find_ledger(copy, tmp_path / "second") == str(ledger)
+    with pytest.raises(ValueError, match=r"innocent.pt: expected the weights with which .*, found older ones"):
+        erase(find_ledger(copy, tmp_path / "second"), datalist, SECOND, copy, tmp_path / "second")
+    assert standing(ledger, copy) == (
+        f"{copy}: older ones (line 2); unlearn refuses them, since {ledger} ends ({file_sha256(first)[:12]}…, {first})."
+    )
+    assert standing(ledger, first) == f"{first}: the weights with which {ledger} ends."
+    assert "weights that it does not know; unlearn refuses" in standing(ledger, write_weights(tmp_path / "new.pt", "x"))
+    erase(tmp_path / "first" / "ledger.jsonl", datalist, FIRST, original, tmp_path / "other")
+    with pytest.raises(ValueError, match="MRI_UNLEARNING_LEDGER belong to different ledgers: .*--ledger FILE"):
+        find_ledger(tmp_path / "first" / "unlearned.pt", tmp_path / "third")
+
+
+def test_weights_that_no_ledger_knows_are_named_as_such(original, tmp_path, caplog):
+    check_newest(find_ledger(original), original)
+    assert f"no ledger says what was erased from these weights before. {COPY}" in caplog.text
+    assert standing(None, original) == f"{original}: no ledger says what was erased from these weights before. {COPY}."
+    empty = tmp_path / "empty.jsonl"
+    assert standing(empty, original) == f"{original}: nothing is entered in {empty} yet."
+    caplog.clear()
+    check_newest(False, original)
+    assert not caplog.text
 
 
 def test_what_earlier_requests_erased_is_known_to_an_audit(datalist, original, ledger, tmp_path):

@@ -79,3 +79,8 @@ def test_the_verb_prints_and_writes_nothing(datalist, tmp_path, monkeypatch, cap
     monai.bundle.run("preview", config_file=str(config), datalist=datalist, forget_request=request({"anatomy": "knee"}))
     assert "| k1.h5 | P4 | knee PD | all of its anatomy | reset_and_heal |" in capsys.readouterr().out
     assert list(tmp_path.iterdir()) == []
+    (tmp_path / "original.pt").write_text("weights")
+    monai.bundle.run("preview", config_file=str(config), datalist=datalist, forget_request=request({"anatomy": "knee"}),
+                     weights="original.pt")  # fmt: skip
+    assert "original.pt: no ledger says what was erased from these weights before." in capsys.readouterr().out
+    assert [path.name for path in tmp_path.iterdir()] == ["original.pt"]

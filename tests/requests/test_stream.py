@@ -2,6 +2,10 @@
 
 import json
 import shutil
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -11,7 +15,7 @@ from scripts.errors import own_error
 from scripts.requests import RetainSubsetSampler
 from scripts.requests.erasures import erasures
 from scripts.requests.ledger import Ledger
-from tests.verbs import SMALL, run
+from tests.verbs import CONFIGS, SMALL, run
 
 REQUESTS = {
     "march": {"patient_id": "P000"},
@@ -120,3 +124,52 @@ def test_several_requests_in_one_run(tiny_datalist, trained):
     assert sorted(done.requests.values()) == ["june", "march"]
     log = Path("both/unlearn.log").read_text()
     assert "those who stay, since the original was trained: " in log
+
+
+def test_the_losses_of_two_requests_add_up_to_the_declared_limit(tiny_datalist, trained):
+    """The second loses less than the limit, both together more: the run says so and advises to train anew."""
+    weights, lost, settings = str(trained / "original.pt"), {}, {"ledger": "eroded/ledger.jsonl", "learning_rate": 3.0}
+    for name in ("march", "june"):
+        limit = lost.get("march", 99.0)
+        weights = unlearn(tiny_datalist, name, weights, "methods/fine_tune.yaml", evaluate_models=True,
+                          oracle_weights=False, erosion_limit=limit, **settings)  # fmt: skip
+        results = json.loads(Path(f"{name}/unlearned.json").read_text())["results"]
+        levels = [results[model]["BTA"]["psnr"]["mean"] for model in ("G", "unlearned")]
+        lost[name] = levels[0] - levels[1]
+        assert ("Train anew" in Path(f"{name}/unlearn.log").read_text()) == (name == "june")
+    assert 0 < lost["june"] < lost["march"]
+    log = Path("june/unlearn.log").read_text()
+    assert f"since the original was trained: {-sum(lost.values()):+.2f} dB in 2 requests" in log
+    assert f"lost {sum(lost.values()):.2f} dB since the original was trained, more than the declared " in log
+
+
+def test_of_two_runs_on_one_ledger_at_once_the_second_is_refused(tiny_datalist, trained):
+    """Two real processes: the first is halted when it has begun, so that they are at work at the same time."""
+    ledger = Path("records/ledger.jsonl")
+
+    def started(name: str, weights: str) -> subprocess.Popen:
+        Path(f"{name}.json").write_text(json.dumps({"request_id": name, "reason": "", "forget": [REQUESTS[name]]}))
+        given = {"config_file": str(CONFIGS / "unlearn.yaml"), "datalist": tiny_datalist, "weights": weights}
+        given |= {"forget_request": f"{name}.json", "output_dir": name, "ledger": str(ledger), "unlearn_epochs": 1}
+        given |= {"evaluate_models": False, "oracle_weights": False, **SMALL}
+        words = [word for key, value in given.items() for word in (f"--{key}", str(value))]
+        command = [sys.executable, "-m", "monai.bundle", "run", "unlearn", *words]
+        return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+    original = str(trained / "original.pt")
+    first = started("march", original)
+    while not ledger.is_file() or not any(line["event"] == "begun" for line in Ledger(ledger).lines):
+        assert first.poll() is None, first.communicate()[0]
+        time.sleep(0.01)
+    first.send_signal(signal.SIGSTOP)
+    second = started("june", original)
+    said, _ = second.communicate(timeout=300)
+    first.send_signal(signal.SIGCONT)
+    first.communicate(timeout=300)
+    assert second.returncode != 0
+    assert "another run works with this ledger: expected one at a time; wait for its end" in said
+    assert not Path("june/unlearned.pt").exists()
+    assert first.returncode == 0
+    assert [line["event"] for line in Ledger(ledger).lines[1:]] == ["begun", "erased"]
+    unlearn(tiny_datalist, "june", "march/unlearned.pt", ledger=str(ledger))
+    assert [done.name for done in erasures(Ledger(ledger))] == ["march", "june"]
