@@ -67,6 +67,7 @@ def test_each_method_reads_what_its_definition_says(unlearned):
     for name in ("reset_and_heal", "fresh_weights", "perturb_and_heal"):
         assert reads[name] == (2, 24, 24)
     assert reads["block_healing"] == (2, 12, 24)
+    assert reads["mirror_image"] == (2, 3, 6)
     for name in (
         "gain_target",
         "mirror_target",

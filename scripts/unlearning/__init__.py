@@ -19,6 +19,7 @@ from scripts.unlearning.gradient_projection import GradientProjection
 from scripts.unlearning.l1_penalty import L1Penalty
 from scripts.unlearning.loss_target import LossTarget
 from scripts.unlearning.masked_reinit import MaskedReinit
+from scripts.unlearning.mirror_image import MirrorImage
 from scripts.unlearning.mirror_target import MirrorTarget
 from scripts.unlearning.no_training import NoTraining
 from scripts.unlearning.noisy_label import NoisyLabel
@@ -53,6 +54,7 @@ __all__ = [
     "L1Penalty",
     "LossTarget",
     "MaskedReinit",
+    "MirrorImage",
     "MirrorTarget",
     "NoTraining",
     "NoisyLabel",

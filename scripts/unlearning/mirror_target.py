@@ -69,13 +69,13 @@ class MirrorTarget(GainTerm):
             logger.info("mirror target: held-out scans gain %.2f dB more than their mirror images", self.bias)
 
     def goal(self, engine: Trainer, label: dict, zero_filled: torch.Tensor) -> torch.Tensor:
-        image = self.output_of(engine, _OnMirrorImage(self.original.network))
+        image = self.output_of(engine, OnMirrorImage(self.original.network))
         return gain(image, zero_filled, label["target"]) + self.bias
 
     @torch.no_grad()
     def _measure(self, engine: Trainer, loader: Iterable) -> float:
         """Mean difference of G's gain on held-out scans to that on their mirror images, in dB."""
-        models = (self.original.network, _OnMirrorImage(self.original.network))
+        models = (self.original.network, OnMirrorImage(self.original.network))
         sums = torch.zeros(2, dtype=torch.float64, device=engine.state.device)  # of differences, of samples
         for reconstruct, label in own(batches(engine, loader)):
             zero_filled = reconstruct(self.zero_filled)
@@ -87,7 +87,7 @@ class MirrorTarget(GainTerm):
         return total / count
 
 
-class _OnMirrorImage(torch.nn.Module):
+class OnMirrorImage(torch.nn.Module):
     """What a network makes of the mirror image, mirrored back: (B, 1, H, W)."""
 
     def __init__(self, network: torch.nn.Module) -> None:

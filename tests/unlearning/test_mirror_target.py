@@ -29,8 +29,13 @@ def batch_of(height: int, width: int, crop: int = 0) -> dict:
 
 
 def started(network, batch: dict, held_out=None) -> tuple[MirrorTarget, SupervisedTrainer]:
-    method = MirrorTarget([batch], held_out, forget_weight=1.0)
-    engine = SupervisedTrainer(
+    method, engine = MirrorTarget([batch], held_out, forget_weight=1.0), engine_of(network, batch)
+    method.start(engine)
+    return method, engine
+
+
+def engine_of(network, batch: dict) -> SupervisedTrainer:
+    return SupervisedTrainer(
         device=torch.device("cpu"),
         max_epochs=1,
         train_data_loader=[batch],
@@ -39,8 +44,6 @@ def started(network, batch: dict, held_out=None) -> tuple[MirrorTarget, Supervis
         loss_function=torch.nn.MSELoss(),
         prepare_batch=prepare_batch,
     )
-    method.start(engine)
-    return method, engine
 
 
 class DarkLeft(torch.nn.Module):
