@@ -90,11 +90,13 @@ def frontier_curves(rows: Sequence[FrontierRow], stem: Path, order: Sequence[str
             points = sorted((100 * budget, gap) for budget, gap in gaps.items())
             colour, marker = looks[model]
             axes.plot(*zip(*points, strict=True), color=colour, marker=marker, markersize=5, linewidth=1.5, label=model)
-    after = ", after training went on" if state == LATER else ""
+    after = ", after training went on" if state == LATER else ", as delivered"
     kept.axhline(0, color=INK, linewidth=0.8)
     left.set_ylim(bottom=0)
     tidy(kept, "passes [% of training's]", "BTA less the oracle's [dB]")
-    tidy(left, "passes [% of training's]", f"KTA or UA off the oracle's{after} [dB]")
+    tidy(left, "passes [% of training's]", "distance to the oracle's [dB]")
+    kept.set_title("BTA, as delivered", fontsize=10)
+    left.set_title(f"larger of KTA and UA{after}", fontsize=10)
     handles, labels = kept.get_legend_handles_labels()
     figure.legend(handles, labels, fontsize=8, frameon=False, loc="outside lower center", ncols=4)
     save_figure(figure, stem, (".svg", ".png"))
