@@ -13,7 +13,7 @@ import pytest
 
 from tests.conftest import write_tiny_volume
 from tests.hostile.stopped import SHORT, listing, results, start
-from tests.hostile.warm import Warm
+from tests.hostile.warm import Run, Warm
 
 
 @pytest.fixture(scope="session")
@@ -42,27 +42,31 @@ def inputs(warm, tmp_path_factory) -> Path:
         write_tiny_volume(root / "raw" / f"raw_{number}.h5", 50 + number)
     values = np.random.default_rng(0).uniform(0.5, 1, (96, 96, 48)).astype(np.float32)
     nib.save(nib.Nifti1Image(values, np.eye(4)), root / "image.nii")
-    for name, more in {"original": {}, "oracle": {"oracle": "true"}, "unlearned": {"seed": 1}}.items():
-        output = root / f"run-{name}"
-        output.mkdir()
-        settings = {**SHORT, "train_epochs": 1, "resume": "false", **more}
-        made = start(warm, "train", root, output, **settings)
-        assert made.finish() == 0, made.says()
-        shutil.copy(output / f"{'oracle' if name == 'oracle' else 'original'}.pt", root / f"{name}.pt")
+    for name in ("original", "oracle"):
+        settings = {**SHORT, "train_epochs": 1, "resume": "false", "oracle": str(name == "oracle")}
+        _done(start(warm, "train", root, root / f"run-{name}", **settings))
+        for suffix in (".pt", ".json"):
+            shutil.copy(root / f"run-{name}" / f"{name}{suffix}", root / f"{name}{suffix}")
+    settings = {"unlearn_epochs": 1, "resume": "false", "check_values": "true"}  # later runs find them checked
+    _done(start(warm, "unlearn", root, root / "unlearned", **settings))
+    _done(start(warm, "inference", root, root / "images", formats="dicom"))
     return root
+
+
+def _done(run: Run) -> None:
+    assert run.finish() == 0, run.says()
 
 
 @pytest.fixture(scope="session")
 def undisturbed(warm, inputs, tmp_path_factory):
-    """The results of each verb, by its name, run once without a stop."""
-    made: dict[str, tuple[dict[str, str], set[str]]] = {}
+    """Of each verb, by its name: the results, every file, and the number of steps of a run without a stop."""
+    made: dict[str, tuple[dict[str, str], set[str], int]] = {}
 
-    def of(verb: str) -> tuple[dict[str, str], set[str]]:
+    def of(verb: str) -> tuple[dict[str, str], set[str], int]:
         if verb not in made:
             output = tmp_path_factory.mktemp(verb) / "out"
-            whole = start(warm, verb, inputs, output, **({"n_jobs": 1} if verb == "protocol" else {}))
-            assert whole.finish() == 0, whole.says()
-            made[verb] = results(verb, output), listing(output)
+            _done(whole := start(warm, verb, inputs, output))
+            made[verb] = results(verb, output), listing(output), len(whole.steps())
         return made[verb]
 
     return of

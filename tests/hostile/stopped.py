@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from scripts.files import file_sha256
+import pydicom
+
+from scripts.files import atomic_write, file_sha256
 from tests.hostile.warm import Run, Warm
 from tests.verbs import CONFIGS, SMALL
 
 LEFT = (".partial-*", "*.lock", ".*.lock", "*.checkpoint", "error.txt")
 SHORT = {"train_epochs": 2, "check_values": False, "enter_in_ledger": False}
+NETWORK = {key.replace("network", "network_def"): value for key, value in SMALL.items() if key.startswith("network")}
 
 
 @dataclass(frozen=True)
@@ -21,27 +26,44 @@ class Stopped:
 
     Attributes:
         settings: The overrides, given the folder of the inputs.
-        moments: Files below the output folder, or beside it where they begin with "../"; when one appears, or the text
-            after ":" stands in it, the run is stopped.
-        results: What has to have the same bits as without a stop.
-        again: Overrides of the run that follows.
+        results: What has to have the same content as without a stop.
+        shares: The steps on the disk at which the run, started again after each stop, is stopped, as shares of those of
+            an undisturbed one.
+        again: Overrides of the runs that follow the first.
         config: Config files, by default the verb's own.
+        run_id: By default the verb.
+        folder: The setting that names the output folder; empty: the verb has none.
     """
 
     settings: Callable[[Path], dict[str, Any]]
-    moments: tuple[str, ...]
     results: tuple[str, ...]
+    shares: tuple[float, float, float] = (0.8, 0.5, 0.3)
     again: dict[str, Any] = field(default_factory=dict)
     config: tuple[str, ...] = ()
+    run_id: str = ""
+    folder: str = "output_dir"
+
+
+class FolderArchive:
+    """An archive that is a folder: it keeps an image once."""
+
+    def __init__(self, folder: str) -> None:
+        self.folder = Path(folder)
+
+    def store(self, paths: Iterable[Path]) -> Iterator[tuple[Path, str]]:
+        """Keep each file under its UID."""
+        for path in paths:
+            with atomic_write(self.folder / f"{pydicom.dcmread(path).SOPInstanceUID}.dcm") as temporary:
+                Path(temporary).write_bytes(path.read_bytes())
+            yield path, ""
 
 
 def command(verb: str, inputs: Path, output: Path, **more: Any) -> list[str]:
     """The words behind ``python -m monai.bundle``."""
     how = VERBS[verb]
     files = [str(CONFIGS / name) for name in how.config or (f"{verb}.yaml",)]
-    settings = {**how.settings(inputs), **({} if verb == "preview" else {"output_dir": output}), **more}
-    names = [f"--{key}={value}" for key, value in settings.items() if value != ""]
-    return ["run", verb, "--config_file", str(files), *names]
+    settings = {**how.settings(inputs), **({how.folder: output} if how.folder else {}), **more}
+    return ["run", how.run_id or verb, "--config_file", str(files), *(f"--{k}={v}" for k, v in settings.items())]
 
 
 def _shared(inputs: Path) -> dict[str, Any]:
@@ -56,65 +78,93 @@ OVERWRITE = {"overwrite": "true"}
 VERBS = {
     "train": Stopped(
         lambda inputs: {**_shared(inputs), **SHORT, "resume": "true"},
-        ("original.log", "original.checkpoint", "original.pt"),
         ("original.pt",),
     ),
     "unlearn": Stopped(
         lambda inputs: {**_trained(inputs), "budget": "None", "unlearn_epochs": 2, "resume": "true",
                         "enter_in_ledger": "false", "check_values": "false"},
-        ("unlearned.checkpoint", "unlearned.pt", "metrics.csv"),
         ("unlearned.pt", "metrics.csv", "metrics.json", "table.md", "panels.png"),
         config=("unlearn.yaml", "methods/fine_tune.yaml"),
     ),
     "evaluate": Stopped(
         lambda inputs: _trained(inputs),
-        ("evaluate.log", "metrics.csv", "table.md"),
         ("metrics.csv", "metrics.json", "table.md", "panels.png"),
         again=OVERWRITE,
+    ),
+    "audit": Stopped(
+        lambda inputs: {**_trained(inputs), "unlearned_weights": inputs / "unlearned" / "unlearned.pt",
+                        "relearning_steps": 2, "slices_per_measure": 40, "oracle_weights": inputs / "oracle.pt",
+                        "statistics#samples": 100},
+        ("metrics.csv", "audit.md", "*.png"),
+        again=OVERWRITE,
+    ),
+    "declare": Stopped(
+        lambda inputs: {**_shared(inputs), "unlearned_weights": "out/unlearned.pt"},
+        ("declaration.json",),
+        config=("audit.yaml", "declare.yaml"), folder="",
     ),
     "protocol": Stopped(
         lambda inputs: {**_shared(inputs), "train_epochs": 1, "unlearn_epochs": 1, "methods": "[fine_tune]",
                         "fraction_methods": "[]", "seeds": "[0]", "oracle_seeds": "[0]", "dynamics": "false",
-                        "check_values": "false"},
-        ("cells/original/seed-0/cell.json",),
+                        "check_values": "false", "n_jobs": 1},
         ("cells/*/**/*.pt", "cells/**/metrics.csv"),
+        shares=(0.7, 0.3, 0.2),  # the cells that are finished stay so
     ),
     "simulate": Stopped(
         lambda inputs: {"images": [{"image": str(inputs / "image.nii"), "anatomy": "brain"}], "num_coils": 4},
-        ("../.partial-*", "../.partial-*/training/*.h5", "../.partial-*/test/*.h5"),
         ("**/*.h5", "datalist.json"),
     ),
     "preview": Stopped(  # it makes the phantoms where nobody has
         lambda inputs: {"datalist": "$scripts.phantoms.phantom_datalist('out', matrix=(64, 64), slices_per_volume=2, "
                                     "num_training={'brain': 2, 'knee': 1}, num_validation={}, num_test={'brain': 1})"},
-        (".partial-*", ".partial-*/*.h5"),
         ("**/*.h5", "**/*.json"),
+        folder="",
     ),
     "ship": Stopped(
         lambda inputs: {"run_dir": "None", "weights": inputs / "original.pt", "data_source": "phantoms of a test",
                         "data_license": inputs / "licence.txt", "audit_dir": "None", "ledger": "false"},
-        (".partial-*", ".partial-*/*/models/model.pt", ".partial-*/*/models/model.ts"),
         ("*.zip", "*/models/*", "*/manifest.json"),
+        shares=(0.9, 0.02, 0.01),  # after and before the exports, which take the time
+    ),
+    "inference": Stopped(
+        lambda inputs: {"dataset_dir": inputs / "raw", "weights": inputs / "original.pt", "formats": "[nifti,dicom]",
+                        **NETWORK},
+        ("*.nii.gz", "*_dicom/*.dcm"),
+        again=OVERWRITE, config=("inference.json",), run_id="run",
+    ),
+    "send": Stopped(
+        lambda inputs: {"source": inputs / "images", "archive": {"_target_": "tests.hostile.stopped.FolderArchive",
+                                                                 "folder": "out/archive"}},
+        ("archive/*.dcm",),
+        config=("send.json",), folder="outbox_dir",
     ),
 }  # fmt: skip
 
 
-def start(warm: Warm, verb: str, inputs: Path, output: Path, most_bytes: int | None = None, **more: object) -> Run:
-    """Run a verb; what it says stands beside its output folder."""
+def start(warm: Warm, verb: str, inputs: Path, output: Path, **more: Any) -> Run:
+    """Run a verb; what it says stands beside its output folder. ``most_bytes`` and ``stop``: see :meth:`Warm.start`."""
     output.parent.mkdir(exist_ok=True)
-    words, said = command(verb, inputs, output, **more), output.parent / "said.txt"
-    return warm.start("monai.bundle", *words, cwd=output.parent, output=said, most_bytes=most_bytes)
+    how = {name: more.pop(name) for name in ("most_bytes", "stop") if name in more}
+    words = command(verb, inputs, output, **more)
+    return warm.start("monai.bundle", *words, cwd=output.parent, output=output.parent / "said.txt", **how)
 
 
 def results(verb: str, output: Path) -> dict[str, str]:
-    """SHA-256 of what has to be equal."""
+    """What has to be equal, by file: SHA-256 of it, without the times that declarations and images hold."""
     found = {path for pattern in VERBS[verb].results for path in output.glob(pattern) if path.is_file()}
-    return {path.relative_to(output).as_posix(): file_sha256(path) for path in sorted(found)}
+    return {path.relative_to(output).as_posix(): _identity(path) for path in sorted(found)}
+
+
+def _identity(path: Path) -> str:
+    if path.name == "declaration.json":
+        return str(json.loads(path.read_text(encoding="utf-8"))["sha256"])
+    if path.suffix == ".dcm":
+        image = pydicom.dcmread(path)
+        return f"{image.SOPInstanceUID} {hashlib.sha256(image.PixelData).hexdigest()}"
+    return file_sha256(path)
 
 
 def listing(output: Path) -> set[str]:
     """Every file, but for TensorBoard's, whose names hold the time."""
     files = [path for path in output.parent.rglob("*") if path.is_file() and "tensorboard" not in path.parts]
-    return {
-        path.relative_to(output.parent).as_posix() for path in files if path.suffix != ".lock" and path.name != ".lock"
-    } - {"said.txt"}
+    return {path.relative_to(output.parent).as_posix() for path in files} - {"said.txt", "said.steps"}
