@@ -15,8 +15,9 @@ from scripts.data import check_volumes
 from scripts.data.checks import ImageSizeCheck
 from scripts.data.masks import ColumnMask
 from scripts.networks import load_weights
+from scripts.protocol.cell_settings import cell_settings
 from scripts.protocol.cells import FINISHED, Context, read_record
-from scripts.protocol.plan import ORIGINAL, Cell, Plan, cell_settings
+from scripts.protocol.plan import ORIGINAL, Cell, Plan
 from scripts.protocol.results import Result, read_cells, weights_path
 from scripts.protocol.runner import run_cells
 from scripts.requests import Cohorts

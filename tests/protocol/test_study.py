@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from scripts.errors import own_error
-from scripts.protocol.plan import verb_settings
+from scripts.protocol.cell_settings import verb_settings
 from tests.protocol.conftest import STUDY, at_work, protocol, records, table, untimed
 from tests.verbs import CONFIGS, run
 
