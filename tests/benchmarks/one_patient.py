@@ -1,0 +1,223 @@
+"""What forgetting one patient or a few costs, and how often the audit of single patients is right:
+``python -m tests.benchmarks.one_patient --domain patients``
+
+Trains an original on everybody, and on everybody but some patients an oracle and the reference models; forgets each of
+these patients alone and all of them together with each method; audits original, oracle and unlearned weights for each
+patient. One oracle and one set of reference models serve all requests: they saw none of these patients. Prints three
+Markdown tables: others' and own scans beside the oracle's, the verdicts, and every patient's score under each model.
+Stopped, the command goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import logging
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+import fire
+import monai.bundle
+import torch
+
+from tests.benchmarks.frontier import domain_settings
+
+CONFIGS = Path(__file__).parents[2] / "bundle" / "configs"
+VERDICTS = ("known", "not found", "over-forgotten", "no power", "undecided")
+TOGETHER = "together"
+Rows = list[dict[str, str]]
+
+
+def main(
+    domain: str = "patients",
+    output_dir: str | None = None,
+    patients: Sequence[str] | int = 6,
+    methods: Sequence[str] = ("default", "mirror_target"),
+    seeds: Sequence[int] = (0,),
+    references: int = 4,
+    each: bool = True,
+    unlearning: Mapping | None = None,
+) -> None:
+    """Run what is missing and print the tables.
+
+    Args:
+        domain: An overlay in ``domains``.
+        output_dir: The folder of all runs; default ``outputs/one_patient/<domain>``.
+        patients: Who is to be forgotten, or how many of the brains' patients, evenly spaced in the training list.
+        methods: Overlays, or ``default`` for the method of ``unlearn.yaml``.
+        seeds: Of each unlearning. Original and oracle have seed 0, the reference models the seeds from 1.
+        references: The number of reference models, each trained on half of the others; 0: nothing is audited.
+        each: Also forget each patient alone, with the first seed.
+        unlearning: Overrides of ``unlearn``.
+    """
+    logging.getLogger("ignite").setLevel(logging.WARNING)
+    torch.set_num_threads(1)
+    output, settings = Path(output_dir or f"outputs/one_patient/{domain}"), domain_settings(domain)
+    asked = _requests(settings["train"]["datalist"], patients)
+    training = {**settings["train"], "forget_request": asked[TOGETHER]}
+    models = {"original": _made(output / "original" / "original.pt", "train", training)}
+    models["oracle"] = _made(output / "oracle" / "oracle.pt", "train", {**training, "oracle": True})
+    forgotten = {name: _forget(output, name, settings["unlearn"], asked, seeds, each, unlearning) for name in methods}
+    beside = [
+        _made(output / f"reference-{k}" / "reference.pt", "train",
+              {**training, "oracle": True, "training_share": 0.5, "seed": k})
+        for k in range(1, references + 1)
+    ]  # fmt: skip
+    for runs in forgotten.values():
+        models |= {str(path.relative_to(output)): path for path in runs.values()}
+    _print_quality(_evaluated(output, settings["unlearn"], asked, models), forgotten, asked, output)
+    if beside:
+        one = {name: {p: runs[p, seeds[0]] for p in asked if (p, seeds[0]) in runs} for name, runs in forgotten.items()}
+        same = {name: dict.fromkeys(asked, models[name]) for name in ("original", "oracle")}
+        _print_audits(
+            {
+                name: [
+                    _audit(
+                        output / "audit" / name / p, settings["unlearn"], asked[p], models["original"], runs[p], beside
+                    )
+                    for p in asked
+                    if p != TOGETHER and p in runs
+                ]
+                for name, runs in {**same, **one}.items()
+            }
+        )
+
+
+def _requests(datalist: str, patients: Sequence[str] | int) -> dict[str, dict]:
+    """Patient -> request; with several there is one for all of them, too."""
+    if isinstance(patients, int):
+        training = json.loads(Path(datalist).read_text(encoding="utf-8"))["training"]
+        known = list(dict.fromkeys(entry["patient_id"] for entry in training if entry["anatomy"] == "brain"))
+        patients = [known[(2 * i + 1) * len(known) // (2 * patients)] for i in range(patients)]
+    every = {patient: [patient] for patient in patients} | {TOGETHER: list(patients)}
+    return {
+        name: {"request_id": name, "reason": "benchmark", "forget": [{"patient_id": whom}]}
+        for name, whom in every.items()
+    }
+
+
+def _forget(
+    output: Path,
+    method: str,
+    settings: Mapping,
+    asked: Mapping[str, Mapping],
+    seeds: Sequence[int],
+    each: bool,
+    overrides: Mapping | None,
+) -> dict[tuple[str, int], Path]:
+    """(patient or ``together``, seed) -> weights."""
+    wanted = [(TOGETHER, seed) for seed in seeds]
+    if each and len(asked) > 2:
+        wanted += [(patient, seeds[0]) for patient in asked if patient != TOGETHER]
+    files = [] if method == "default" else [f"methods/{method}.yaml"]
+    made = {}
+    for who, seed in wanted:
+        given = {**settings, "weights": str(output / "original" / "original.pt"), "forget_request": asked[who]}
+        given |= {"seed": seed, "evaluate_models": False, "oracle_weights": False, **(overrides or {})}
+        made[who, seed] = _made(output / method / f"{who}-{seed}" / "unlearned.pt", "unlearn", given, *files)
+    return made
+
+
+def _made(product: Path, verb: str, settings: Mapping[str, Any], *overlays: str) -> Path:
+    """A product of one verb, made unless it is there."""
+    if not product.with_suffix(".json").is_file():
+        files = [str(CONFIGS / name) for name in (f"{verb}.yaml", *overlays)]
+        given = {"ledger": False, "check_values": False, "overwrite": True, **settings}
+        monai.bundle.run(verb, config_file=files, output_dir=str(product.parent), **given)
+    return product
+
+
+def _evaluated(output: Path, settings: Mapping, asked: Mapping[str, Mapping], models: Mapping[str, Path]) -> Rows:
+    folder, common = output / "evaluation", {key: value for key, value in settings.items() if key != "train_epochs"}
+    weights = {name: str(path) for name, path in models.items()}
+    given = {**common, "weights": weights, "forget_request": asked[TOGETHER], "comparison#figure": False}
+    (folder / "metrics.json").unlink(missing_ok=True)  # other models than before
+    _made(folder / "metrics.csv", "evaluate", given)
+    with open(folder / "metrics.csv", newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def _print_quality(rows: Rows, forgotten: Mapping[str, Mapping], asked: Mapping[str, Mapping], output: Path) -> None:
+    """Others' test scans less the original's and the oracle's, own scans less the oracle's, beside the original's."""
+    psnr = {
+        model: [(row["cohort"], row["patient_id"], float(row["psnr"])) for row in rows if row["model"] == model]
+        for model in dict.fromkeys(row["model"] for row in rows)
+    }
+
+    def level(model: str, cohort: str, whom: Sequence[str] | None = None) -> float:
+        return mean(v for c, patient, v in psnr[model] if c == cohort and (whom is None or patient in whom))
+
+    lines = []
+    for name, runs in forgotten.items():
+        for title, chosen in (
+            ("each alone", [(w, s) for w, s in runs if w != TOGETHER]),
+            (TOGETHER, [(w, s) for w, s in runs if w == TOGETHER]),
+        ):
+            whom = {who: asked[who]["forget"][0]["patient_id"] for who, _ in chosen}
+            found = {key: str(runs[key].relative_to(output)) for key in chosen}
+            columns = [
+                [level(m, "BTA") - level("original", "BTA") for m in found.values()],
+                [level(m, "BTA") - level("oracle", "BTA") for m in found.values()],
+                [level(m, "UA", whom[who]) - level("oracle", "UA", whom[who]) for (who, _), m in found.items()],
+                [level("original", "UA", whom[who]) - level("oracle", "UA", whom[who]) for who, _ in found],
+            ]
+            if chosen:
+                lines.append([name, title, str(len(chosen)), *map(_spread, columns)])
+    _print(
+        ["method", "forgotten", "runs", "others − original's [dB]", "others − oracle's [dB]", "own − oracle's [dB]",
+         "original's own − oracle's [dB]"],
+        lines,
+    )  # fmt: skip
+
+
+def _audit(folder: Path, settings: Mapping, request: Mapping, original: Path, weights: Path, beside: Sequence) -> dict:
+    """What the audit says of the one patient: their row in ``audit.json``, and the audit's power."""
+    common = {key: value for key, value in settings.items() if key != "train_epochs"}
+    given = {**common, "forget_request": request, "weights": str(original), "unlearned_weights": str(weights)}
+    given |= {"oracle_weights": False, "reference_weights": [str(path) for path in beside], "certificate": False}
+    given |= {"experiments": []}
+    found = json.loads(_made(folder / "audit.json", "audit", given, "patients.yaml").read_text(encoding="utf-8"))
+    likelihood = found["measures"]["likelihood"]
+    (own,) = [row for row in likelihood["patients"] if row["role"] == "forgotten"]
+    return {**own, "power": likelihood["power"]}
+
+
+def _print_audits(audits: Mapping[str, Sequence[Mapping]]) -> None:
+    lines = []
+    for name, rows in audits.items():
+        said, powers = (
+            Counter(row["verdict"] for row in rows),
+            [row["power"] for row in rows if row["power"] is not None],
+        )
+        scores, fair = ([row["score"] for row in some] for some in (rows, audits["oracle"]))
+        above = mean((a > b) + 0.5 * (a == b) for a in scores for b in fair)
+        counts = [f"{said[verdict]} of {len(rows)}" if said[verdict] else "–" for verdict in VERDICTS]
+        lines.append([name, *counts, _spread(scores), f"{above:.2f}", _spread(powers) if powers else "–"])
+    _print(["audited", *VERDICTS, "score [σ]", "AUC against the oracle's", "canaries found"], lines)
+    patients = range(len(audits["oracle"]))
+    table = [
+        [str(i + 1), *(f"{rows[i]['score']:+.1f} ({rows[i]['error_rate']:.3f})" for rows in audits.values())]
+        for i in patients
+    ]
+    _print(["patient", *(f"{name}: score (error rate)" for name in audits)], table)
+
+
+def _spread(values: Sequence[float]) -> str:
+    """Mean and, of several, the lowest and the highest.
+
+    >>> _spread([-0.5, 0.25])
+    '-0.12 (-0.50 to +0.25)'
+    """
+    span = f" ({min(values):+.2f} to {max(values):+.2f})" if len(values) > 1 else ""
+    return f"{mean(values):+.2f}{span}"
+
+
+def _print(columns: Sequence[str], table: Sequence[Sequence[str]]) -> None:
+    print("\n" + "\n".join("| " + " | ".join(row) + " |" for row in [columns, ["---"] * len(columns), *table]))
+
+
+if __name__ == "__main__":
+    fire.Fire(main)
