@@ -50,7 +50,7 @@ def main(
     output_dir: str = "outputs/request_stream",
     matrix: Sequence[int] = (48, 48),
     slices: int = 1,
-    train_epochs: int = 40,
+    train_epochs: int = 30,
     patients: str = "mirror_image",
     kinds: str = "default",
     unlearning: Mapping | None = None,
