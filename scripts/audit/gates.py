@@ -43,6 +43,8 @@ MEANINGS = {
     "oracle is one and that the audit is of the run",
 }
 
+HIDDEN = "; gates against suppression fail as well: the knowledge is still there"
+
 
 def check_gates(gates: Sequence[Mapping]) -> None:
     """Refuse gates that could not be judged.
@@ -180,9 +182,10 @@ def overall(judged: Sequence[Mapping[str, Any]], sees_remembering: bool = True, 
     'forgotten'
     """
     for guard, verdict in GUARDS.items():
-        failed = [gate["name"] for gate in judged if gate["verdict"] == "fail" and gate["guards"] == guard]
+        failed = _failed(judged, guard)
         if failed:
-            return {"verdict": verdict, "meaning": MEANINGS[verdict], "because": failed}
+            hidden = guard == "over-forgetting" and _failed(judged, "suppression")
+            return {"verdict": verdict, "meaning": MEANINGS[verdict] + (HIDDEN if hidden else ""), "because": failed}
     because = [
         gate["name"]
         for gate in judged
@@ -193,3 +196,8 @@ def overall(judged: Sequence[Mapping[str, Any]], sees_remembering: bool = True, 
     because += doubts
     verdict = "undecided" if because or not judged else "forgotten"
     return {"verdict": verdict, "meaning": MEANINGS[verdict], "because": because}
+
+
+def _failed(judged: Sequence[Mapping[str, Any]], guard: str) -> list[str]:
+    """The names of the gates that fail against something."""
+    return [gate["name"] for gate in judged if gate["verdict"] == "fail" and gate["guards"] == guard]

@@ -57,6 +57,11 @@ def test_overall(judged, verdict, because):
     assert (found["verdict"], found["because"]) == (verdict, because)
 
 
+def test_over_forgotten_says_where_knowledge_is_hidden():
+    plain, hidden = (overall(verdicts("pass", "fail", "pass", last))["meaning"] for last in ("pass", "fail"))
+    assert hidden == plain + "; gates against suppression fail as well: the knowledge is still there"
+
+
 def test_what_can_only_reject_does_not_pass():
     def found(interval):
         rise = {"value": 0.0, "interval": interval, "cannot_accept": "60 steps"}
