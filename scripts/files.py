@@ -109,6 +109,12 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+def write_bytes(path: str | Path, content: bytes | memoryview) -> None:
+    """Write a file whole or not at all; libraries in C++ report a full disk badly, Python does not."""
+    with atomic_write(path) as temporary:
+        Path(temporary).write_bytes(content)
+
+
 def write_text(path: str | Path, text: str) -> None:
     """Write a text file in UTF-8, whole or not at all."""
     with atomic_write(path) as temporary:

@@ -11,7 +11,7 @@ import h5py
 import numpy as np
 
 from scripts.data.header import acquired_columns, check_axes, header_fields, recon_size
-from scripts.files import atomic_write
+from scripts.files import write_bytes
 
 MOST_SLICES, MOST_SAMPLES = 10_000, 16_384  # of what is still a scan
 TARGET_KEYS = ("reconstruction_rss", "reconstruction_esc")
@@ -66,7 +66,9 @@ def write_volume(
     attributes: Mapping[str, str | float | int],
     header: str | None = None,
 ) -> None:
-    """Write a fastMRI-format HDF5 volume slice by slice, under a temporary name that is then renamed.
+    """Write a fastMRI-format HDF5 volume, made in memory, under a temporary name that is then renamed.
+
+    HDF5 is not let near the disk: where that is full, it fails to close the file and ends the process by a fault.
 
     Args:
         path: The file to make; its folder must exist.
@@ -78,11 +80,14 @@ def write_volume(
     Raises:
         ValueError: where the number or the shapes of the slices are not as stated.
     """
-    with atomic_write(path) as temporary, h5py.File(temporary, "w") as file:
+    with h5py.File(str(path), "w", driver="core", backing_store=False) as file:
         maximum, square = _write_slices(file, slices, num_slices, path)
         file.attrs.update({**attributes, "max": maximum, "norm": float(np.sqrt(square))})
         if header is not None:
             file["ismrmrd_header"] = header
+        file.flush()
+        content = file.id.get_file_image()
+    write_bytes(path, content)
 
 
 def _write_slices(

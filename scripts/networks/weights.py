@@ -1,5 +1,6 @@
 """Weights on disk: plain state dicts, written whole or not at all, read without unpickling objects."""
 
+import io
 import json
 import pickle
 from collections.abc import Iterable, Mapping
@@ -9,7 +10,7 @@ import ignite.distributed as idist
 import torch
 from torch import Tensor, nn
 
-from scripts.files import atomic_write, file_sha256
+from scripts.files import file_sha256, write_bytes
 
 WRAPPERS = ("module.", "_orig_mod.", "varnet.", "unet.")  # DataParallel, torch.compile, fastMRI's Lightning modules
 # what fastMRI's Lightning modules hold beside the network: metric sums and the window of the SSIM loss
@@ -39,9 +40,9 @@ def save_weights(network: nn.Module, path: str | Path) -> None:
 
 def write_state(state: dict[str, Tensor], path: str | Path) -> None:
     """Write a state dict as `save_weights` does."""
-    # an open file: torch.save would put a path's name into the bytes
-    with atomic_write(path) as temporary, open(temporary, "wb") as file:
-        torch.save(state, file)
+    content = io.BytesIO()  # no path: torch.save would put its name into the bytes
+    torch.save(state, content)
+    write_bytes(path, content.getbuffer())
 
 
 def load_weights(network: nn.Module, path: str | Path) -> nn.Module:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
+import joblib
 import nibabel as nib
 import numpy as np
-from joblib import Parallel, delayed
 from tqdm import tqdm
 
 from scripts.data.header import make_header
@@ -23,8 +24,8 @@ from scripts.phantoms.cache import cached_folder
 GENERATOR_VERSION = 6
 """Raise it whenever the same settings would give other files: cached phantoms are then made again."""
 
-JOBS = -1  # as many as there are processors
 FINENESS = 2
+JOBS = joblib.cpu_count()
 SPACING = {"brain": 2.4, "knee": 1.7}
 COIL_DISTANCE = {"brain": (1.25, 1.8), "knee": (1.25, 1.5)}
 """The range of the coils' mean distance; a knee coil sits closer than a head coil."""
@@ -144,13 +145,19 @@ def _write_scans(folder: Path, settings: Mapping) -> None:
     datalist: dict[str, list[dict[str, str]]] = {section: [] for section in settings["volumes"]}
     for section in datalist:
         (folder / section).mkdir()
+    progress = tqdm(scans, desc="making phantom scans", unit="volume", total=total, dynamic_ncols=True)
     # threads: NumPy works outside the interpreter's lock; each scan has random numbers of its own
-    write = Parallel(n_jobs=JOBS, prefer="threads", return_as="generator")
-    acquisitions = write(delayed(_write_scan)(folder / s.kspace, s.anatomy, s.patient, settings, s.rng) for s in scans)
-    progress = tqdm(acquisitions, desc="making phantom scans", unit="volume", total=total, dynamic_ncols=True)
-    for scan, acquisition in zip(scans, progress, strict=True):
-        entry = {"kspace": scan.kspace, "patient_id": scan.patient, "anatomy": scan.anatomy, "acquisition": acquisition}
-        datalist[scan.section].append(entry)
+    with ThreadPoolExecutor(JOBS) as pool, progress:
+        try:
+            written = [
+                pool.submit(_write_scan, folder / scan.kspace, scan.anatomy, scan.patient, settings, scan.rng)
+                for scan in scans
+            ]
+            for scan, acquisition in zip(progress, written, strict=True):
+                entry = {"kspace": scan.kspace, "patient_id": scan.patient, "anatomy": scan.anatomy}
+                datalist[scan.section].append({**entry, "acquisition": acquisition.result()})
+        finally:  # an error or Ctrl-C waits for the scans under way alone, which write into the folder
+            pool.shutdown(cancel_futures=True)
     (folder / "datalist.json").write_text(json.dumps(datalist, indent=2) + "\n")
 
 

@@ -18,6 +18,7 @@ from typing import Any
 import monai.bundle
 import torch
 
+from scripts.errors import own_error
 from scripts.files import file_sha256, held, write_text
 from scripts.protocol.plan import DEFAULT, FORGET_ONLY, FURTHER, ORACLE, UNLEARNED, Cell
 
@@ -201,7 +202,6 @@ def _contained(threads: int) -> Iterator[None]:
 
 
 def _root_message(error: BaseException) -> str:
-    """Type and message of the error at the root: MONAI wraps it in the expression that failed."""
-    while error.__cause__ is not None:
-        error = error.__cause__
+    """Type and message of the error itself, which MONAI wraps in the expression that failed."""
+    error = own_error(error)
     return f"{type(error).__name__}: {error}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -15,7 +16,7 @@ from ignite.engine import Events
 from ignite.handlers import Checkpoint as IgniteCheckpoint
 
 from scripts.engines import Trainer
-from scripts.files import atomic_write
+from scripts.files import write_bytes
 from scripts.run_config import running_config
 from scripts.training.processes import broadcast, gather
 
@@ -126,8 +127,9 @@ class Checkpoint:
 
     @idist.one_rank_only()
     def _write(self, path: Path, state: Mapping, filename: str, metadata: Mapping | None = None) -> None:
-        with atomic_write(path) as temporary:
-            torch.save({**state, "settings": self._settings, "files": self.files()}, temporary)
+        content = io.BytesIO()
+        torch.save({**state, "settings": self._settings, "files": self.files()}, content)
+        write_bytes(path, content.getbuffer())
 
     def _describe(self) -> dict:
         """All that decides the result of the run, as plain JSON."""
