@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -90,13 +91,15 @@ def _is_text(value: Any) -> bool:
 
 
 def _is_path(value: Any) -> bool:
-    return _is_text(value) and value == value.strip() and "::" not in value  # MONAI turns a "#" in a value into "::"
+    if not _is_text(value) or value != value.strip() or "::" in value:  # MONAI turns a "#" in a value into "::"
+        return False
+    return max(len(os.fsencode(part)) for part in value.split("/")) <= 255 and len(os.fsencode(value)) < 4096
 
 
 def _is_device(value: Any) -> bool:
     try:
         device = torch.device(value)
-    except (RuntimeError, TypeError):
+    except (RuntimeError, TypeError, ValueError):
         return False
     return device.type != "cuda" or (device.index or 0) < torch.cuda.device_count()
 
@@ -108,7 +111,9 @@ NOTHING = Kind("null", lambda v: v is None)
 NONE = Kind("null or false", lambda v: v is None or v is False)
 TEXT = Kind("a text", _is_text)
 DEVICE = Kind("a device of this machine, such as cpu or cuda:0", _is_device)
-PATH = Kind("a path without '#'", _is_path)
+PATH = Kind("a path without '#', of names up to 255 bytes", _is_path)
+EXPRESSION = Kind("an expression, as the config file has it", is_expression)
+LIST = Kind("a list", lambda v: isinstance(v, list))
 MAPPING = Kind("a mapping", lambda v: isinstance(v, Mapping))
 COMPONENT = Kind("a mapping with '_target_'", lambda v: isinstance(v, Mapping) and isinstance(v.get("_target_"), str))
 HANDLERS = Kind("a list of components", lambda v: isinstance(v, list) and all(_is_handler(item) for item in v))

@@ -16,10 +16,12 @@ from scripts.kinds import (
     ANY_NUMBER,
     COMPONENT,
     DEVICE,
+    EXPRESSION,
     FLAG,
     FRACTION,
     FROM_ZERO,
     HANDLERS,
+    LIST,
     MAPPING,
     NONE,
     NOTHING,
@@ -128,6 +130,7 @@ OF_VERB: dict[str, dict[str, Kind]] = {
         "subgroups": list_of(TEXT),
         "relearning_steps": whole(0),
         "resurfacing_share": FROM_ZERO,
+        "training_record": FILE_OR_NONE,
         "certificate": FLAG,
         "identifier_key": FILE_OR_NONE,
         "signing_key": FILE_OR_NONE,
@@ -153,6 +156,7 @@ OF_VERB: dict[str, dict[str, Kind]] = {
         "scheduler": ADDRESS | NOTHING,
         "viewer_megabytes": above(0),
         "audit_section": HTML | NOTHING,
+        "configs": PATH,
     },
     "ship": {
         "name": TEXT,
@@ -234,7 +238,7 @@ def read_settings(verb: str, config: Mapping[str, Any], declared: Mapping[str, A
     for key, value in config.items():
         if is_expression(value):
             continue
-        kind = kinds.get(key)
+        kind = kinds.get(key) or _as_declared(declared.get(key))
         pairs = [(key, kind, value)] if kind is not None else []
         if key not in ("_meta_", "imports") and (kind is None or isinstance(value, (Mapping, list))):
             pairs += list(_leaves(declared.get(key), value, key))
@@ -251,8 +255,19 @@ def read_settings(verb: str, config: Mapping[str, Any], declared: Mapping[str, A
     return changes
 
 
+def _as_declared(declared: Any) -> Kind | None:
+    """What has no kind of its own stays a component, an expression, a mapping or a list, as the config files have it.
+
+    Otherwise ``--run_folder null`` would open no folder, and ``--retain_test []`` would evaluate nothing.
+    """
+    kinds = (COMPONENT, EXPRESSION, MAPPING, LIST)
+    return next((kind for kind in kinds if kind.fits(declared)), None)
+
+
 def _unnamed(config: Mapping[str, Any], declared: Mapping[str, Any]) -> list[str]:
     """A method that was replaced under its old name: the record would state another method than the one that ran."""
+    if not isinstance(config.get("method") or [], list):
+        return []  # which is told already
     found, stated = (
         [part.get("_target_") if isinstance(part, Mapping) else part for part in method]
         for method in (config.get("method") or [], declared.get("method") or [])

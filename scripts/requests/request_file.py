@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 
+LONGEST_YAML = 1_000_000  # bytes, which take seconds to read; JSON takes milliseconds
 NULLS = ("", "~", "null", "Null", "NULL")
 
 
@@ -28,9 +29,14 @@ def read_as_text(path: str | Path) -> Any:
     """
     if not Path(path).is_file():
         raise FileNotFoundError(f"{path}: no such forget request")
+    is_json = Path(path).suffix.lower() == ".json"
+    if not is_json and (size := Path(path).stat().st_size) > LONGEST_YAML:
+        raise ValueError(
+            f"{path}: expected YAML of at most {LONGEST_YAML} bytes, found {size}; as JSON it may be longer"
+        )
     try:
         text = Path(path).read_text(encoding="utf-8-sig")
-        return _json(text) if Path(path).suffix.lower() == ".json" else _yaml(text)
+        return _json(text) if is_json else _yaml(text)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise ValueError(f"{path}: expected YAML or JSON, found text that does not parse: {error}") from error
 

@@ -35,6 +35,11 @@ def argument_cases() -> list[Case]:
             "train#trainer#max_epochs": (0, 1.5),
             "train_epochs": (True, [3], "1e3"),
             "learning_rate": (1e999, [1e-3]),
+            "device": (2**70,),
+            "output_dir": ("x" * 300, "x/" * 2500),
+            "data": (5, "null", {}),
+            "run_folder": ("null", False),
+            "volumes": ([],),
             "batch_size": (True, 2.0),
             "val_interval": (0,),
         },
@@ -48,14 +53,19 @@ def argument_cases() -> list[Case]:
             "forget_request#reason": (7.5,),
             "forget_request#forget": ([], "knee", [["anatomy", "knee"]]),
             "statistics": (5,),
+            "method": (5, True, float("nan")),
+            "record": ("null",),
         },
         "audit": {
+            "retain_test": ([], "null"),
+            "certifier": ("null",),
             "statistics#confidence": (0, 1.5, "high"),
             "statistics#samples": (0, 10.5),
             "resurfacing_share": (-0.1, "most"),
             "gates#0#at_least": ("low",),
         },
         "simulate": {
+            "simulation": ("null",),
             "splits": ({"training": -1}, {"training": "most"}, {"train": 1}, {}),
             "images": ([{"image": "a.nii", "weight": 3}], [{}]),
         },
@@ -91,6 +101,7 @@ def argument_cases() -> list[Case]:
         "inference": {
             "network_def#num_cascades": (0, "three"),
             "formats": ("", {"nifti": True}),
+            "writer": ("null",),
             "retrospective_mask": ({"_target_": "scripts.data.RandomMask", "acceleration": 4, "center_fraction": 1.5},),
         },
         "preview": {"default_methods": ({"kinds": "fine_tune"}, {"kind": "fine_tun"})},
@@ -231,6 +242,11 @@ def hundred_thousand_selectors(root: Path) -> dict[str, Any]:
     content = {"request_id": "r1", "reason": "test", "forget": selectors}
     (root / "request.json").write_text(json.dumps(content))
     return {"forget_request": str(root / "request.json")}
+
+
+def hundred_thousand_selectors_in_yaml(root: Path) -> dict[str, Any]:
+    (root / "request.yaml").write_text(GOOD + "".join(f"- patient_id: X{number}\n" for number in range(100_000)))
+    return {"forget_request": str(root / "request.yaml")}
 
 
 def hundred_thousand_values(root: Path) -> dict[str, Any]:
@@ -509,6 +525,12 @@ def place_cases() -> list[Case]:
         Case("serve", ("nowhere.pem",), {"archive": {
             "_target_": "scripts.serving.StowArchive", "url": "http://localhost", "token_file": "nowhere.pem"}}),
         Case("evaluate", ("zero-filled",), spoil=name_of_zero_filled),
+        Case("evaluate", ("/dev/null",), {"weights": "/dev/null"}),
+        Case("train", ("/dev/null",), {"datalist": "/dev/null"}),
+        Case("unlearn", ("/dev/null",), {"forget_request": "/dev/null"}),
+        Case("ship", ("/dev/null",), {"weights": "/dev/null"}),
+        Case("train", (".: no such datalist",), {"datalist": "."}),
+        Case("unlearn", ("forget request",), {"forget_request": "."}),
     ]  # fmt: skip
 
 
@@ -522,6 +544,7 @@ MORE = [
     *(Case("unlearn", words, spoil=request(name, text)) for name, (text, words) in REQUESTS.items()),
     Case("unlearn", ("X0", "selects none"), spoil=hundred_thousand_selectors),
     Case("unlearn", ("X0", "selects none"), spoil=hundred_thousand_values),
+    Case("unlearn", ("request.yaml", "1000000 bytes", "JSON"), spoil=hundred_thousand_selectors_in_yaml),
     *(Case("train", words, spoil=scan(change)) for change, words in SCANS.items()),
     Case("train", ("datalist.json", "does not parse"), spoil=text_of_datalist("bom_datalist", "\ufeff{}")),
     *weights_cases(),

@@ -154,3 +154,16 @@ def test_every_setting_is_declared_and_fits_its_own_default(verb):
     assert read_settings(verb, declared, declared) == {}
     plain = {key for key, value in declared.items() if not isinstance(value, (dict, list, str))}
     assert plain <= set(settings_of(verb))
+
+
+def test_a_dollar_in_a_file_name_is_a_letter(good, tmp_path):
+    """MONAI takes a text that begins so for an expression."""
+    root = shutil.copytree(good, tmp_path / "data")
+    content = json.loads((root / "datalist.json").read_text())
+    for entry in content["test"]:
+        (root / entry["kspace"]).rename(root / f"${entry['kspace']}")
+        entry["kspace"] = f"${entry['kspace']}"
+    (root / "datalist.json").write_text(json.dumps(content))
+    run_case(Case("evaluate", (), {"output_dir": str(tmp_path / "out")}), root)
+    assert "$scan_5.h5" in (tmp_path / "out" / "metrics.csv").read_text()
+    assert (tmp_path / "out" / "panels.png").is_file()

@@ -34,3 +34,15 @@ def test_a_file_in_place_of_the_folder(tmp_path):
     (tmp_path / "out").write_text("")
     with pytest.raises(NotADirectoryError, match="'output_dir'.*is a file"):
         RunFolder(tmp_path / "out").check()
+
+
+def test_resume_and_overwrite_continue_what_was_stopped_and_replace_what_was_finished(tmp_path):
+    settings = {"results": ["a.pt"], "checkpoint": "a.checkpoint", "resume": True, "overwrite": True}
+    result, checkpoint = tmp_path / "a.pt", tmp_path / "a.checkpoint"
+    for file in (result, checkpoint):
+        file.write_text("of an earlier run")
+    for stopped in (True, False):
+        (folder := RunFolder(tmp_path, **settings)).open()
+        folder.close()
+        assert result.exists() == checkpoint.exists() == stopped
+        checkpoint.unlink(missing_ok=True)
