@@ -11,7 +11,7 @@ from typing import Any
 
 import pydicom
 
-from scripts.files import atomic_write, file_sha256
+from scripts.files import file_sha256
 from tests.hostile.warm import Run, Warm
 from tests.verbs import CONFIGS, SMALL
 
@@ -53,8 +53,11 @@ class FolderArchive:
     def store(self, paths: Iterable[Path]) -> Iterator[tuple[Path, str]]:
         """Keep each file under its UID."""
         for path in paths:
-            with atomic_write(self.folder / f"{pydicom.dcmread(path).SOPInstanceUID}.dcm") as temporary:
-                Path(temporary).write_bytes(path.read_bytes())
+            kept = self.folder / f"{pydicom.dcmread(path).SOPInstanceUID}.dcm"
+            self.folder.mkdir(parents=True, exist_ok=True)
+            incoming = kept.with_suffix(".incoming")  # a copy that was cut short is written over when it is sent again
+            incoming.write_bytes(path.read_bytes())
+            incoming.replace(kept)
             yield path, ""
 
 

@@ -7,6 +7,8 @@ import pytest
 from scripts.files import file_sha256
 from tests.hostile.stopped import LEFT, VERBS, listing, results, start
 
+pytestmark = pytest.mark.slow
+
 # no file may become longer, so that writing one of the results fails as it does on a full disk, without root
 MOST_BYTES = {
     "train": 20_000, "unlearn": 20_000, "evaluate": 10_000, "audit": 10_000, "declare": 1_000, "protocol": 20_000,

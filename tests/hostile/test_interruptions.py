@@ -10,6 +10,7 @@ import pytest
 
 from tests.hostile.stopped import LEFT, VERBS, listing, results, start
 
+pytestmark = pytest.mark.slow
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 # SIGTERM ends a run at once before it has taken its folder, and by way of everything that cleans up from then on
 STATUS = {
