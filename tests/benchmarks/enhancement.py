@@ -32,9 +32,8 @@ def main(
     found = {domain: _read(Path(output_dir) / domain) for domain in domains}
     models = list(dict.fromkeys(model for own in found.values() for model in own))
     figure = new_figure(9.0, 0.9 + 0.32 * len(models))
-    for axes, (domain, own) in zip(
-        figure.subplots(1, len(found), sharey=True, squeeze=False)[0], found.items(), strict=True
-    ):
+    panels = figure.subplots(1, len(found), sharey=True, squeeze=False)[0]
+    for axes, (domain, own) in zip(panels, found.items(), strict=True):
         for place, model in enumerate(models):
             if model in own:
                 value, low, high = own[model]
@@ -43,8 +42,8 @@ def main(
         axes.axvline(1, color=INK, linewidth=0.8)
         axes.set_title(domain.replace("_", " "), fontsize=10)
         axes.set_yticks(range(len(models)), labels=models)
-        axes.invert_yaxis()
         tidy(axes, "null-space error / original's", "")
+    panels[0].invert_yaxis()  # the panels share it
     save_figure(figure, Path(output_dir) / "enhancement.png")
     rows = [[model, *(_text(own.get(model)) for own in found.values())] for model in models]
     print(markdown(Table("", "", ["model", *found], rows)))
