@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import unicodedata
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -190,25 +191,32 @@ def _plain(patient: str) -> str:
 def refuse_repacked(volumes: Sequence[Volume], where: str | Path) -> None:
     """Refuse one scan in two files that differ in their bytes, as after compression.
 
-    Only the middle slices of volumes of equal shape and equal maximum are compared.
+    Only the middle slices of volumes of equal shape and equal maximum are compared, first by one coil of each.
 
     Raises:
         ValueError: naming both.
     """
     alike: dict[tuple[tuple[int, ...], float], list[Volume]] = {}
     for volume in volumes:
-        others = alike.setdefault((volume.kspace_shape, volume.max_value), [])
-        for other in others:
-            if np.array_equal(_middle(volume), _middle(other)):
-                raise ValueError(
-                    f"{where}: 'kspace': {other.name} and {volume.name} hold the same k-space, one scan twice"
-                )
-        others.append(volume)
+        alike.setdefault((volume.kspace_shape, volume.max_value), []).append(volume)
+    for group in alike.values():
+        seen: dict[bytes, list[Volume]] = {}
+        for volume in group if len(group) > 1 else ():
+            others = seen.setdefault(hashlib.sha256(_middle(volume, one_coil=True).tobytes()).digest(), [])
+            for other in others:
+                if np.array_equal(_middle(volume), _middle(other)):
+                    raise ValueError(
+                        f"{where}: 'kspace': {other.name} and {volume.name} hold the same k-space, one scan twice"
+                    )
+            others.append(volume)
 
 
-def _middle(volume: Volume) -> np.ndarray:
+def _middle(volume: Volume, one_coil: bool = False) -> np.ndarray:
+    """k-space of the middle slice: (C, H, W), or (H, W) of single-coil data or of the first coil."""
+    middle = volume.num_slices // 2
     with open_volume(volume.path) as file:
-        return np.asarray(file["kspace"][volume.num_slices // 2])
+        kspace = file["kspace"]
+        return np.asarray(kspace[middle, 0] if one_coil and kspace.ndim == 4 else kspace[middle])
 
 
 def refuse_copies(paths: Sequence[Path], names: Sequence[str], where: str | Path) -> None:
