@@ -141,7 +141,10 @@ def test_a_failed_cell_is_reported_and_stops_no_other(finished, tiny_datalist, t
         ({"seeds": []}, r"'seeds': expected a list of at least 1, each a whole number from 0, none twice, found \[\]"),
         ({"oracle_seeds": [1, 1]}, "'oracle_seeds': expected a list, each a whole number from 0, none twice"),
         ({"budget_methods": ["default"]}, "'budget_methods': expected some of fine_tune, noisy_label, found 'default'"),
-        ({"budgets": [0.0]}, r"'budgets': expected a list, each a number above 0, none twice, found \[0.0\]"),
+        (
+            {"budgets": [0.0]},
+            r"'budgets': expected a list, each a number above 0 and at most 1000, none twice, found \[0.0\]",
+        ),
         ({"further_training": -0.1}, "'further_training': expected a number above 0.*, found -0.1"),
         ({"weights": "nowhere.pt"}, "nowhere.pt: no such weights file"),
         ({"oracle_weights": ["nowhere.pt"]}, "nowhere.pt: no such weights file"),
