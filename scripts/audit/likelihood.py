@@ -2,12 +2,13 @@
 
 Population attacks average over many patients and say nothing about one. Here each scan is compared with itself: its
 score under the audited model, with its scores under reference models of which it is known which scans they were trained
-on. The score is the scan's PSNR or gain in dB, or any other that is higher for what a model knows.
+on. The score is what training made high, here SSIM as -10·log10(1 − SSIM) in dB, or any other that is higher for what
+a model knows.
 
-Sources: Carlini et al., Membership Inference Attacks From First Principles, IEEE S&P 2022 (LiRA, offline and with
-canaries); Zarifzadeh et al., Low-Cost High-Power Membership Inference Attacks, ICML 2024 (RMIA, comparison with scans
-of the population); Hayes et al., Inexact Unlearning Needs More Careful Evaluations, 2024 (per-scan attacks on
-unlearning).
+Sources: Carlini et al., Membership Inference Attacks From First Principles, IEEE S&P 2022 (LiRA, offline, with one
+variance for all scans where there are few models, several queries of a scan, and canaries); Zarifzadeh et al., Low-Cost
+High-Power Membership Inference Attacks, ICML 2024 (RMIA, comparison with scans of the population); Hayes et al.,
+Inexact Unlearning Needs More Careful Evaluations, 2024 (per-scan attacks on unlearning).
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ LEAST_POWER = 0.5
 DRAWS = 999  # of the permutation test
 
 
-def out_statistics(scores: np.ndarray, members: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def out_statistics(scores: np.ndarray, members: np.ndarray) -> tuple[np.ndarray, float]:
     """What models that never saw a scan make of it.
 
     Args:
@@ -32,9 +33,8 @@ def out_statistics(scores: np.ndarray, members: np.ndarray) -> tuple[np.ndarray,
         members: (m, n) bool, whether a model was trained on a scan.
 
     Returns:
-        Mean (n,) over the models that never saw a scan, and standard deviation (n,) of a further such model about it,
-        σ√(1 + 1/k) with k models. The variance σ² of each scan's few models is drawn half-way towards the one of all
-        scans together, since two or three models say little alone.
+        Mean (n,) over the models that never saw a scan, and one standard deviation of such models about it for all
+        scans: a few models say too little of a single scan's.
 
     Raises:
         ValueError: A scan that fewer than two reference models have never seen.
@@ -47,10 +47,8 @@ def out_statistics(scores: np.ndarray, members: np.ndarray) -> tuple[np.ndarray,
             f"{int(counts.min())} for scan {int(counts.argmin())}"
         )
     mean = np.where(out, scores, 0.0).sum(axis=0) / counts
-    squares = np.where(out, np.square(scores - mean), 0.0).sum(axis=0)
-    pooled = squares.sum() / (counts - 1).sum()
-    variance = (squares + pooled * (counts - 1)) / (2 * (counts - 1))
-    return mean, np.sqrt(np.maximum(variance * (1 + 1 / counts), np.finfo(np.float64).tiny))
+    variance = np.where(out, np.square(scores - mean), 0.0).sum() / (counts - 1).sum()
+    return mean, float(np.sqrt(max(variance, np.finfo(np.float64).tiny)))
 
 
 def lira(scores: np.ndarray, reference: np.ndarray, members: np.ndarray) -> np.ndarray:
@@ -62,11 +60,11 @@ def lira(scores: np.ndarray, reference: np.ndarray, members: np.ndarray) -> np.n
         members: (m, n) bool, whether a reference model was trained on a scan.
 
     Returns:
-        (n,) z-scores; a standard normal variable for a scan that the audited model never saw.
+        (n,) scores in standard deviations of a reference model.
 
     >>> reference = np.array([[20.0, 21.0], [22.0, 23.0]])
     >>> lira(np.array([21.0, 25.0]), reference, np.zeros((2, 2), dtype=bool)).round(3).tolist()
-    [0.0, 1.732]
+    [0.0, 2.121]
     """
     mean, spread = out_statistics(reference, members)
     return (np.asarray(scores, dtype=np.float64) - mean) / spread

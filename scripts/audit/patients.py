@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,8 @@ from scripts.audit.likelihood import MIN_REFERENCES, RATE, Scores, joint_error_r
 from scripts.audit.provenance import AuditedFiles
 from scripts.audit.references import files_read, read_references
 from scripts.audit.statistics import Statistics, not_measured, rejecting
+from scripts.data.masks import ColumnMask
+from scripts.data.slices import Undersample
 from scripts.data.volumes import Volume
 from scripts.evaluation.bootstrap import mean_with_interval
 from scripts.evaluation.comparison import load_models
@@ -23,6 +25,7 @@ from scripts.evaluation.results import Results
 from scripts.run_config import running_config
 from scripts.training.file_hashes import FileHashes
 
+MOST_MASKS = 4
 MOST = 20  # retained patients of each of two kinds: of the retain subset, which are the canaries, and others
 FORGOTTEN, UNSEEN, CANARY, RETAINED = "forgotten", "unseen", "canary", "retained"
 Scans = dict[str, list[Volume]]  # of each patient
@@ -42,7 +45,8 @@ class Likelihood:
     A reference model stands for what the audited one claims to be: it counts where its record shows that it was trained
     on no forget scan, and for those patients on whom it was not trained either. The canaries are patients whom the
     unlearning run read as its retain subset; of an oracle or an original that is audited, whom its training read. The
-    unseen are patients of the test list whose scans no record names.
+    unseen are patients of the test list whose scans no record names. Each scan is reconstructed from several masks, as
+    far as the limit goes, and its scores are averaged.
 
     Args:
         weights: Reference models, each with the record of its training beside it; none leaves the measure out.
@@ -50,7 +54,7 @@ class Likelihood:
         files: The audit's own weights and records.
         cohorts: cohort -> volumes: UA are the forgotten patients, BTA and KTA are searched for unseen ones.
         retain: Training volumes that stay.
-        transform: Undersamples a slice, see :class:`scripts.data.Undersample`.
+        mask: The pattern; seeds 0, 1, ... make its masks.
         limit: The most slices that the measure may put through a network.
         device: Where to run the networks.
         rate: The error rate below which a patient counts as known.
@@ -70,14 +74,14 @@ class Likelihood:
         files: AuditedFiles,
         cohorts: Mapping[str, Sequence[Volume]],
         retain: Sequence[Volume],
-        transform: Callable[[dict], dict],
+        mask: ColumnMask,
         limit: int,
         device: torch.device | str = "cpu",
         rate: float = RATE,
     ) -> None:
         if not 0 < rate < 1:
             raise ValueError(f"likelihood: 'rate': expected between 0 and 1, found {rate}")
-        self.transform, self.device, self.rate, self.limit = transform, device, rate, limit
+        self.device, self.rate, self.limit = device, rate, limit
         self.seen: Observed = {}  # a certificate names no patient
         self.references: dict[str, torch.nn.Module] = {}
         if not weights:
@@ -97,6 +101,8 @@ class Likelihood:
                 f"scans under {models} models, found {limit}"
             )
         self.chosen = spread(volumes, limit // models)
+        masks = min(MOST_MASKS, limit // (models * len(self.chosen)))
+        self.transforms = [Undersample(mask, seed) for seed in range(masks)]
 
     def settings(self) -> dict[str, Any]:
         """See :class:`scripts.audit.experiment.Experiment`."""
@@ -153,26 +159,32 @@ class Likelihood:
 
     def slices(self, models: Models) -> int:
         """See :class:`scripts.audit.experiment.Experiment`."""
-        return len(self.chosen) * (len(self.references) + 3) if self.references else 0
+        return len(self.chosen) * len(self.transforms) * (len(self.references) + 3) if self.references else 0
 
     def measure(self, models: Models, results: Results, statistics: Statistics) -> dict:
         """See :meth:`_found`."""
         if not self.references:
             return not_measured("no reference weights")
         compared = {name: models[name] for name in (AUDITED, ORIGINAL, QUANTISED)} | self.references
-        found = Results(measure_models(compared, {"patients": self.chosen}, self.transform, self.device))
-        psnr = {name: found.values(name, "patients", "psnr") for name in compared}
-        order = {volume: index for index, volume in enumerate(found.volumes("patients"))}
+        found = [
+            Results(measure_models(compared, {"patients": self.chosen}, transform, self.device))
+            for transform in self.transforms
+        ]
+        level = {
+            name: np.mean([_level(results.values(name, "patients", "ssim")) for results in found], axis=0)
+            for name in compared
+        }
+        order = {volume: index for index, volume in enumerate(found[0].volumes("patients"))}
         index = {p: [order[volume.name] for volume in scans] for p, scans in self.patients.items()}
         members = np.array([self._saw(name, len(order), index) for name in self.usable])
-        reference = np.array([psnr[name] for name in self.usable])
+        reference = np.array([level[name] for name in self.usable])
         scores = {
             name: self._scores(lira(values, reference, members), index)
-            for name, values in psnr.items()
+            for name, values in level.items()
             if name not in self.usable
         }
         unseen = [i for patient, role in self.roles.items() if role == UNSEEN for i in index[patient]]
-        likelier = rmia(psnr[AUDITED], reference, members, unseen) if unseen else np.full(len(order), np.nan)
+        likelier = rmia(level[AUDITED], reference, members, unseen) if unseen else np.full(len(order), np.nan)
         return self._found(scores, {p: float(np.mean(likelier[i])) for p, i in index.items()}, statistics)
 
     def _saw(self, name: str, count: int, index: Mapping[str, Sequence[int]]) -> np.ndarray:
@@ -245,6 +257,11 @@ class Likelihood:
         rises = {p: scores[AUDITED].of[p] - scores[ORIGINAL].of[p] for p in (*kept, *unseen)}
         others = float(np.mean([rises[p] for p in unseen]))
         return dict(mean_with_interval([rises[p] - others for p in kept], kept, **statistics.draw))
+
+
+def _level(ssim: np.ndarray) -> np.ndarray:
+    """SSIM on the scale on which what is left of it counts, -10·log10(1 − SSIM), in dB."""
+    return -10 * np.log10(np.maximum(1 - np.asarray(ssim), np.finfo(np.float64).tiny))
 
 
 def _own_records(files: AuditedFiles) -> tuple[frozenset[str], dict[str, frozenset[str]]]:

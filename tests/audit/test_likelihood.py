@@ -22,14 +22,15 @@ def test_a_scan_is_compared_with_models_that_never_saw_it_alone():
     members = np.array([[False, False], [False, True], [True, False]])
     mean, spread = out_statistics(reference, members)
     assert mean.tolist() == [21.0, 31.0]
-    assert spread == pytest.approx([np.sqrt(3.0)] * 2)  # a third model about the mean of two
-    assert lira(np.array([21.0, 31.0 + 2 * np.sqrt(3.0)]), reference, members) == pytest.approx([0.0, 2.0])
+    assert spread == pytest.approx(np.sqrt(2.0))
+    assert lira(np.array([21.0, 31.0 + 2 * np.sqrt(2.0)]), reference, members) == pytest.approx([0.0, 2.0])
 
 
-def test_deviations_are_drawn_half_way_to_the_common_one():
-    reference = np.array([[0.0, 0.0], [2.0, 4.0]])  # variances 2 and 8, together 5
-    _, spread = out_statistics(reference, np.zeros((2, 2), dtype=bool))
-    assert np.square(spread) == pytest.approx([1.5 * 3.5, 1.5 * 6.5])
+def test_all_scans_have_one_deviation_to_which_each_model_adds_a_degree_of_freedom():
+    reference = np.array([[0.0, 0.0], [2.0, 4.0], [np.nan, 2.0]])  # variances 2 of two models and 4 of three
+    members = np.array([[False, False], [False, False], [True, False]])
+    _, spread = out_statistics(np.nan_to_num(reference), members)
+    assert spread**2 == pytest.approx((1 * 2 + 2 * 4) / 3)
 
 
 def test_rmia_counts_the_population_by_hand():

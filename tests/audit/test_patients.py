@@ -11,7 +11,7 @@ from scripts.audit import Statistics, patients
 from scripts.audit.experiment import QUANTISED
 from scripts.audit.patients import Likelihood
 from scripts.audit.provenance import AuditedFiles
-from scripts.data import EquispacedFractionMask, Undersample
+from scripts.data import EquispacedFractionMask
 from scripts.data.datalist import load_datalist
 from scripts.evaluation.results import VolumeResult
 from scripts.files import file_sha256
@@ -74,13 +74,13 @@ def files(data, tmp_path, monkeypatch) -> dict:
         "files": AuditedFiles({"G": original, "unlearned": unlearned}, "", str(tmp_path / "unlearned.json")),
         "cohorts": {"UA": of("P0"), "BTA": data["test"]},
         "retain": of(*TRAINED),
-        "transform": Undersample(EquispacedFractionMask(3, 0.12), seed=0),
+        "mask": EquispacedFractionMask(3, 0.12),
         "limit": 1000,
     }
 
 
 def found(given: dict, monkeypatch, memory: float, audited_knows: set, original_knows: set | None = None) -> dict:
-    """The measure's result for models whose PSNR is higher by ``memory`` on what they know: scan, model and chance."""
+    """The measure's result for models whose SSIM is higher by ``memory`` on what they know: scan, model and chance."""
     measure = Likelihood(**given)
     knows = {
         "unlearned": audited_knows,
@@ -89,14 +89,15 @@ def found(given: dict, monkeypatch, memory: float, audited_knows: set, original_
         **{f"reference {i}": set(saw) for i, saw in SAW.items()},
     }
 
-    def psnr(model, volume):
-        rng = np.random.default_rng([ord(c) for c in volume.name + model])
+    def ssim(model, volume, mask):
+        rng = np.random.default_rng([ord(c) for c in volume.name + model + str(mask)])
         scan = np.random.default_rng([ord(c) for c in volume.name]).normal(30, 3)
-        return scan + rng.normal(0, 0.2) + memory * (volume.patient_id in knows[model])
+        level = scan + rng.normal(0, 0.4) + memory * (volume.patient_id in knows[model])
+        return 1 - 10 ** (-level / 10)
 
     def results(models, cohorts, transform, device):
         return [
-            VolumeResult(model, "patients", v.name, v.patient_id, "", 1, psnr(model, v), 0.9, 0.01)
+            VolumeResult(model, "patients", v.name, v.patient_id, "", 1, 30.0, ssim(model, v, transform.seed), 0.01)
             for model in models
             for v, _ in cohorts["patients"]
         ]
@@ -120,7 +121,8 @@ def test_who_plays_which_part_follows_from_the_records(files):
         **dict.fromkeys(TRAINED[4:], "retained"),
     }
     assert measure.trained == {"P0": ["G", "reference 5"]}
-    assert measure.slices({}) == (24 + 2 + 8) * (5 + 3)
+    assert measure.slices({}) == (24 + 2 + 8) * (5 + 3) * 3  # the limit leaves room for three masks of each scan
+    assert [one.seed for one in measure.transforms] == [0, 1, 2]
 
 
 def test_the_canaries_of_an_oracle_are_those_whom_its_training_read(files, data, tmp_path, monkeypatch):
@@ -233,3 +235,16 @@ def test_a_test_scan_that_was_trained_on_is_not_unseen(files, data):
     record["data"]["training"]["volumes"].append({"volume": "x", "sha256": file_sha256(data["test"][0].path)})
     rewrite(original, data=record["data"])
     assert "U0" not in Likelihood(**files).roles
+
+
+@pytest.mark.parametrize(("limit", "masks"), [(272, 1), (543, 1), (544, 2), (100_000, 4)])
+def test_as_many_masks_of_a_scan_as_the_limit_leaves_room_for(files, limit, masks):
+    measure = Likelihood(**{**files, "limit": limit})
+    assert len(measure.transforms) == masks
+    assert measure.slices({}) == 272 * masks <= limit
+
+
+def test_the_scores_of_a_scan_are_averaged_over_its_masks(files, monkeypatch):
+    """With noise of each mask alone, four masks halve the deviation of models, so that memory is twice as many."""
+    once, often = (found({**files, "limit": limit}, monkeypatch, 4.0, {"P0"}) for limit in (272, 100_000))
+    assert forgotten(often)["score"] / forgotten(once)["score"] == pytest.approx(2.0, rel=0.25)
