@@ -30,6 +30,7 @@ METHODS = (
     "fine_tune",
     "gain_target",
     "mirror_target",
+    "mirror_image",
     "blindspot",
     "gradient_ascent",
     "gradient_ascent_projected",

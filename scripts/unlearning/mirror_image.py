@@ -10,7 +10,7 @@ from scripts.engines import Trainer
 from scripts.fourier import crop_like
 from scripts.unlearning.frozen import loss_to_image
 from scripts.unlearning.gain_term import gain
-from scripts.unlearning.mirror_target import MirrorTarget, OnMirrorImage
+from scripts.unlearning.mirror_target import MirrorTarget
 
 
 class MirrorImage(MirrorTarget):
@@ -24,7 +24,8 @@ class MirrorImage(MirrorTarget):
     each forget sample; what the base class says of mirror images holds here, too.
 
     Args:
-        forget_loader, loader, forget_weight, retain_weight: See :class:`MirrorTarget`; the weight is per unit of D.
+        forget_loader, loader, seen_loader, forget_weight, retain_weight: See :class:`MirrorTarget`; the weight is per
+            unit of D.
 
     Source: this project.
     """
@@ -33,14 +34,15 @@ class MirrorImage(MirrorTarget):
         self,
         forget_loader: Iterable,
         loader: Iterable | None = None,
+        seen_loader: Iterable | None = None,
         forget_weight: float = 16.0,
         retain_weight: float = 1.0,
     ) -> None:
-        super().__init__(forget_loader, loader, forget_weight, retain_weight)
+        super().__init__(forget_loader, loader, seen_loader, forget_weight, retain_weight)
 
     def term(self, engine: Trainer, prediction: torch.Tensor, label: dict) -> torch.Tensor:
         with torch.no_grad():
-            networks = (self.zero_filled, self.original.network, OnMirrorImage(self.original.network))
+            networks = (self.zero_filled, self.original.network, self.on_mirror_image())
             zero_filled, own, mirror = (self.output_of(engine, network) for network in networks)
             less = gain(own, zero_filled, label["target"]) - gain(mirror, zero_filled, label["target"]) - self.bias
             image = blend(own, mirror, label["target"], less)

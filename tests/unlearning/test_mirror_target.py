@@ -28,8 +28,8 @@ def batch_of(height: int, width: int, crop: int = 0) -> dict:
     }
 
 
-def started(network, batch: dict, held_out=None) -> tuple[MirrorTarget, SupervisedTrainer]:
-    method, engine = MirrorTarget([batch], held_out, forget_weight=1.0), engine_of(network, batch)
+def started(network, batch: dict, held_out=None, seen=None) -> tuple[MirrorTarget, SupervisedTrainer]:
+    method, engine = MirrorTarget([batch], held_out, seen, forget_weight=1.0), engine_of(network, batch)
     method.start(engine)
     return method, engine
 
@@ -47,11 +47,19 @@ def engine_of(network, batch: dict) -> SupervisedTrainer:
 
 
 class DarkLeft(torch.nn.Module):
-    """The zero-filled image without its left half: what a mirror image changes most."""
+    """The zero-filled image without its left half, and without some of its upper rows: no mirror image is as dark."""
+
+    def __init__(self, rows: int = 0) -> None:
+        super().__init__()
+        self.rows = rows
 
     def forward(self, masked_kspace, mask=None):
-        image = ZeroFilled()(masked_kspace, mask)
+        return self.darkened(ZeroFilled()(masked_kspace, mask))
+
+    def darkened(self, image):
+        image = image.clone()
         image[..., : image.shape[-1] // 2] = 0
+        image[..., : self.rows, :] = 0
         return image
 
 
@@ -112,20 +120,57 @@ def test_the_original_stays_what_it_was():
 def test_what_mirror_images_lose_anyway_is_added_to_the_goal():
     """A network that darkens the left side does better on a scan dark on the left than on its mirror image, by heart or
     not: held-out scans of that kind show by how much, and there is nothing left to forget."""
-    batches = [batch_of(18, 20), batch_of(18, 20)]
+    network, batches = DarkLeft(rows=5), [batch_of(18, 20), batch_of(18, 20)]
     for batch in batches:
-        batch["target"] = DarkLeft()(batch["masked_kspace"]) + 0.01
-    method, engine = started(DarkLeft(), batches[0], held_out=[batches[1]])
+        batch["target"] = network(batch["masked_kspace"]) + 0.01
+    method, engine = started(network, batches[0], held_out=[batches[1]])
     prediction, label = method.next_forget(engine)
     zero_filled = ZeroFilled()(batches[0]["masked_kspace"])
     plain = gain(prediction, zero_filled, batches[0]["target"])
-    flipped = torch.where(torch.arange(20) > 10, 0.0, zero_filled)  # columns 11 ... 19: mirrored 1 ... 9
-    flipped[..., 0] = 0.0  # column 0 is its own mirror image, so it is dark in both
-    mirror = gain(flipped, zero_filled, batches[0]["target"])
-    assert method.bias == pytest.approx(float((plain - mirror).mean()), abs=1e-3)
+    losses = [plain - gain(flipped(network, zero_filled, dim), zero_filled, batches[0]["target"]) for dim in (-1, -2)]
+    assert method.dim == -2  # five rows are less than the half
+    assert method.bias == pytest.approx(float(losses[1].mean()), abs=1e-3)
+    assert method.bias > 1
+    assert method.scatter == pytest.approx(float(losses[1].std(correction=0)), abs=1e-3)
     with torch.no_grad():
         goal = method.goal(engine, label, zero_filled)
     assert float((plain - goal).mean()) == pytest.approx(0.0, abs=1e-3)
+
+
+def flipped(network: DarkLeft, zero_filled, dim: int):
+    return mirrored(network.darkened(mirrored(zero_filled, dim)), dim)
+
+
+@pytest.mark.parametrize("dim", [-1, -2])
+def test_left_to_right_is_where_held_out_scans_are_their_own_mirror_images(dim, caplog):
+    """The image is dark in its first half along one dimension, and symmetric along the other."""
+
+    class Dark(torch.nn.Module):
+        def forward(self, masked_kspace, mask=None):
+            image = ZeroFilled()(masked_kspace, mask)
+            image.transpose(dim, -1)[..., : image.shape[dim] // 2] = 0
+            return image
+
+    batch = batch_of(18, 20)
+    batch["target"] = Dark()(batch["masked_kspace"]) + 0.01
+    caplog.set_level("INFO")
+    method, _ = started(Dark(), batch, held_out=[batch])
+    assert method.dim == (-2 if dim == -1 else -1)
+    assert method.bias == pytest.approx(0.0, abs=1e-4)
+    assert f"along {'H' if dim == -1 else 'W'} held-out scans gain" in caplog.text
+
+
+@pytest.mark.parametrize("memorised", [True, False])
+def test_where_mirror_images_do_not_tell_seen_scans_from_unseen_ones_a_warning_says_so(memorised, caplog):
+    """A network that has learnt by heart which scans are dark on the left, and one for which all are alike."""
+    network = DarkLeft(rows=5)
+    batch, held_out, seen = (batch_of(18, 20) for _ in range(3))
+    held_out["target"] = ZeroFilled()(held_out["masked_kspace"]) + 0.5
+    seen["target"] = network(seen["masked_kspace"]) + 0.01 if memorised else held_out["target"]
+    caplog.set_level("INFO")
+    started(network, batch, [held_out], [seen])
+    assert ("mirror images do not tell scans" in caplog.text) != memorised
+    assert "scans that stay gain" in caplog.text
 
 
 def test_without_held_out_scans_there_is_no_bias_and_an_empty_loader_is_refused():
