@@ -64,7 +64,7 @@ def test_each_method_reads_what_its_definition_says(unlearned):
         assert reads[name] == (2, 6, 6)
     assert reads["l1_sparse"] == (2, 4, 4)
     # of the 48 passes of training these take a half; block healing spends half of them before the trainer begins
-    for name in ("reset_and_heal", "fresh_weights", "perturb_and_heal"):
+    for name in ("reset_and_heal", "reset_and_distil", "fresh_weights", "perturb_and_heal"):
         assert reads[name] == (2, 24, 24)
     assert reads["block_healing"] == (2, 12, 24)
     assert reads["mirror_image"] == (2, 3, 6)

@@ -16,7 +16,8 @@ from tests.audit.test_provenance import honest, put, run
 CONFIGS = Path(__file__).parents[2] / "bundle" / "configs"
 METHODS = sorted(path.stem for path in (CONFIGS / "methods").glob("*.yaml"))
 RETAIN_ONLY = {
-    "block_healing", "fine_tune", "fresh_weights", "full_fine_tune", "l1_sparse", "perturb_and_heal", "reset_and_heal",
+    "block_healing", "fine_tune", "fresh_weights", "full_fine_tune", "l1_sparse", "perturb_and_heal",
+    "reset_and_distil", "reset_and_heal",
 }  # fmt: skip
 TREATMENT = {
     "recipe": {"method": "m", "seed": "0"}, "steps": 9, "backward_slices": 9, "reads": [], "keeps_nothing": False,
