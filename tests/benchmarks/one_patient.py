@@ -15,6 +15,7 @@ import json
 import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -23,11 +24,13 @@ import fire
 import monai.bundle
 import torch
 
-from tests.benchmarks.frontier import domain_settings
+from tests.benchmarks.frontier import LATER, domain_settings
 
 CONFIGS = Path(__file__).parents[2] / "bundle" / "configs"
 VERDICTS = ("known", "not found", "over-forgotten", "no power", "undecided")
 TOGETHER = "together"
+ORACLE = "oracle"
+LATER_ON = ", later"
 Rows = list[dict[str, str]]
 
 
@@ -38,7 +41,10 @@ def main(
     methods: Sequence[str] = ("default", "mirror_target"),
     seeds: Sequence[int] = (0,),
     references: int = 4,
+    oracle_seeds: Sequence[int] = (0,),
     each: bool = True,
+    later: bool = False,
+    treated: bool = False,
     unlearning: Mapping | None = None,
 ) -> None:
     """Run what is missing and print the tables.
@@ -48,9 +54,12 @@ def main(
         output_dir: The folder of all runs; default ``outputs/one_patient/<domain>``.
         patients: Who is to be forgotten, or how many of the brains' patients, evenly spaced in the training list.
         methods: Overlays, or ``default`` for the method of ``unlearn.yaml``.
-        seeds: Of each unlearning. Original and oracle have seed 0, the reference models the seeds from 1.
+        seeds: Of each unlearning. The original has seed 0, the reference models the seeds from 1.
         references: The number of reference models, each trained on half of the others; 0: nothing is audited.
+        oracle_seeds: One oracle for each; the tables of quality take their mean, and each is audited.
         each: Also forget each patient alone, with the first seed.
+        later: Also let training go on with all retain data after all of them were forgotten, by 15 % of its passes.
+        treated: Also run each method on the first oracle, to see what the recipe does where nothing is to be forgotten.
         unlearning: Overrides of ``unlearn``.
     """
     logging.getLogger("ignite").setLevel(logging.WARNING)
@@ -59,31 +68,51 @@ def main(
     asked = _requests(settings["train"]["datalist"], patients)
     training = {**settings["train"], "forget_request": asked[TOGETHER]}
     models = {"original": _made(output / "original" / "original.pt", "train", training)}
-    models["oracle"] = _made(output / "oracle" / "oracle.pt", "train", {**training, "oracle": True})
-    forgotten = {name: _forget(output, name, settings["unlearn"], asked, seeds, each, unlearning) for name in methods}
+    oracles = {ORACLE if seed == 0 else f"{ORACLE}-{seed}": seed for seed in oracle_seeds}
+    for name, seed in oracles.items():
+        models[name] = _made(output / name / "oracle.pt", "train", {**training, "oracle": True, "seed": seed})
+    forget = partial(_forget, output, settings=settings["unlearn"], asked=asked, seeds=seeds, overrides=unlearning)
+    forgotten = {name: forget(models["original"], name, each=each) for name in methods}
+    oracle = models[next(iter(oracles))]
+    alike = {name: forget(oracle, name, each=False) for name in methods} if treated else {}
     beside = [
         _made(output / f"reference-{k}" / "reference.pt", "train",
               {**training, "oracle": True, "training_share": 0.5, "seed": k})
         for k in range(1, references + 1)
     ]  # fmt: skip
-    for runs in forgotten.values():
+    for runs in (*forgotten.values(), *alike.values()):
         models |= {str(path.relative_to(output)): path for path in runs.values()}
-    _print_quality(_evaluated(output, settings["unlearn"], asked, models), forgotten, asked, output)
-    if beside:
-        one = {name: {p: runs[p, seeds[0]] for p in asked if (p, seeds[0]) in runs} for name, runs in forgotten.items()}
-        same = {name: dict.fromkeys(asked, models[name]) for name in ("original", "oracle")}
-        _print_audits(
-            {
-                name: [
-                    _audit(
-                        output / "audit" / name / p, settings["unlearn"], asked[p], models["original"], runs[p], beside
-                    )
-                    for p in asked
-                    if p != TOGETHER and p in runs
-                ]
-                for name, runs in {**same, **one}.items()
-            }
-        )
+    if later:
+        given = {**settings["unlearn"], **LATER, "evaluate_models": False, "oracle_weights": False}
+        given["forget_request"] = asked[TOGETHER]
+        alone = {
+            str(runs[who, seed].relative_to(output))
+            for runs in forgotten.values()
+            for who, seed in runs
+            if who != TOGETHER
+        }
+        for name, path in {name: path for name, path in models.items() if name not in alone}.items():
+            folder, start = path.parent / "later", {"weights": str(path)}
+            models[name + LATER_ON] = _made(
+                folder / "unlearned.pt", "unlearn", {**given, **start}, "methods/fine_tune.yaml"
+            )
+    _print_quality(_evaluated(output, settings["unlearn"], asked, models), forgotten, alike, asked, output)
+    if not beside:
+        return
+    audited = {"original": {"original": dict.fromkeys(asked, models["original"])}}
+    audited[ORACLE] = {name: dict.fromkeys(asked, models[name]) for name in oracles}
+    for name, runs in forgotten.items():
+        audited[name] = {name: {p: runs[p, seeds[0]] for p in asked if (p, seeds[0]) in runs}}
+
+    def rows(name: str, runs: Mapping[str, Path]) -> list[dict]:
+        """What the audits of one model, or of one method's, say of each patient."""
+        return [
+            _audit(output / "audit" / name / p, settings["unlearn"], asked[p], models["original"], path, beside)
+            for p, path in runs.items()
+            if p != TOGETHER
+        ]
+
+    _print_audits({name: [row for one in some for row in rows(one, some[one])] for name, some in audited.items()})
 
 
 def _requests(datalist: str, patients: Sequence[str] | int) -> dict[str, dict]:
@@ -101,7 +130,9 @@ def _requests(datalist: str, patients: Sequence[str] | int) -> dict[str, dict]:
 
 def _forget(
     output: Path,
+    start: Path,
     method: str,
+    *,
     settings: Mapping,
     asked: Mapping[str, Mapping],
     seeds: Sequence[int],
@@ -115,9 +146,10 @@ def _forget(
     files = [] if method == "default" else [f"methods/{method}.yaml"]
     made = {}
     for who, seed in wanted:
-        given = {**settings, "weights": str(output / "original" / "original.pt"), "forget_request": asked[who]}
+        given = {**settings, "weights": str(start), "forget_request": asked[who]}
         given |= {"seed": seed, "evaluate_models": False, "oracle_weights": False, **(overrides or {})}
-        made[who, seed] = _made(output / method / f"{who}-{seed}" / "unlearned.pt", "unlearn", given, *files)
+        folder = output / (method if start.stem == "original" else f"{method}, treated oracle") / f"{who}-{seed}"
+        made[who, seed] = _made(folder / "unlearned.pt", "unlearn", given, *files)
     return made
 
 
@@ -140,15 +172,33 @@ def _evaluated(output: Path, settings: Mapping, asked: Mapping[str, Mapping], mo
         return list(csv.DictReader(file))
 
 
-def _print_quality(rows: Rows, forgotten: Mapping[str, Mapping], asked: Mapping[str, Mapping], output: Path) -> None:
-    """Others' test scans less the original's and the oracle's, own scans less the oracle's, beside the original's."""
+def _print_quality(
+    rows: Rows,
+    forgotten: Mapping[str, Mapping],
+    alike: Mapping[str, Mapping],
+    asked: Mapping[str, Mapping],
+    output: Path,
+) -> None:
+    """Others' test scans less the original's and the oracles', own scans less the oracles', beside the original's.
+
+    *Memory*: own scans less those of the oracle treated alike, by method and seed.
+    """
     psnr = {
         model: [(row["cohort"], row["patient_id"], float(row["psnr"])) for row in rows if row["model"] == model]
         for model in dict.fromkeys(row["model"] for row in rows)
     }
 
-    def level(model: str, cohort: str, whom: Sequence[str] | None = None) -> float:
-        return mean(v for c, patient, v in psnr[model] if c == cohort and (whom is None or patient in whom))
+    def level(model: str, cohort: str, whom: Sequence[str] | None = None, when: str = "") -> float:
+        some = [name for name in psnr if name.startswith(ORACLE) and name.endswith(LATER_ON) == bool(when)]
+        return mean(
+            value
+            for name in (some if model == ORACLE else [model + when])
+            for c, patient, value in psnr[name]
+            if c == cohort and (whom is None or patient in whom)
+        )
+
+    def known(model: str, whom: Sequence[str], when: str = "") -> float:
+        return level(model, "UA", whom, when) - level(ORACLE, "UA", whom, when)
 
     lines = []
     for name, runs in forgotten.items():
@@ -160,15 +210,26 @@ def _print_quality(rows: Rows, forgotten: Mapping[str, Mapping], asked: Mapping[
             found = {key: str(runs[key].relative_to(output)) for key in chosen}
             columns = [
                 [level(m, "BTA") - level("original", "BTA") for m in found.values()],
-                [level(m, "BTA") - level("oracle", "BTA") for m in found.values()],
-                [level(m, "UA", whom[who]) - level("oracle", "UA", whom[who]) for (who, _), m in found.items()],
-                [level("original", "UA", whom[who]) - level("oracle", "UA", whom[who]) for who, _ in found],
+                [level(m, "BTA") - level(ORACLE, "BTA") for m in found.values()],
+                [known(m, whom[who]) for (who, _), m in found.items()],
+                [known("original", whom[who]) for who, _ in found],
             ]
+            for when in ("", LATER_ON):
+                there = title == TOGETHER and "original" + when in psnr
+                like = {key: str(path.relative_to(output)) for key, path in alike.get(name, {}).items()}
+                columns += [
+                    [known(m, whom[who], when) for (who, _), m in found.items()] if there and when else [],
+                    [level(m, "UA", when=when) - level(like[key], "UA", when=when) for key, m in found.items()]
+                    if there and like
+                    else [],
+                ]
             if chosen:
-                lines.append([name, title, str(len(chosen)), *map(_spread, columns)])
+                cells = [_spread(column) if column else "–" for column in (*columns[:4], *columns[5:])]
+                lines.append([name, title, str(len(chosen)), *cells])
     _print(
         ["method", "forgotten", "runs", "others − original's [dB]", "others − oracle's [dB]", "own − oracle's [dB]",
-         "original's own − oracle's [dB]"],
+         "original's own − oracle's [dB]", "own − treated oracle's [dB]", "own − oracle's, later [dB]",
+         "own − treated oracle's, later [dB]"],
         lines,
     )  # fmt: skip
 
@@ -192,12 +253,12 @@ def _print_audits(audits: Mapping[str, Sequence[Mapping]]) -> None:
             Counter(row["verdict"] for row in rows),
             [row["power"] for row in rows if row["power"] is not None],
         )
-        scores, fair = ([row["score"] for row in some] for some in (rows, audits["oracle"]))
+        scores, fair = ([row["score"] for row in some] for some in (rows, audits[ORACLE]))
         above = mean((a > b) + 0.5 * (a == b) for a in scores for b in fair)
         counts = [f"{said[verdict]} of {len(rows)}" if said[verdict] else "–" for verdict in VERDICTS]
         lines.append([name, *counts, _spread(scores), f"{above:.2f}", _spread(powers) if powers else "–"])
     _print(["audited", *VERDICTS, "score [σ]", "AUC against the oracle's", "canaries found"], lines)
-    patients = range(len(audits["oracle"]))
+    patients = range(len(audits["original"]))
     table = [
         [str(i + 1), *(f"{rows[i]['score']:+.1f} ({rows[i]['error_rate']:.3f})" for rows in audits.values())]
         for i in patients
