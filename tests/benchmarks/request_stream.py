@@ -59,7 +59,7 @@ def main(
         _run_stream(folder, STREAMS[domain](folder, seed), seed, oracles, methods, unlearning or {})
         for seed, folder in folders.items()
     ]
-    text = _table(runs, oracles)
+    text = _table(runs, oracles) + "\n\n" + _memories(runs, oracles)
     (output / "stream.md").write_text(text + "\n", encoding="utf-8")
     print("\n" + text)
     _draw(output / "stream.png", runs, oracles)
@@ -180,6 +180,21 @@ def _table(runs: Sequence[Run], oracles: Sequence[int]) -> str:
             _spread([run.memory(number, names, "G") for run, names in own], sign="+"),
             _spread([run.memory(number, _joined(run, number), "G") for run in runs], sign="+"),
         ])  # fmt: skip
+    return "\n".join("| " + " | ".join(row) + " |" for row in [columns, ["---"] * len(columns), *table])
+
+
+def _memories(runs: Sequence[Run], oracles: Sequence[int]) -> str:
+    """What is left of each request's scans after each position, and what G has of them beside the last oracle."""
+    last = max(oracles)
+    columns = ["memory of [dB]", "in G", *(f"after {number}" for number in oracles)]
+    table = [
+        [
+            name,
+            f"{mean(run.memory(last, run.erased[i], 'G') for run in runs):+.2f}",
+            *(f"{mean(run.memory(n, run.erased[i]) for run in runs):+.2f}" if n > i else "" for n in oracles),
+        ]
+        for i, name in enumerate(runs[0].requests[:last])
+    ]
     return "\n".join("| " + " | ".join(row) + " |" for row in [columns, ["---"] * len(columns), *table])
 
 
