@@ -29,7 +29,13 @@ def test_train_and_unlearn_in_bf16(tiny_datalist, trained):
     found = psnr(unlearn(tiny_datalist, trained, "half", precision="bf16"))
     expected = psnr(unlearn(tiny_datalist, trained, "single"))
     assert found != expected
-    assert found == pytest.approx(expected, abs=0.1)
+    for cohort in ("BTA", "KTA", "UA"):
+        for model in ("zero-filled", "G", "oracle"):
+            assert found[f"{model} {cohort}"] == pytest.approx(expected[f"{model} {cohort}"], abs=0.1)
+        # rounding grows over the steps, by how much depends on the processor: small beside what the steps have done
+        done = expected[f"unlearned {cohort}"] - expected[f"G {cohort}"]
+        assert abs(done) > 1
+        assert found[f"unlearned {cohort}"] == pytest.approx(expected[f"unlearned {cohort}"], abs=0.3 * abs(done))
 
 
 def test_a_teacher_is_trained_in_the_precision_of_the_run(tiny_datalist, trained):
