@@ -42,7 +42,7 @@ class MirrorImage(MirrorTarget):
 
     def term(self, engine: Trainer, prediction: torch.Tensor, label: dict) -> torch.Tensor:
         with torch.no_grad():
-            networks = (self.zero_filled, self.original.network, self.on_mirror_image())
+            networks = (self.zero_filled, self.original.network, self.on_mirror_image(self.dim))
             zero_filled, own, mirror = (self.output_of(engine, network) for network in networks)
             less = gain(own, zero_filled, label["target"]) - gain(mirror, zero_filled, label["target"]) - self.bias
             image = blend(own, mirror, label["target"], less)

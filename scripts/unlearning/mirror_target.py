@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -79,7 +79,7 @@ class MirrorTarget(GainTerm):
         self.original.start(engine)
         if self.loader is None:
             return
-        held_out = [self._differences(engine, self.loader, dim) for dim in DIMS]
+        held_out = self._differences(engine, self.loader, DIMS)
         self.dim, unseen = min(zip(DIMS, held_out, strict=True), key=lambda found: found[1].mean_square)
         self.bias, self.scatter = unseen.mean, unseen.deviation
         logger.info(
@@ -90,7 +90,7 @@ class MirrorTarget(GainTerm):
         )
         if self.seen_loader is None:
             return
-        seen = self._differences(engine, self.seen_loader, self.dim)
+        (seen,) = self._differences(engine, self.seen_loader, (self.dim,))
         told, error = seen.mean - unseen.mean, math.hypot(seen.error, unseen.error)
         logger.info("mirror target: scans that stay gain %.2f ± %.2f dB more than that (standard error)", told, error)
         if told < 2 * error:
@@ -100,30 +100,29 @@ class MirrorTarget(GainTerm):
             )
 
     def goal(self, engine: Trainer, label: dict, zero_filled: torch.Tensor) -> torch.Tensor:
-        image = self.output_of(engine, self.on_mirror_image())
+        image = self.output_of(engine, self.on_mirror_image(self.dim))
         return gain(image, zero_filled, label["target"]) + self.bias
 
-    def on_mirror_image(self, dim: int | None = None) -> OnMirrorImage:
-        """G on mirror images, along the dimension that was found or along another one."""
-        return OnMirrorImage(self.original.network, self.dim if dim is None else dim)
+    def on_mirror_image(self, dim: int) -> OnMirrorImage:
+        """G on images mirrored along a dimension."""
+        return OnMirrorImage(self.original.network, dim)
 
     @torch.no_grad()
-    def _differences(self, engine: Trainer, loader: Iterable, dim: int) -> Differences:
-        """G's gain on each sample of one pass less that on its mirror image."""
-        model = self.on_mirror_image(dim)
-        sums = torch.zeros(3, dtype=torch.float64, device=engine.state.device)
+    def _differences(self, engine: Trainer, loader: Iterable, dims: Sequence[int]) -> list[Differences]:
+        """G's gain on each sample of one pass less that on its mirror image, along each dimension."""
+        sums = torch.zeros(len(dims), 3, dtype=torch.float64, device=engine.state.device)
         for reconstruct, label in own(batches(engine, loader)):
             zero_filled = reconstruct(self.zero_filled)
-            plain, mirror = (
+            plain, *mirror = (
                 gain(reconstruct(network), zero_filled, label["target"]).double()
-                for network in (self.original.network, model)
+                for network in (self.original.network, *map(self.on_mirror_image, dims))
             )
-            less = plain - mirror
-            sums += torch.stack([less.sum(), less.square().sum(), sums.new_tensor(len(less))])
-        total, squares, count = sum_over_processes(sums).tolist()
-        if not count:
+            less = plain - torch.stack(mirror)
+            sums += torch.stack([less.sum(1), less.square().sum(1), less.new_full((len(dims),), len(plain))], dim=1)
+        found = sum_over_processes(sums).tolist()
+        if not found[0][2]:
             raise ValueError("mirror target: 'loader': expected held-out scans, found none")
-        return Differences(total / count, squares / count, int(count))
+        return [Differences(total / count, squares / count, int(count)) for total, squares, count in found]
 
 
 @dataclass(frozen=True)
