@@ -25,6 +25,7 @@ import monai.bundle
 import torch
 
 from tests.benchmarks.frontier import LATER, domain_settings
+from tests.benchmarks.markdown import markdown_table, spread
 
 CONFIGS = Path(__file__).parents[2] / "bundle" / "configs"
 VERDICTS = ("known", "not found", "over-forgotten", "no power", "undecided")
@@ -208,23 +209,23 @@ def _print_quality(
         ):
             whom = {who: asked[who]["forget"][0]["patient_id"] for who, _ in chosen}
             found = {key: str(runs[key].relative_to(output)) for key in chosen}
+            like = {key: str(path.relative_to(output)) for key, path in alike.get(name, {}).items() if key in found}
+            later = title == TOGETHER and "original" + LATER_ON in psnr
             columns = [
                 [level(m, "BTA") - level("original", "BTA") for m in found.values()],
                 [level(m, "BTA") - level(ORACLE, "BTA") for m in found.values()],
                 [known(m, whom[who]) for (who, _), m in found.items()],
                 [known("original", whom[who]) for who, _ in found],
+                [level(found[key], "UA") - level(other, "UA") for key, other in like.items()],
+                [known(m, whom[who], LATER_ON) for (who, _), m in found.items() if later],
+                [
+                    level(found[key], "UA", when=LATER_ON) - level(other, "UA", when=LATER_ON)
+                    for key, other in like.items()
+                    if later
+                ],
             ]
-            for when in ("", LATER_ON):
-                there = title == TOGETHER and "original" + when in psnr
-                like = {key: str(path.relative_to(output)) for key, path in alike.get(name, {}).items()}
-                columns += [
-                    [known(m, whom[who], when) for (who, _), m in found.items()] if there and when else [],
-                    [level(m, "UA", when=when) - level(like[key], "UA", when=when) for key, m in found.items()]
-                    if there and like
-                    else [],
-                ]
             if chosen:
-                cells = [_spread(column) if column else "–" for column in (*columns[:4], *columns[5:])]
+                cells = [spread(column) if column else "–" for column in columns]
                 lines.append([name, title, str(len(chosen)), *cells])
     _print(
         ["method", "forgotten", "runs", "others − original's [dB]", "others − oracle's [dB]", "own − oracle's [dB]",
@@ -256,7 +257,7 @@ def _print_audits(audits: Mapping[str, Sequence[Mapping]]) -> None:
         scores, fair = ([row["score"] for row in some] for some in (rows, audits[ORACLE]))
         above = mean((a > b) + 0.5 * (a == b) for a in scores for b in fair)
         counts = [f"{said[verdict]} of {len(rows)}" if said[verdict] else "–" for verdict in VERDICTS]
-        lines.append([name, *counts, _spread(scores), f"{above:.2f}", _spread(powers) if powers else "–"])
+        lines.append([name, *counts, spread(scores), f"{above:.2f}", spread(powers) if powers else "–"])
     _print(["audited", *VERDICTS, "score [σ]", "AUC against the oracle's", "canaries found"], lines)
     patients = range(len(audits["original"]))
     table = [
@@ -266,18 +267,8 @@ def _print_audits(audits: Mapping[str, Sequence[Mapping]]) -> None:
     _print(["patient", *(f"{name}: score (error rate)" for name in audits)], table)
 
 
-def _spread(values: Sequence[float]) -> str:
-    """Mean and, of several, the lowest and the highest.
-
-    >>> _spread([-0.5, 0.25])
-    '-0.12 (-0.50 to +0.25)'
-    """
-    span = f" ({min(values):+.2f} to {max(values):+.2f})" if len(values) > 1 else ""
-    return f"{mean(values):+.2f}{span}"
-
-
 def _print(columns: Sequence[str], table: Sequence[Sequence[str]]) -> None:
-    print("\n" + "\n".join("| " + " | ".join(row) + " |" for row in [columns, ["---"] * len(columns), *table]))
+    print("\n" + markdown_table(columns, table))
 
 
 if __name__ == "__main__":

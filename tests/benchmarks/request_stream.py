@@ -25,6 +25,7 @@ import torch
 
 from scripts.requests.erasures import erasures
 from scripts.requests.ledger import Ledger
+from tests.benchmarks.markdown import markdown_table, spread
 from tests.benchmarks.stream_data import STREAMS, Stream
 
 CONFIGS = Path(__file__).parents[2] / "bundle" / "configs"
@@ -161,26 +162,26 @@ def _table(runs: Sequence[Run], oracles: Sequence[int]) -> str:
                "unseen scans like them − oracle's [dB]", "memory of its own scans [dB]",
                "memory of all earlier scans [dB]", "memory of its own scans in G [dB]",
                "memory of all scans so far in G [dB]"]  # fmt: skip
-    table = [["(original)", "", _spread([run.level("G", run.stay) for run in runs]), *["–"] * 7]]
+    table = [["(original)", "", spread([run.level("G", run.stay) for run in runs], sign=""), *["–"] * 7]]
     for number, name in enumerate(runs[0].requests, start=1):
         own = [(run, run.erased[number - 1]) for run in runs]
         row = [name, "/".join(dict.fromkeys(str(len(names)) for _, names in own))]
-        row.append(_spread([run.level(f"unlearned {number}", run.stay) for run in runs]))
+        row.append(spread([run.level(f"unlearned {number}", run.stay) for run in runs], sign=""))
         if number not in oracles:
             table.append([*row, *["–"] * 7])
             continue
         earlier = [(run, _joined(run, number - 1)) for run in runs]
         table.append([
             *row,
-            _spread([run.gap(number, run.stay) for run in runs], sign="+"),
-            _spread([run.gap(number, names) for run, names in own], sign="+"),
-            _spread([run.recipe(number, names) for run, names in own], sign="+"),
-            _spread([run.memory(number, names) for run, names in own], sign="+"),
-            _spread([run.memory(number, names) for run, names in earlier], sign="+") if number > 1 else "–",
-            _spread([run.memory(number, names, "G") for run, names in own], sign="+"),
-            _spread([run.memory(number, _joined(run, number), "G") for run in runs], sign="+"),
+            spread([run.gap(number, run.stay) for run in runs]),
+            spread([run.gap(number, names) for run, names in own]),
+            spread([run.recipe(number, names) for run, names in own]),
+            spread([run.memory(number, names) for run, names in own]),
+            spread([run.memory(number, names) for run, names in earlier]) if number > 1 else "–",
+            spread([run.memory(number, names, "G") for run, names in own]),
+            spread([run.memory(number, _joined(run, number), "G") for run in runs]),
         ])  # fmt: skip
-    return "\n".join("| " + " | ".join(row) + " |" for row in [columns, ["---"] * len(columns), *table])
+    return markdown_table(columns, table)
 
 
 def _memories(runs: Sequence[Run], oracles: Sequence[int]) -> str:
@@ -195,22 +196,12 @@ def _memories(runs: Sequence[Run], oracles: Sequence[int]) -> str:
         ]
         for i, name in enumerate(runs[0].requests[:last])
     ]
-    return "\n".join("| " + " | ".join(row) + " |" for row in [columns, ["---"] * len(columns), *table])
+    return markdown_table(columns, table)
 
 
 def _joined(run: Run, number: int) -> list[str]:
     """All scans that the first requests erased."""
     return [name for names in run.erased[:number] for name in names]
-
-
-def _spread(values: Sequence[float], sign: str = "") -> str:
-    """Mean and, of several, the lowest and the highest.
-
-    >>> _spread([-0.5, 0.25], sign="+")
-    '-0.12 (-0.50 to +0.25)'
-    """
-    span = f" ({min(values):{sign}.2f} to {max(values):{sign}.2f})" if len(values) > 1 else ""
-    return f"{mean(values):{sign}.2f}{span}"
 
 
 def _draw(path: Path, runs: Sequence[Run], oracles: Sequence[int]) -> None:
