@@ -32,4 +32,4 @@ def own_scripts() -> ModuleType:
 
 
 scripts = own_scripts()
-scripts.errors.install()  # whatever fails from here on is told in one paragraph
+scripts.run.errors.install()  # whatever fails from here on is told in one paragraph

@@ -10,8 +10,8 @@ import pytest
 import torch
 from monai.bundle import ConfigParser
 
-from scripts.errors import own_error
-from scripts.files import file_sha256
+from scripts.run.errors import own_error
+from scripts.run.files import file_sha256
 from tests.verbs import CONFIGS, SMALL, run, unlearn
 
 METHODS = sorted(path.stem for path in (CONFIGS / "methods").glob("*.yaml"))

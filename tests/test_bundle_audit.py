@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from scripts.certificate.verify import FAILS, UNCHECKED, main, verify_certificate
-from scripts.files import file_sha256
+from scripts.run.files import file_sha256
 from tests import verbs
 from tests.verbs import SMALL, process_as_before
 

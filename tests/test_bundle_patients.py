@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from scripts.errors import own_error
-from scripts.files import file_sha256
+from scripts.run.errors import own_error
+from scripts.run.files import file_sha256
 from tests.conftest import write_tiny_volume
 from tests.verbs import SMALL, run
 

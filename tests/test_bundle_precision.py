@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from scripts.errors import own_error
+from scripts.run.errors import own_error
 from tests.verbs import SMALL, run, unlearn
 
 pytestmark = pytest.mark.usefixtures("contained")

@@ -17,7 +17,7 @@ import pytest
 import torch
 
 from scripts.data.volumes import inspect_volume, read_slice
-from scripts.fourier import center_crop
+from scripts.kspace.fourier import center_crop
 from scripts.networks import VarNet, load_weights
 from tests.conftest import write_tiny_volume
 from tests.shipping.search import REQUEST, WORDS, found_in, leave_traces, naming_datalist

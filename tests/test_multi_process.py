@@ -13,11 +13,11 @@ import torch
 
 from scripts.data import EndlessBatches, SliceDataset, TrainingLoader, Undersample, inspect_volume
 from scripts.data.loaders import ShareOfBatch
-from scripts.data.masks import RandomMask
-from scripts.errors import own_error
-from scripts.files import file_sha256
-from scripts.start import begin
-from scripts.training import processes
+from scripts.kspace.masks import RandomMask
+from scripts.run import processes
+from scripts.run.errors import own_error
+from scripts.run.files import file_sha256
+from scripts.run.start import begin
 from tests.conftest import write_tiny_volume
 
 ROOT = Path(__file__).parent.parent

@@ -10,11 +10,11 @@ import torch
 from scripts.audit.experiment import AUDITED, Observed, by_volume, plain_settings, references
 from scripts.audit.gaps import gap
 from scripts.audit.statistics import Statistics, not_measured
-from scripts.data.masks import ColumnMask, RandomMask
 from scripts.data.slices import Undersample
 from scripts.data.volumes import Volume
 from scripts.evaluation.reconstruct import Models, measure_models, spread
 from scripts.evaluation.results import Results
+from scripts.kspace.masks import ColumnMask, RandomMask
 
 METRICS = ("psnr", "ssim")
 COHORTS = ("KTA", "UA")

@@ -40,8 +40,8 @@ from scripts.audit.treated import left_out, treated_problems
 from scripts.evaluation import Comparison
 from scripts.evaluation.reconstruct import reconstruct
 from scripts.evaluation.results import Results, read_results
-from scripts.files import file_sha256, write_text
-from scripts.run_config import running_config
+from scripts.run.config import running_config
+from scripts.run.files import file_sha256, write_text
 from scripts.training.file_hashes import FileHashes
 from scripts.training.record import environment
 

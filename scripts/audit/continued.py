@@ -15,11 +15,11 @@ from monai.engines import SupervisedTrainer
 
 from scripts.audit.experiment import Observed, by_volume, plain_settings
 from scripts.data.loaders import EndlessBatches
-from scripts.data.masks import ColumnMask
 from scripts.data.slices import SliceDataset, Undersample, prepare_batch
 from scripts.data.volumes import Volume
 from scripts.evaluation.reconstruct import measure_models
 from scripts.evaluation.results import Results
+from scripts.kspace.masks import ColumnMask
 from scripts.training import ClipGradient, FiniteLoss
 
 logger = logging.getLogger(__name__)

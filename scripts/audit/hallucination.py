@@ -14,7 +14,7 @@ from torch import Tensor
 
 from scripts.evaluation.drawing import DPI, save_figure
 from scripts.evaluation.reconstruct import Scan
-from scripts.fourier import crop_like
+from scripts.kspace.fourier import crop_like
 
 SIDE, BAR = 1.9, 0.9  # inches
 PERCENTILE = 99.5

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from scripts.audit.experiment import TREATED
 from scripts.audit.statistics import not_measured
-from scripts.files import file_sha256
+from scripts.run.files import file_sha256
 
 IDENTIFYING = ("patient_id", "kspace")
 COUNTS = ("steps", "forward_slices", "backward_slices", "seconds")

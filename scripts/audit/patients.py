@@ -15,14 +15,14 @@ from scripts.audit.likelihood import MIN_REFERENCES, RATE, Scores, joint_error_r
 from scripts.audit.provenance import AuditedFiles
 from scripts.audit.references import files_read, read_references
 from scripts.audit.statistics import Statistics, not_measured, rejecting
-from scripts.data.masks import ColumnMask
 from scripts.data.slices import Undersample
 from scripts.data.volumes import Volume
 from scripts.evaluation.bootstrap import mean_with_interval
 from scripts.evaluation.comparison import load_models
 from scripts.evaluation.reconstruct import Models, measure_models, spread
 from scripts.evaluation.results import Results
-from scripts.run_config import running_config
+from scripts.kspace.masks import ColumnMask
+from scripts.run.config import running_config
 from scripts.training.file_hashes import FileHashes
 
 MOST_MASKS = 4

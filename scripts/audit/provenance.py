@@ -13,8 +13,8 @@ from typing import Any
 from scripts.audit.experiment import ORACLE, TREATED, oracle_names
 from scripts.audit.inputs import COUNTS, read_record, record_beside
 from scripts.audit.treated import treated_problems, treatment
-from scripts.files import file_sha256
 from scripts.networks.weights import read_state
+from scripts.run.files import file_sha256
 
 ORACLE_NOT_SHOWN = "oracle not shown to be one"
 RUN_DIFFERS = "audit and run differ"

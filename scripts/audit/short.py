@@ -8,7 +8,7 @@ from typing import Any
 import ignite.distributed as idist
 import monai.bundle
 
-from scripts.run_config import bundle_root, running_config
+from scripts.run.config import bundle_root, running_config
 
 SHARED = ("datalist", "forget_request", "weights", "oracle_weights", "network", "mask", "precision", "device", "seed")
 SETTINGS = {"relearning_steps": 16, "resurfacing_share": 0.016, "slices_per_measure": 800}

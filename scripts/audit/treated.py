@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from scripts.audit.experiment import AUDITED, CALIBRATION, ORACLE, QUERY, TREATED
-from scripts.files import json_sha256
-from scripts.run_config import TRACKING, running_config
+from scripts.run.config import TRACKING, running_config
+from scripts.run.files import json_sha256
 
 # what may differ between two runs of one unlearning: where they lie and run, and what is compared by its hash or count
 FREE = {

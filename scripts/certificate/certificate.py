@@ -18,8 +18,8 @@ from scripts.certificate.predicate import SCHEMA_FILE, make_predicate, vocabular
 from scripts.certificate.signature import read_private_key, sign
 from scripts.certificate.statement import NAME, make_statement, write_statement
 from scripts.data.volumes import Volume
-from scripts.keys import MIN_KEY
 from scripts.requests.cohorts import Cohorts
+from scripts.run.keys import MIN_KEY
 
 SIGN_HERE = ("name", "role", "organisation", "date", "signature")
 logger = logging.getLogger(__name__)

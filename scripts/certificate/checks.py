@@ -17,7 +17,7 @@ from scripts.audit.treated import left_out
 from scripts.certificate import reference
 from scripts.certificate.scans import measures_of, results_of
 from scripts.evaluation.results import ZERO_FILLED, summarise
-from scripts.files import json_sha256
+from scripts.run.files import json_sha256
 
 HOLDS, FAILS, UNCHECKED = "holds", "FAILS", "not checked"
 Finding = tuple[str, str]

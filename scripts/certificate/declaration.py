@@ -13,7 +13,7 @@ from scripts.audit.experiment import Experiment, measure_settings
 from scripts.audit.gates import check_gates, declared
 from scripts.audit.statistics import Statistics
 from scripts.data.slices import Undersample
-from scripts.files import json_sha256, write_text
+from scripts.run.files import json_sha256, write_text
 
 NAME = "declaration.json"
 logger = logging.getLogger(__name__)

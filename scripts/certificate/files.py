@@ -15,7 +15,7 @@ from scripts.certificate.scans import results_of
 from scripts.certificate.statement import Unreadable, parse
 from scripts.evaluation.metrics import METRICS
 from scripts.evaluation.results import read_results
-from scripts.files import file_sha256, json_sha256
+from scripts.run.files import file_sha256, json_sha256
 from scripts.training.record import environment
 
 REDACTED = re.compile(r"\[[0-9a-f]{16}\]")

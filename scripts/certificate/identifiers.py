@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from scripts.data.volumes import Volume
-from scripts.keys import MIN_KEY, keyed_hash, make_key, read_key
+from scripts.run.keys import MIN_KEY, keyed_hash, make_key, read_key
 
 __all__ = ["Identifiers", "make_key", "read_key"]
 

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from scripts.certificate.checks import FAILS, UNCHECKED, Finding, finding
-from scripts.keys import read_key
 from scripts.requests.ledger import Ledger
+from scripts.run.keys import read_key
 
 
 def ledger(content: Mapping[str, Any], path: str | Path | None) -> Iterator[Finding]:

@@ -14,8 +14,8 @@ from scripts.certificate.identifiers import SCHEME, Identifiers
 from scripts.certificate.reference import GATES
 from scripts.certificate.scans import anonymous_scans
 from scripts.evaluation.results import read_results
-from scripts.files import file_sha256, json_sha256
 from scripts.requests.cohorts import Cohorts
+from scripts.run.files import file_sha256, json_sha256
 
 SCHEMA_VERSION = "2.1"
 SCHEMA_FILE = Path(__file__).with_name("certificate.schema.json")

@@ -21,11 +21,11 @@ from scripts.data.datalist import load_datalist
 from scripts.data.slices import SliceDataset, Undersample, prepare_batch
 from scripts.data.volumes import Volume
 from scripts.evaluation.metrics import combine, slice_sums
-from scripts.files import file_sha256
-from scripts.fourier import crop_like
+from scripts.kspace.fourier import crop_like
 from scripts.networks import ZeroFilled, load_weights
 from scripts.networks.from_record import network_from_record
 from scripts.networks.varnet import sampled_columns
+from scripts.run.files import file_sha256
 
 TOLERANCES = {"psnr": 0.01, "ssim": 0.0005, "nmse": 0.0005}  # dB, and fractions; other processors round otherwise
 NULL_SPACE_TOLERANCE = 0.01  # relative

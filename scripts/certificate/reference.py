@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from scripts.allowed import build_allowed
 from scripts.audit.acquisitions import other_masks
 from scripts.audit.experiment import plain_settings
 from scripts.audit.statistics import Statistics
-from scripts.data.masks import ColumnMask, EquispacedFractionMask, EquispacedMask, RandomMask
+from scripts.kspace.masks import ColumnMask, EquispacedFractionMask, EquispacedMask, RandomMask
+from scripts.run.allowed import build_allowed
 
 MASKS = {f"scripts.data.{mask.__name__}": mask for mask in (RandomMask, EquispacedMask, EquispacedFractionMask)}
 EVALUATION_SEED = 0  # of the masks, as in audit.yaml

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from scripts.certificate.statement import ENVELOPE, PAYLOAD_TYPE, parse, read_payload
-from scripts.files import write_text
+from scripts.run.files import write_text
 
 
 def make_keys(folder: str | Path) -> tuple[str, str]:

@@ -17,7 +17,7 @@ from typing import Any
 
 from scripts.certificate.checks import FAILS, UNCHECKED, Finding, finding
 from scripts.certificate.declaration import read_declaration
-from scripts.files import write_text
+from scripts.run.files import write_text
 
 CONTENT = {"Content-Type": "application/timestamp-query", "Accept": "application/timestamp-reply"}
 SECONDS = 30

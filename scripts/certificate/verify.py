@@ -21,7 +21,7 @@ from scripts.certificate.identifiers import Identifiers, read_key
 from scripts.certificate.predicate import SCHEMA_FILE
 from scripts.certificate.signature import signature_problem
 from scripts.certificate.statement import ENVELOPE, PREDICATE_TYPE, STATEMENT_TYPE, SUBJECT, parse, read_payload
-from scripts.files import file_sha256
+from scripts.run.files import file_sha256
 
 UNSIGNED = "signature"
 SHIPPED_WEIGHTS = "models/model.pt"

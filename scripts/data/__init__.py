@@ -3,9 +3,9 @@
 from scripts.data.augment import Augment
 from scripts.data.checks import check_batches, check_volumes
 from scripts.data.loaders import EndlessBatches, EvaluationLoader, TrainingLoader
-from scripts.data.masks import EquispacedFractionMask, EquispacedMask, RandomMask, make_mask
 from scripts.data.slices import SliceDataset, Undersample, prepare_batch
 from scripts.data.volumes import Volume, inspect_volume, read_slice, write_volume
+from scripts.kspace.masks import EquispacedFractionMask, EquispacedMask, RandomMask, make_mask
 
 __all__ = [
     "Augment",

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from scripts.data.slices import Undersample
-from scripts.fourier import center_crop, fft2c, ifft2c, rss
+from scripts.kspace.fourier import center_crop, fft2c, ifft2c, rss
 
 
 class Augment:

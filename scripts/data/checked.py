@@ -8,7 +8,7 @@ from pathlib import Path
 from scripts.data.digests import keep, kept, known_sha256, status
 from scripts.data.plausibility import check_volume_values, sources
 from scripts.data.volumes import Volume, open_volume
-from scripts.files import file_sha256, json_sha256
+from scripts.run.files import file_sha256, json_sha256
 
 RULES = ("header.py", "plausibility.py", "volumes.py")  # what decides whether a file passes
 

@@ -13,10 +13,10 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from scripts.data.checked import check_once, has_passed
-from scripts.data.masks import ColumnMask
 from scripts.data.volumes import Volume
-from scripts.progress_bar import progress_bar
-from scripts.ssim import SSIM_WINDOW
+from scripts.kspace.masks import ColumnMask
+from scripts.kspace.ssim import SSIM_WINDOW
+from scripts.run.progress_bar import progress_bar
 
 WORTH_READERS, MOST_READERS = 1 << 30, 8  # bytes to read, processes
 logger = logging.getLogger(__name__)

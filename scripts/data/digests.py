@@ -8,7 +8,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from scripts.files import cache_root, file_sha256, json_sha256, write_text
+from scripts.run.files import cache_root, file_sha256, json_sha256, write_text
 
 logger = logging.getLogger(__name__)
 

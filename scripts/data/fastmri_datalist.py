@@ -18,7 +18,7 @@ import numpy as np
 from tqdm import tqdm
 
 from scripts.data.volumes import Volume, inspect_volume
-from scripts.files import atomic_write
+from scripts.run.files import atomic_write
 
 logger = logging.getLogger(__name__)
 

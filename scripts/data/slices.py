@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch.utils.data import Dataset
 
-from scripts.data.masks import ColumnMask
 from scripts.data.volumes import Volume, read_slice
+from scripts.kspace.masks import ColumnMask
 
 
 class SliceDataset(Dataset):

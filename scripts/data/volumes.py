@@ -11,7 +11,7 @@ import h5py
 import numpy as np
 
 from scripts.data.header import acquired_columns, check_axes, header_fields, recon_size
-from scripts.files import write_bytes
+from scripts.run.files import write_bytes
 
 MOST_SLICES, MOST_SAMPLES = 10_000, 16_384  # of what is still a scan
 TARGET_KEYS = ("reconstruction_rss", "reconstruction_esc")

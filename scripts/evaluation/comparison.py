@@ -20,8 +20,8 @@ from scripts.evaluation.reconstruct import Models, reconstruct
 from scripts.evaluation.results import ZERO_FILLED, Summary, VolumeResult, summarise, write_results
 from scripts.evaluation.table import markdown, model_table, plain
 from scripts.evaluation.volume_metrics import VolumeMetrics
-from scripts.files import write_text
 from scripts.networks import ZeroFilled, load_weights
+from scripts.run.files import write_text
 
 logger = logging.getLogger(__name__)
 

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from scripts.ssim import ssim_map
+from scripts.kspace.ssim import ssim_map
 
 METRICS = ("psnr", "ssim", "nmse")
 

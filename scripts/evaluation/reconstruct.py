@@ -15,7 +15,7 @@ from scripts.data.slices import SliceDataset, prepare_batch
 from scripts.data.volumes import Volume
 from scripts.evaluation.results import VolumeResult
 from scripts.evaluation.volume_metrics import VolumeMetrics
-from scripts.fourier import crop_like
+from scripts.kspace.fourier import crop_like
 
 Models = Mapping[str, torch.nn.Module]
 

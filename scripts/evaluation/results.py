@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from scripts.evaluation.metrics import METRICS
-from scripts.files import atomic_write
+from scripts.run.files import atomic_write
 
 COHORTS = {"BTA": "retain test", "KTA": "forget test", "UA": "forget training data"}
 ZERO_FILLED = "zero-filled"

@@ -17,7 +17,7 @@ from ignite.metrics.metric import reinit__is_reduced
 from torch import Tensor
 
 from scripts.evaluation.metrics import METRICS, SliceSums, combine, slice_sums
-from scripts.fourier import crop_like
+from scripts.kspace.fourier import crop_like
 
 Identity = tuple[str, str]  # patient_id, anatomy
 Slices = dict[int, tuple[Identity, SliceSums]]

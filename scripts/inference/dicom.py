@@ -18,10 +18,10 @@ from pydicom.uid import (
     SecondaryCaptureImageStorage,
 )
 
-from scripts.files import atomic_folder
 from scripts.inference.geometry import Geometry
 from scripts.inference.model_identity import ModelIdentity
 from scripts.inference.raw_volume import RawVolume
+from scripts.run.files import atomic_folder
 
 LEVELS = 2**16 - 1
 UID = re.compile(r"(0|[1-9]\d*)(\.(0|[1-9]\d*))+")

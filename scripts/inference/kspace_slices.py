@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from scripts.data.masks import ColumnMask
 from scripts.data.slices import Undersample, columns_between
 from scripts.inference.open_raw import open_raw
 from scripts.inference.raw_volume import RawVolume
+from scripts.kspace.masks import ColumnMask
 
 logger = logging.getLogger(__name__)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from scripts.files import file_sha256
+from scripts.run.files import file_sha256
 
 
 @dataclass(frozen=True)

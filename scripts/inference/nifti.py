@@ -8,8 +8,8 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 
-from scripts.files import atomic_write
 from scripts.inference.geometry import Geometry
+from scripts.run.files import atomic_write
 
 
 def write_nifti(path: str | Path, images: np.ndarray, geometry: Geometry, description: str = "") -> None:

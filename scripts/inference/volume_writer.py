@@ -14,12 +14,12 @@ from ignite.engine import Events
 from monai.utils import CommonKeys
 from torch import Tensor
 
-from scripts.engines import Workflow
-from scripts.files import check_disk_space, full_disk_told
-from scripts.fourier import center_crop
 from scripts.inference.model_identity import ModelIdentity
 from scripts.inference.nifti import write_nifti
 from scripts.inference.raw_volume import RawVolume
+from scripts.kspace.fourier import center_crop
+from scripts.run.engines import Workflow
+from scripts.run.files import check_disk_space, full_disk_told
 
 FORMATS = ("nifti", "dicom")
 logger = logging.getLogger(__name__)

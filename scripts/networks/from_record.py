@@ -6,15 +6,15 @@ from typing import Any
 
 import torch
 
-from scripts.allowed import build_allowed
 from scripts.networks.unet import ReconUnet
 from scripts.networks.varnet import VarNet
+from scripts.run.allowed import build_allowed
 
 NETWORKS = {f"scripts.networks.{network.__name__}": network for network in (VarNet, ReconUnet)}
 
 
 def network_from_record(config: Any, where: str) -> torch.nn.Module:
-    """Build a network from its configuration, see :func:`scripts.allowed.build_allowed`.
+    """Build a network from its configuration, see :func:`scripts.run.allowed.build_allowed`.
 
     >>> network_from_record({"_target_": "scripts.networks.ReconUnet", "chans": 2, "pools": 1}, "record").training
     True

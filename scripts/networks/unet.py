@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from scripts.fourier import ifft2c, rss
+from scripts.kspace.fourier import ifft2c, rss
 from scripts.networks.norm_relu import NormLeakyRelu
 from scripts.networks.precision import Conv2d, ConvTranspose2d, lowered
 

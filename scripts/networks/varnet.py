@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.compiler import is_compiling
 from torch.utils.checkpoint import checkpoint
 
-from scripts.fourier import ifft2c, rss
+from scripts.kspace.fourier import ifft2c, rss
 from scripts.networks.unet import PAD_MULTIPLE, NormUnet, check_size
 
 CACHED_VALUES = 2_500_000  # of one activation, 10 MB: a few of these fit a processor's cache

@@ -10,7 +10,7 @@ import ignite.distributed as idist
 import torch
 from torch import Tensor, nn
 
-from scripts.files import file_sha256, write_bytes
+from scripts.run.files import file_sha256, write_bytes
 
 WRAPPERS = ("module.", "_orig_mod.", "varnet.", "unet.")  # DataParallel, torch.compile, fastMRI's Lightning modules
 # what fastMRI's Lightning modules hold beside the network: metric sums and the window of the SSIM loss

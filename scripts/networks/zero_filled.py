@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from scripts.fourier import ifft2c, rss
+from scripts.kspace.fourier import ifft2c, rss
 
 
 class ZeroFilled(nn.Module):

@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from scripts.files import atomic_folder, cache_root, held
+from scripts.run.files import atomic_folder, cache_root, held
 
 
 def cached_folder(cache_dir: str | Path | None, kind: str, settings: Mapping, make: Callable[[Path], None]) -> Path:

@@ -13,13 +13,13 @@ from tqdm import tqdm
 
 from scripts.data.header import make_header
 from scripts.data.volumes import write_volume
-from scripts.files import check_disk_space
 from scripts.phantoms.acquisition import Scan, check_scan, rss_target
 from scripts.phantoms.anatomy_brain import brain_slices
 from scripts.phantoms.cache import cached_folder
 from scripts.phantoms.corruption import acquire_moving, acquire_with_spikes, moved, random_pose
 from scripts.phantoms.mixed_kinds import KINDS, LATER, SCANNERS, TEST, TESTS, TRAINING, VALIDATION
 from scripts.phantoms.phantom import FINENESS, SLICE_THICKNESS, SPACING, slice_positions
+from scripts.run.files import check_disk_space
 
 MIXED_VERSION = 1
 """Raise it whenever the same settings would give other files."""

@@ -15,11 +15,11 @@ from tqdm import tqdm
 
 from scripts.data.header import make_header
 from scripts.data.volumes import write_volume
-from scripts.files import check_disk_space
 from scripts.phantoms.acquisition import Scan, check_scan
 from scripts.phantoms.anatomy_brain import brain_slices
 from scripts.phantoms.anatomy_knee import knee_slices
 from scripts.phantoms.cache import cached_folder
+from scripts.run.files import check_disk_space
 
 GENERATOR_VERSION = 6
 """Raise it whenever the same settings would give other files: cached phantoms are then made again."""

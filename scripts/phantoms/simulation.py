@@ -14,9 +14,9 @@ from tqdm import tqdm
 
 from scripts.data.header import make_header
 from scripts.data.volumes import write_volume
-from scripts.files import atomic_folder, check_disk_space
 from scripts.phantoms.acquisition import Scan, check_scan, rss_target
 from scripts.phantoms.magnitude import Magnitude, read_magnitude
+from scripts.run.files import atomic_folder, check_disk_space
 
 logger = logging.getLogger(__name__)
 SECTIONS = ("training", "validation", "test")

@@ -10,9 +10,9 @@ from typing import Any
 
 from monai.bundle import ConfigParser
 
-from scripts.files import file_sha256
 from scripts.protocol.plan import DEFAULT, FURTHER, UNLEARNED, Cell
-from scripts.run_config import refuse_unknown_keys
+from scripts.run.config import refuse_unknown_keys
+from scripts.run.files import file_sha256
 
 # what a cell decides itself; every other key that the study shares with a verb goes to the verb as it stands
 OWN_KEYS = {

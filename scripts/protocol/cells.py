@@ -18,9 +18,9 @@ from typing import Any
 import monai.bundle
 import torch
 
-from scripts.errors import own_error
-from scripts.files import file_sha256, held, write_text
 from scripts.protocol.plan import DEFAULT, FORGET_ONLY, FURTHER, ORACLE, UNLEARNED, Cell
+from scripts.run.errors import own_error
+from scripts.run.files import file_sha256, held, write_text
 
 RECORD = "cell.json"
 FINISHED, FAILED = "finished", "failed"

@@ -12,11 +12,11 @@ from typing import Any
 
 from scripts.evaluation.metrics import METRICS
 from scripts.evaluation.table import ABSENT, DECIMALS, HEADINGS, Table, markdown, number, percent
-from scripts.files import write_text
 from scripts.protocol.effort import Cost
 from scripts.protocol.frontier import DELIVERED, FrontierRow
 from scripts.protocol.quality import Band, Gap, Knowledge, Quality
 from scripts.protocol.verdict import Verdict
+from scripts.run.files import write_text
 
 VERDICT = (
     "Closest first. Largest difference: of mean PSNR to the oracle, over BTA, KTA and UA. Knowledge gap closed: "

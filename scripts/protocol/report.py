@@ -15,13 +15,12 @@ import torch
 from markupsafe import Markup
 
 from scripts.data import Undersample
-from scripts.data.masks import ColumnMask
 from scripts.evaluation.comparison import load_models
 from scripts.evaluation.figures import Example, unlearning_panels
 from scripts.evaluation.html import template
 from scripts.evaluation.reconstruct import Models, reconstruct
 from scripts.evaluation.results import ZERO_FILLED
-from scripts.files import write_text
+from scripts.kspace.masks import ColumnMask
 from scripts.networks import ZeroFilled
 from scripts.protocol import display, quality
 from scripts.protocol.contents import FIGURES, draw_charts, make_tables
@@ -32,6 +31,7 @@ from scripts.protocol.study import Outcome
 from scripts.protocol.verdict import Verdict, verdict_sentences
 from scripts.protocol.viewer import choose, viewer_data
 from scripts.requests import Cohorts
+from scripts.run.files import write_text
 
 TEMPLATES = Path(__file__).parent / "templates"
 logger = logging.getLogger(__name__)

@@ -15,9 +15,9 @@ from pathlib import Path
 from filelock import Timeout
 from joblib import Parallel, delayed, parallel_config
 
-from scripts.files import held
 from scripts.protocol.cells import FAILED, Context, run_cell
 from scripts.protocol.plan import Cell
+from scripts.run.files import held
 
 logger = logging.getLogger(__name__)
 

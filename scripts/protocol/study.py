@@ -13,7 +13,7 @@ import torch
 
 from scripts.data import check_volumes
 from scripts.data.checks import ImageSizeCheck
-from scripts.data.masks import ColumnMask
+from scripts.kspace.masks import ColumnMask
 from scripts.networks import load_weights
 from scripts.protocol.cell_settings import cell_settings
 from scripts.protocol.cells import FINISHED, Context, read_record

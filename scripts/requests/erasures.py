@@ -13,9 +13,9 @@ from typing import Any
 
 from scripts.data.digests import known_sha256
 from scripts.data.volumes import Volume, read_slice
-from scripts.files import file_sha256
 from scripts.requests.forget_request import ForgetRequest
 from scripts.requests.ledger import Ledger
+from scripts.run.files import file_sha256
 
 logger = logging.getLogger(__name__)
 

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import ignite.distributed as idist
 
-from scripts.files import file_sha256
 from scripts.requests.erasures import Erasure, erasures
 from scripts.requests.ledger import Ledger
+from scripts.run.files import file_sha256
 
 logger = logging.getLogger(__name__)
 

@@ -15,8 +15,8 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from scripts.files import let_go
-from scripts.keys import keyed_hash, make_key, read_key
+from scripts.run.files import let_go
+from scripts.run.keys import keyed_hash, make_key, read_key
 
 VERSION = 1
 NAME = "ledger.jsonl"

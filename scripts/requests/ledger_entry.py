@@ -12,13 +12,13 @@ from typing import Any
 import ignite.distributed as idist
 from filelock import FileLock
 
-from scripts.files import file_sha256, let_go
 from scripts.requests.cohorts import Cohorts
 from scripts.requests.erasures import outputs_of, request_digest, scan_entry
 from scripts.requests.ledger import Ledger
 from scripts.requests.newest import UNKNOWN, check_weights
 from scripts.requests.origin import training_record
 from scripts.requests.which_ledger import json_object
+from scripts.run.files import file_sha256, let_go
 
 logger = logging.getLogger(__name__)
 _HELD: dict[str, FileLock] = {}  # locks of this process's runs; one that failed leaves its own behind

@@ -6,10 +6,10 @@ import logging
 import os
 from pathlib import Path
 
-from scripts.files import file_sha256
 from scripts.requests.erasures import Erasure, erasures
 from scripts.requests.ledger import Ledger
 from scripts.requests.which_ledger import VARIABLE, remembered
+from scripts.run.files import file_sha256
 
 logger = logging.getLogger(__name__)
 UNKNOWN = (

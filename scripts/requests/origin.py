@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from scripts.files import file_sha256
 from scripts.requests.ledger import Ledger
 from scripts.requests.which_ledger import json_object
+from scripts.run.files import file_sha256
 
 
 def training_record(ledger: Ledger | None, weights: str | Path) -> dict | None:

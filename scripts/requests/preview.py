@@ -9,7 +9,7 @@ from pathlib import Path
 from scripts.data.volumes import Volume
 from scripts.requests.cohorts import Cohorts, kind_of
 from scripts.requests.selectors import Selection, values
-from scripts.run_config import bundle_root
+from scripts.run.config import bundle_root
 
 LISTED = 50
 GOES = {"kind": "all of its anatomy", "contrast": "all of its contrast", "member": "one of a kind that stays"}

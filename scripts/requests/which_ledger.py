@@ -8,9 +8,9 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from scripts.files import file_sha256
 from scripts.requests.ledger import NAME
-from scripts.run_config import bundle_root
+from scripts.run.config import bundle_root
+from scripts.run.files import file_sha256
 
 VARIABLE = "MRI_UNLEARNING_LEDGER"
 logger = logging.getLogger(__name__)

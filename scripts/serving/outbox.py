@@ -13,7 +13,7 @@ from typing import Protocol
 import pydicom
 from filelock import Timeout
 
-from scripts.files import atomic_folder, held
+from scripts.run.files import atomic_folder, held
 
 REFUSED = "refused"
 logger = logging.getLogger(__name__)

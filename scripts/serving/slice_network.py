@@ -7,9 +7,9 @@ import logging
 import numpy as np
 import torch
 
-from scripts.fourier import center_crop
 from scripts.inference.kspace_slices import network_input
 from scripts.inference.raw_volume import nonzero_columns
+from scripts.kspace.fourier import center_crop
 from scripts.networks import ZeroFilled
 
 FALL_BACK = "zero-filled, not the network's image: the network failed"

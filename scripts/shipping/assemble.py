@@ -13,14 +13,14 @@ from pathlib import Path
 
 import torch
 
-from scripts.files import check_disk_space, file_sha256, full_disk_told
 from scripts.networks import load_weights, save_weights
 from scripts.networks.from_record import network_from_record
-from scripts.run_config import bundle_root
+from scripts.run.config import bundle_root
+from scripts.run.files import check_disk_space, file_sha256, full_disk_told
+from scripts.run.manifest import verify_bundle, write_manifest
 from scripts.shipping.bom import NAME as BOM
 from scripts.shipping.bom import write_bom
 from scripts.shipping.exports import ZIP_TIME, export_network
-from scripts.shipping.manifest import verify_bundle, write_manifest
 from scripts.shipping.model_card import write_card
 from scripts.shipping.private import PrivateError, find_private, private_texts
 from scripts.shipping.shipment import Shipment, collect

@@ -8,7 +8,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from scripts.files import file_sha256, write_text
+from scripts.run.files import file_sha256, write_text
 from scripts.shipping.shipment import Shipment
 
 NAME = "bom.cdx.json"

@@ -22,8 +22,8 @@ from monai.deploy.core import AppContext, Application, Fragment, Image, IOType, 
 from monai.deploy.operators.monai_bundle_inference_operator import IOMapping, MonaiBundleInferenceOperator
 
 from scripts.inference import KspaceSlices, VolumeWriter, find_inputs, identify_model
-from scripts.run_config import bundle_root
-from scripts.shipping.manifest import verify_shipped
+from scripts.run.config import bundle_root
+from scripts.run.manifest import verify_shipped
 
 logger = logging.getLogger(__name__)
 

@@ -14,7 +14,7 @@ import torch
 from monai.bundle import ckpt_export
 from torch.export import Dim
 
-from scripts.files import atomic_write
+from scripts.run.files import atomic_write
 
 ZIP_TIME = (1980, 1, 1, 0, 0, 0)
 

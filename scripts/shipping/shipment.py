@@ -8,16 +8,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from scripts.allowed import build_allowed
 from scripts.certificate.checks import FAILS
 from scripts.certificate.reference import MASKS
 from scripts.certificate.statement import ENVELOPE, NAME, parse
 from scripts.certificate.verify import verify_certificate
-from scripts.files import file_sha256
 from scripts.networks import load_weights
 from scripts.networks.from_record import network_from_record
 from scripts.networks.import_weights import infer_network
 from scripts.networks.weights import read_state
+from scripts.run.allowed import build_allowed
+from scripts.run.files import file_sha256
 
 
 @dataclass(frozen=True)

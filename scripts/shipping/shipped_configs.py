@@ -15,8 +15,8 @@ import yaml
 from scripts.shipping.shipment import Shipment
 
 MODEL = "model.pt"
-ORIGINAL = "$scripts.run_config.bundle_root() + '/models/original.pt'"
-ORACLE = "$scripts.run_config.bundle_root() + '/models/oracle.pt'"
+ORIGINAL = "$scripts.run.bundle_root() + '/models/original.pt'"
+ORACLE = "$scripts.run.bundle_root() + '/models/oracle.pt'"
 OWN = {ORACLE: "null", ORIGINAL: ORIGINAL.replace("original.pt", MODEL)}  # what a shipped bundle has instead
 FRAMEWORKS = {"monai_version": "monai", "pytorch_version": "torch", "numpy_version": "numpy"}
 
@@ -62,7 +62,7 @@ def adapt(text: str, blocks: Mapping[str, Mapping], path: str | Path = "config")
     >>> print(adapt("mask: # as in the run\\n  rate: 4\\nweights: " + ORIGINAL, {"mask": {"rate": 8}}))
     mask:
       rate: 8
-    weights: $scripts.run_config.bundle_root() + '/models/model.pt'
+    weights: $scripts.run.bundle_root() + '/models/model.pt'
     """
     edits: list[tuple[int, int, str]] = []
     document = yaml.compose(text, Loader=yaml.SafeLoader)

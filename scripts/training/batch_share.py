@@ -11,8 +11,8 @@ from ignite.engine import Events
 from monai.engines import IterationEvents
 from monai.utils import CommonKeys as Keys
 
-from scripts.engines import Trainer
-from scripts.training.processes import check_in_step
+from scripts.run.engines import Trainer
+from scripts.run.processes import check_in_step
 
 
 class BatchShare:

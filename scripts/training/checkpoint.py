@@ -15,10 +15,10 @@ import torch
 from ignite.engine import Events
 from ignite.handlers import Checkpoint as IgniteCheckpoint
 
-from scripts.engines import Trainer
-from scripts.files import write_bytes
-from scripts.run_config import running_config
-from scripts.training.processes import broadcast, gather
+from scripts.run.config import running_config
+from scripts.run.engines import Trainer
+from scripts.run.files import write_bytes
+from scripts.run.processes import broadcast, gather
 
 # keys of a configuration that change where or how fast a run works, or what follows it, but not its weights
 NOT_COMPARED = (

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from monai.engines import IterationEvents
 
-from scripts.engines import Trainer
+from scripts.run.engines import Trainer
 
 
 class ClipGradient:

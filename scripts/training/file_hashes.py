@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from scripts.data.digests import keep, kept, status
-from scripts.files import file_sha256
+from scripts.run.files import file_sha256
 
 logger = logging.getLogger(__name__)
 

@@ -7,7 +7,7 @@ from ignite.engine import Events
 from monai.engines import IterationEvents
 from monai.utils import CommonKeys as Keys
 
-from scripts.engines import Trainer
+from scripts.run.engines import Trainer
 
 STEPS = 50  # between two looks at the losses of another device, each of which waits for that device
 

@@ -10,9 +10,9 @@ from ignite.engine import Events
 from torch.nn.modules.module import register_module_forward_hook
 from torch.utils.hooks import RemovableHandle
 
-from scripts.engines import Trainer
 from scripts.networks.weights import unwrap
-from scripts.training.processes import gather
+from scripts.run.engines import Trainer
+from scripts.run.processes import gather
 
 TRAINED, OTHERS = "trained network", "other networks"
 

@@ -11,7 +11,7 @@ from ignite.engine import Events
 from monai.utils import CommonKeys as Keys
 from tqdm import tqdm
 
-from scripts.engines import Workflow
+from scripts.run.engines import Workflow
 
 SECONDS = 1.0  # between two prints
 

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from scripts.fourier import crop_like
-from scripts.ssim import ssim_map
+from scripts.kspace.fourier import crop_like
+from scripts.kspace.ssim import ssim_map
 
 
 class ReconstructionLoss(torch.nn.Module):

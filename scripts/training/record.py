@@ -19,10 +19,10 @@ import torch
 from ignite.engine import Events
 
 from scripts.data.volumes import Volume
-from scripts.engines import Trainer
-from scripts.files import file_sha256, write_text
 from scripts.requests.forget_request import ForgetRequest
-from scripts.run_config import running_config
+from scripts.run.config import running_config
+from scripts.run.engines import Trainer
+from scripts.run.files import file_sha256, write_text
 from scripts.training.file_hashes import FileHashes
 from scripts.training.numerics import numerics
 from scripts.training.pass_counter import PassCounter

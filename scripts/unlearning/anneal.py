@@ -6,7 +6,7 @@ import math
 
 from ignite.engine import Events
 
-from scripts.engines import Trainer
+from scripts.run.engines import Trainer
 
 SHAPES = {"linear": lambda x: 1 - x, "cosine": lambda x: (1 + math.cos(math.pi * x)) / 2}
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ignite.engine import Events
 
 from scripts.data import Augment, SliceDataset
-from scripts.engines import Trainer
+from scripts.run.engines import Trainer
 
 
 class AugmentedSlices:

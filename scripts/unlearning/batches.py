@@ -7,8 +7,8 @@ from functools import partial
 
 import torch
 
-from scripts.engines import Trainer
 from scripts.networks.weights import unwrap
+from scripts.run.engines import Trainer
 from scripts.training.batch_share import is_padding, sum_over_processes
 from scripts.unlearning.frozen import Reconstruct, Teacher
 

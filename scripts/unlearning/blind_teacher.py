@@ -13,11 +13,11 @@ import torch
 from ignite.engine import Events
 
 from scripts.data.volumes import Volume
-from scripts.engines import Trainer
-from scripts.files import file_sha256, write_text
 from scripts.networks.weights import load_weights, save_weights
+from scripts.run.engines import Trainer
+from scripts.run.files import file_sha256, write_text
+from scripts.run.processes import broadcast
 from scripts.training import PassCounter
-from scripts.training.processes import broadcast
 from scripts.unlearning.arguments import check_positive
 from scripts.unlearning.fit import fit, seeded
 from scripts.unlearning.frozen import Reconstruct, freeze

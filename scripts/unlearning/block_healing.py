@@ -10,8 +10,8 @@ import torch
 from ignite.engine import Events
 from torch import Tensor
 
-from scripts.engines import Trainer
 from scripts.networks.weights import unwrap
+from scripts.run.engines import Trainer
 from scripts.training import PassCounter
 from scripts.unlearning.arguments import check_positive
 from scripts.unlearning.fit import fit

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import torch
 from torch.nn.functional import softplus
 
-from scripts.engines import Trainer
+from scripts.run.engines import Trainer
 from scripts.unlearning.arguments import check_positive
 from scripts.unlearning.forget_term import ForgetTerm
 from scripts.unlearning.frozen import Original

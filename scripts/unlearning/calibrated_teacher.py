@@ -9,8 +9,8 @@ from collections.abc import Iterable
 import torch
 from ignite.engine import Events
 
-from scripts.engines import Trainer
-from scripts.fourier import crop_like
+from scripts.kspace.fourier import crop_like
+from scripts.run.engines import Trainer
 from scripts.training.batch_share import sum_over_processes
 from scripts.unlearning.batches import batches, own
 from scripts.unlearning.frozen import Original, Reconstruct, Teacher

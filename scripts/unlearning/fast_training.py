@@ -10,8 +10,8 @@ import torch
 from ignite.engine import Events
 from monai.engines import IterationEvents
 
-from scripts.engines import Trainer
 from scripts.networks.weights import unwrap
+from scripts.run.engines import Trainer
 from scripts.training import Muon
 from scripts.unlearning.arguments import check_share
 

@@ -10,7 +10,7 @@ import torch
 from monai.engines import SupervisedTrainer
 from monai.handlers import LrScheduleHandler
 
-from scripts.engines import Trainer
+from scripts.run.engines import Trainer
 from scripts.training import BatchShare, ClipGradient, FiniteLoss, PassCounter, Progress
 
 MAX_NORM = 0.5  # gradient clipping, as in the trainings of the bundle

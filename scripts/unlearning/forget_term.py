@@ -11,7 +11,7 @@ from monai.engines import IterationEvents
 from monai.utils import CommonKeys as Keys
 
 from scripts.data.loaders import EndlessBatches
-from scripts.engines import Trainer
+from scripts.run.engines import Trainer
 from scripts.training.batch_share import share_mean
 from scripts.unlearning.frozen import Teacher
 

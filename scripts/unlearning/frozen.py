@@ -9,9 +9,9 @@ from typing import Protocol
 import torch
 from ignite.engine import Events
 
-from scripts.engines import Trainer
-from scripts.fourier import crop_like
+from scripts.kspace.fourier import crop_like
 from scripts.networks.weights import unwrap
+from scripts.run.engines import Trainer
 
 Reconstruct = Callable[[torch.nn.Module], torch.Tensor]  # a network -> its output (B, 1, H, W) on a given batch
 

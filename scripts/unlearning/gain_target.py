@@ -8,8 +8,8 @@ from collections.abc import Iterable
 
 import torch
 
-from scripts.engines import Trainer
 from scripts.networks.weights import unwrap
+from scripts.run.engines import Trainer
 from scripts.training.batch_share import sum_over_processes
 from scripts.unlearning.arguments import check_positive
 from scripts.unlearning.batches import batches, own

@@ -6,9 +6,9 @@ from collections.abc import Iterable
 
 import torch
 
-from scripts.engines import Trainer
-from scripts.fourier import crop_like
+from scripts.kspace.fourier import crop_like
 from scripts.networks.zero_filled import ZeroFilled
+from scripts.run.engines import Trainer
 from scripts.unlearning.forget_term import ForgetTerm
 
 

@@ -7,7 +7,7 @@ import torch
 from monai.engines import IterationEvents
 from monai.utils import CommonKeys as Keys
 
-from scripts.engines import Trainer
+from scripts.run.engines import Trainer
 from scripts.training.batch_share import sum_over_processes
 from scripts.unlearning.batches import trained_weights
 from scripts.unlearning.forget_term import FORGET_PART, RETAIN_PART

@@ -5,7 +5,7 @@ from __future__ import annotations
 from monai.engines import IterationEvents
 from monai.utils import CommonKeys as Keys
 
-from scripts.engines import Trainer
+from scripts.run.engines import Trainer
 
 
 class L1Penalty:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from scripts.engines import Trainer
+from scripts.run.engines import Trainer
 from scripts.unlearning.teacher_term import TeacherTerm
 
 

@@ -7,8 +7,8 @@ from collections.abc import Iterable
 
 import torch
 
-from scripts.engines import Trainer
 from scripts.networks.weights import unwrap
+from scripts.run.engines import Trainer
 from scripts.unlearning.arguments import check_share
 from scripts.unlearning.batches import mean_gradient
 from scripts.unlearning.blind_teacher import initialise

@@ -6,8 +6,8 @@ from collections.abc import Iterable
 
 import torch
 
-from scripts.engines import Trainer
-from scripts.fourier import crop_like
+from scripts.kspace.fourier import crop_like
+from scripts.run.engines import Trainer
 from scripts.unlearning.frozen import loss_to_image
 from scripts.unlearning.gain_term import gain
 from scripts.unlearning.mirror_target import MirrorTarget

@@ -10,8 +10,8 @@ from typing import Any
 
 import torch
 
-from scripts.engines import Trainer
-from scripts.fourier import mirrored
+from scripts.kspace.fourier import mirrored
+from scripts.run.engines import Trainer
 from scripts.training.batch_share import sum_over_processes
 from scripts.unlearning.batches import batches, own
 from scripts.unlearning.frozen import Original

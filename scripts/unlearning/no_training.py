@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ignite.engine import Events
 
-from scripts.engines import Trainer
+from scripts.run.engines import Trainer
 
 
 class NoTraining:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import torch
 
-from scripts.engines import Trainer
+from scripts.run.engines import Trainer
 from scripts.training.batch_share import noise_like
 from scripts.unlearning.forget_term import ForgetTerm
 

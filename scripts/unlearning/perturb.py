@@ -9,8 +9,8 @@ from fnmatch import fnmatchcase
 import torch
 from ignite.engine import Events
 
-from scripts.engines import Trainer
 from scripts.networks.weights import unwrap
+from scripts.run.engines import Trainer
 from scripts.unlearning.arguments import check_share
 from scripts.unlearning.blind_teacher import initialise
 

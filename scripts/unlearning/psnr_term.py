@@ -7,8 +7,8 @@ from monai.engines import IterationEvents
 from monai.utils import CommonKeys as Keys
 from torch import Tensor
 
-from scripts.engines import Trainer
-from scripts.fourier import crop_like
+from scripts.kspace.fourier import crop_like
+from scripts.run.engines import Trainer
 from scripts.training.batch_share import share_mean
 from scripts.unlearning.arguments import check_positive
 

@@ -6,8 +6,8 @@ from collections.abc import Iterable
 
 import torch
 
-from scripts.engines import Trainer
-from scripts.fourier import crop_like
+from scripts.kspace.fourier import crop_like
+from scripts.run.engines import Trainer
 from scripts.unlearning.arguments import check_positive
 from scripts.unlearning.frozen import Teacher
 from scripts.unlearning.teacher_term import TeacherTerm

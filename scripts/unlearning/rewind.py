@@ -8,8 +8,8 @@ from collections.abc import Iterable
 import torch
 from ignite.engine import Events
 
-from scripts.engines import Trainer
 from scripts.networks.weights import unwrap
+from scripts.run.engines import Trainer
 from scripts.unlearning.batches import mean_loss
 from scripts.unlearning.fit import seeded
 from scripts.unlearning.frozen import Teacher

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import torch
 
-from scripts.engines import Trainer
+from scripts.run.engines import Trainer
 from scripts.unlearning.arguments import check_share
 from scripts.unlearning.batches import mean_gradient
 from scripts.unlearning.step_scale import StepScale

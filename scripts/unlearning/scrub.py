@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import torch
 from monai.utils import CommonKeys as Keys
 
-from scripts.engines import Trainer
+from scripts.run.engines import Trainer
 from scripts.training.batch_share import share_mean
 from scripts.unlearning.arguments import check_positive
 from scripts.unlearning.forget_term import ForgetTerm

@@ -6,7 +6,7 @@ import torch
 from ignite.engine import Events
 from monai.engines import IterationEvents
 
-from scripts.engines import Trainer
+from scripts.run.engines import Trainer
 from scripts.unlearning.batches import trained_weights
 
 

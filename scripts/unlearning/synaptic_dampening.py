@@ -8,7 +8,7 @@ from collections.abc import Iterable
 import torch
 from ignite.engine import Events
 
-from scripts.engines import Trainer
+from scripts.run.engines import Trainer
 from scripts.unlearning.arguments import check_positive
 from scripts.unlearning.batches import mean_squared_gradient, trained_weights
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 import torch
 
 from scripts.data.volumes import Volume
-from scripts.engines import Trainer
+from scripts.run.engines import Trainer
 from scripts.unlearning.gain_term import GainTerm
 
 

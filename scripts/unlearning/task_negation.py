@@ -8,8 +8,8 @@ from collections.abc import Iterable
 import torch
 from ignite.engine import Events
 
-from scripts.engines import Trainer
 from scripts.networks.weights import unwrap
+from scripts.run.engines import Trainer
 from scripts.unlearning.arguments import check_positive
 from scripts.unlearning.batches import trained_weights
 from scripts.unlearning.fit import fit

@@ -6,8 +6,8 @@ import torch
 from ignite.engine import Events
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from scripts.engines import Trainer
 from scripts.networks.weights import unwrap
+from scripts.run.engines import Trainer
 
 
 class WeightAverage:

@@ -11,7 +11,7 @@ from scripts.audit.hallucination import null_space_error, null_space_maps, null_
 from scripts.audit.probe import SliceProbe, bottleneck
 from scripts.data import EquispacedFractionMask, SliceDataset, Undersample, prepare_batch
 from scripts.evaluation.reconstruct import reconstruct
-from scripts.fourier import fft2c
+from scripts.kspace.fourier import fft2c
 from scripts.networks import VarNet, ZeroFilled
 from scripts.requests import Cohorts
 

@@ -14,8 +14,8 @@ from scripts.audit.provenance import AuditedFiles
 from scripts.data import EquispacedFractionMask
 from scripts.data.datalist import load_datalist
 from scripts.evaluation.results import VolumeResult
-from scripts.files import file_sha256
 from scripts.networks.weights import save_weights
+from scripts.run.files import file_sha256
 from tests.conftest import write_tiny_volume
 
 SETTINGS = {"network": {"_target_": "torch.nn.Linear"}, "mask": {"acceleration": 3}}

@@ -8,8 +8,8 @@ import torch
 
 from scripts.audit.gates import overall
 from scripts.audit.provenance import doubts, lineage, origin, provenance_problems, record_facts, weights_hashes
-from scripts.files import file_sha256
 from scripts.networks import save_weights
+from scripts.run.files import file_sha256
 
 SETTINGS = {"network": {"chans": 4}, "mask": {"acceleration": 4}, "datalist": "list"}
 EVALUATED = {"BTA": ["t1"], "UA": ["f1", "f2"]}

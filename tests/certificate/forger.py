@@ -10,7 +10,7 @@ from scripts.certificate.checks import FAILS
 from scripts.certificate.scans import measures_of, results_of
 from scripts.certificate.verify import verify_certificate
 from scripts.evaluation.results import summarise, write_results
-from scripts.files import file_sha256, json_sha256
+from scripts.run.files import file_sha256, json_sha256
 
 RESULTS = ("verdict", "gates", "control", "declared", "models", "measures", "provenance")
 

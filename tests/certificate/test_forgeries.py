@@ -10,7 +10,7 @@ import pytest
 from scripts.certificate.checks import FAILS
 from scripts.certificate.signature import make_keys, sign
 from scripts.certificate.verify import main, verify_certificate
-from scripts.files import file_sha256, json_sha256
+from scripts.run.files import file_sha256, json_sha256
 from tests.certificate.conftest import QUICK, root_of, run
 from tests.certificate.forger import Forger
 

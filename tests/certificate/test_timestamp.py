@@ -13,7 +13,7 @@ import pytest
 
 from scripts.certificate.checks import FAILS, HOLDS, UNCHECKED
 from scripts.certificate.timestamp import stamp, timestamp
-from scripts.files import json_sha256
+from scripts.run.files import json_sha256
 
 pytest.importorskip("rfc3161_client")
 pytestmark = pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl is not installed")

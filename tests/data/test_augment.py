@@ -7,9 +7,9 @@ from ignite.engine import Events
 from scipy.ndimage import affine_transform
 
 from scripts.data.augment import Augment, affine
-from scripts.data.masks import RandomMask
 from scripts.data.slices import SliceDataset, Undersample
-from scripts.fourier import fft2c, ifft2c, rss
+from scripts.kspace.fourier import fft2c, ifft2c, rss
+from scripts.kspace.masks import RandomMask
 from scripts.requests.cohorts import Cohorts
 from scripts.unlearning import AugmentedSlices
 from tests.helpers import Scale, sample, trainer

@@ -12,7 +12,7 @@ from scripts.data import checked, checks, digests
 from scripts.data.checked import check_once, has_passed
 from scripts.data.digests import known_sha256
 from scripts.data.volumes import inspect_volume
-from scripts.files import CACHE_VARIABLE, file_sha256
+from scripts.run.files import CACHE_VARIABLE, file_sha256
 from scripts.training import file_hashes
 from scripts.training.file_hashes import FileHashes
 from tests.conftest import write_tiny_volume

@@ -6,8 +6,8 @@ import h5py
 import pytest
 
 from scripts.data.checks import check_volumes
-from scripts.data.masks import EquispacedFractionMask, RandomMask
 from scripts.data.volumes import inspect_volume
+from scripts.kspace.masks import EquispacedFractionMask, RandomMask
 from scripts.networks import VarNet
 from tests.conftest import write_tiny_volume
 

@@ -3,9 +3,9 @@
 import torch
 from torch.utils.data import DataLoader
 
-from scripts.data.masks import EquispacedFractionMask
 from scripts.data.slices import SliceDataset, Undersample, prepare_batch
 from scripts.data.volumes import inspect_volume, read_slice
+from scripts.kspace.masks import EquispacedFractionMask
 from scripts.requests.cohorts import Cohorts
 from tests.conftest import CROP, MATRIX, write_tiny_volume
 

@@ -13,8 +13,8 @@ import h5py
 import numpy as np
 import torch
 
-from scripts.kinds import FLAG, NOTHING
-from scripts.settings import OF_VERB, settings_of
+from scripts.run.kinds import FLAG, NOTHING
+from scripts.run.settings import OF_VERB, settings_of
 from tests.verbs import CONFIGS
 
 BASE = ("train", "unlearn", "evaluate", "simulate", "audit", "protocol", "ship", "preview", "inference")

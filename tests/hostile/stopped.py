@@ -11,7 +11,7 @@ from typing import Any
 
 import pydicom
 
-from scripts.files import file_sha256
+from scripts.run.files import file_sha256
 from tests.hostile.warm import Run, Warm
 from tests.verbs import CONFIGS, SMALL
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from scripts.files import file_sha256
+from scripts.run.files import file_sha256
 from tests.hostile.stopped import LEFT, VERBS, listing, results, start
 
 pytestmark = pytest.mark.slow

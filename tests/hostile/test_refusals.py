@@ -9,10 +9,10 @@ import monai.bundle
 import pytest
 import torch
 
-from scripts.errors import told
 from scripts.networks import VarNet, save_weights
-from scripts.settings import read_settings, settings_of
-from scripts.start import close_ended
+from scripts.run.errors import told
+from scripts.run.settings import read_settings, settings_of
+from scripts.run.start import close_ended
 from tests.conftest import write_tiny_volume
 from tests.hostile.cases import CASES, Case, flags
 from tests.hostile.more_cases import MORE

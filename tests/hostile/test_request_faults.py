@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from scripts.errors import own_error
-from scripts.files import file_sha256
 from scripts.requests.erasures import erasures
 from scripts.requests.ledger import Ledger
+from scripts.run.errors import own_error
+from scripts.run.files import file_sha256
 from tests.requests.erasing import STEPS, killed_at
 from tests.verbs import SMALL, process_as_before, run
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from scripts.run_folder import RunFolder
+from scripts.run.folder import RunFolder
 
 
 def test_two_runs_do_not_share_a_folder(tmp_path):

@@ -197,8 +197,8 @@ def serve() -> dict[str, Any] | None:
     import scripts.inference
     import scripts.phantoms
     import scripts.protocol
+    import scripts.run.start
     import scripts.shipping.assemble
-    import scripts.start
     import scripts.unlearning  # noqa: F401
 
     for line in sys.stdin:

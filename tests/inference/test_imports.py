@@ -46,7 +46,7 @@ def test_inference_runs_on_the_required_packages_alone(tmp_path):
     assert sorted(image.shape) == sorted((*CROP, 2))
 
 
-@pytest.mark.parametrize("module", ["scripts.run_config", "matplotlib"])
+@pytest.mark.parametrize("module", ["scripts.run.config", "matplotlib"])
 def test_the_packages_are_out_of_reach(module, tmp_path):
     """Of two modules the one that needs an absent package fails: the test above can fail."""
     done = without(module, cwd=tmp_path)

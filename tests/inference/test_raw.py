@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import torch
 
-from scripts.data.masks import EquispacedFractionMask
 from scripts.data.slices import SliceDataset, Undersample
 from scripts.data.volumes import inspect_volume, read_slice
 from scripts.inference import FastMRIRaw, IsmrmrdRaw, KspaceSlices, find_inputs, open_raw
+from scripts.kspace.masks import EquispacedFractionMask
 from scripts.networks import VarNet
 from tests.conftest import CROP, MATRIX, write_tiny_volume
 from tests.inference.raw_files import make_kspace, write_ismrmrd

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from scripts.fourier import ifft2c, rss
+from scripts.kspace.fourier import ifft2c, rss
 from scripts.networks import ReconUnet, Unet, ZeroFilled
 from scripts.networks.unet import NormUnet, average_pool, minimum_size, standardise
 

@@ -3,10 +3,10 @@ import argparse
 import pytest
 import torch
 
-from scripts.files import file_sha256
 from scripts.networks import ReconUnet, Unet, VarNet
 from scripts.networks.import_weights import import_weights
 from scripts.networks.weights import load_weights, save_weights
+from scripts.run.files import file_sha256
 
 ARGUMENTS = {"num_cascades": 2, "sens_chans": 2, "sens_pools": 1, "chans": 3, "pools": 2}
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from scripts.fourier import fft2c as torch_fft2c
+from scripts.kspace.fourier import fft2c as torch_fft2c
 from scripts.phantoms.acquisition import (
     OBJECT_LEVEL,
     Scan,

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 
 from scripts.data.datalist import load_datalist
-from scripts.files import CACHE_VARIABLE
 from scripts.phantoms import phantom
 from scripts.phantoms.acquisition import rss_target
 from scripts.phantoms.anatomy_brain import CONTRASTS as BRAIN_CONTRASTS
@@ -19,6 +18,7 @@ from scripts.phantoms.anatomy_knee import CONTRASTS as KNEE_CONTRASTS
 from scripts.phantoms.anatomy_knee import knee_slices
 from scripts.phantoms.magnitude import read_magnitude
 from scripts.phantoms.phantom import phantom_datalist, phantom_images
+from scripts.run.files import CACHE_VARIABLE
 
 SMALL = {
     "num_training": {"brain": 2, "knee": 1},

@@ -250,7 +250,7 @@ def test_output_folder_in_use_is_refused(image, tmp_path):
 
 
 def test_too_small_a_disk_is_refused(image, tmp_path, monkeypatch):
-    monkeypatch.setattr("scripts.files.shutil.disk_usage", lambda _: type("Usage", (), {"free": 10})())
+    monkeypatch.setattr("scripts.run.files.shutil.disk_usage", lambda _: type("Usage", (), {"free": 10})())
     with pytest.raises(OSError, match="not enough disk"):
         simulate([{"image": image}], tmp_path / "out")
     assert not (tmp_path / "out").exists()

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from scripts.errors import own_error
+from scripts.run.errors import own_error
 from tests.protocol.conftest import at_work, protocol, untimed
 
 pytestmark = pytest.mark.usefixtures("contained")

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from scripts.errors import own_error
 from scripts.protocol.cell_settings import verb_settings
+from scripts.run.errors import own_error
 from tests.protocol.conftest import STUDY, at_work, protocol, records, table, untimed
 from tests.verbs import CONFIGS, run
 

@@ -8,8 +8,8 @@ import signal
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from scripts.files import atomic_write, file_sha256
 from scripts.requests import Cohorts, LedgerEntry
+from scripts.run.files import atomic_write, file_sha256
 
 
 def write_weights(path: Path, text: str) -> Path:

@@ -9,12 +9,12 @@ from pathlib import Path
 import h5py
 import pytest
 
-from scripts.files import file_sha256
 from scripts.requests import Cohorts, check_newest, enter_training, find_ledger, standing, trained_by
 from scripts.requests.erasures import erasures
 from scripts.requests.ledger import Ledger
 from scripts.requests.origin import training_record
-from scripts.run_config import bundle_root
+from scripts.run.config import bundle_root
+from scripts.run.files import file_sha256
 from tests.conftest import write_tiny_volume
 from tests.requests.erasing import erase, killed_at, request, write_weights
 

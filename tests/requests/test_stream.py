@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from scripts.data.slices import SliceDataset
-from scripts.errors import own_error
 from scripts.requests import RetainSubsetSampler
 from scripts.requests.erasures import erasures
 from scripts.requests.ledger import Ledger
+from scripts.run.errors import own_error
 from tests.verbs import CONFIGS, SMALL, run
 
 REQUESTS = {

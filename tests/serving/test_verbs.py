@@ -6,8 +6,8 @@ import monai.bundle
 import pydicom
 import pytest
 
-from scripts.errors import told
 from scripts.networks import save_weights
+from scripts.run.errors import told
 from tests.serving.client import varnet
 from tests.serving.nodes import Node, free_port
 from tests.serving.test_archive import make_series

@@ -6,8 +6,8 @@ import warnings
 import pytest
 import torch
 
-from scripts.files import file_sha256
 from scripts.networks import VarNet, save_weights
+from scripts.run.files import file_sha256
 from scripts.shipping import exports
 from scripts.shipping.assemble import ship
 

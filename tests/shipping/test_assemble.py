@@ -13,8 +13,8 @@ import yaml
 from monai.data import load_net_with_metadata
 
 import scripts
-from scripts.files import file_sha256
 from scripts.networks import VarNet, save_weights
+from scripts.run.files import file_sha256
 from scripts.shipping import assemble
 from scripts.shipping.assemble import ship
 from scripts.shipping.model_card import SECTIONS

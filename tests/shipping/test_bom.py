@@ -5,7 +5,7 @@ import uuid
 
 import pytest
 
-from scripts.files import file_sha256
+from scripts.run.files import file_sha256
 from scripts.shipping.bom import NAME, write_bom
 from scripts.shipping.shipment import Shipment
 from tests.shipping.conftest import NETWORK

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 import scripts
-from scripts.shipping.manifest import BundleError, verify_bundle, verify_shipped, write_manifest
+from scripts.run.manifest import BundleError, verify_bundle, verify_shipped, write_manifest
 
 
 @pytest.fixture
@@ -164,7 +164,7 @@ def test_empty_files_count(tmp_path):
 
 
 def test_command(bundle):
-    command = [sys.executable, "-m", "scripts.shipping.manifest", str(bundle)]
+    command = [sys.executable, "-m", "scripts.run.manifest", str(bundle)]
     environment = {
         **os.environ,
         "PYTHONPATH": os.pathsep.join(filter(None, [str(bundle), os.environ.get("PYTHONPATH")])),

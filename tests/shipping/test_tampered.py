@@ -128,5 +128,5 @@ def test_these_are_all_verbs(shipped):
         if "verb" in content:
             named[path.name] = content["verb"]
             first = content["initialize"][0]
-            assert "scripts.start.begin" in (first if isinstance(first, str) else first["_target_"])
+            assert "scripts.run.begin" in (first if isinstance(first, str) else first["_target_"])
     assert set(named) == set(VERBS.values())

@@ -1,6 +1,6 @@
 """Files are hashed beside the work, each once."""
 
-from scripts.files import file_sha256
+from scripts.run.files import file_sha256
 from scripts.training import file_hashes
 from scripts.training.file_hashes import FileHashes
 

@@ -3,7 +3,7 @@ import pytest
 import torch
 from skimage.metrics import structural_similarity
 
-from scripts.ssim import ssim_map
+from scripts.kspace.ssim import ssim_map
 from scripts.training.reconstruction_loss import ReconstructionLoss
 
 

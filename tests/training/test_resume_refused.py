@@ -7,7 +7,7 @@ from pathlib import Path
 import h5py
 import pytest
 
-from scripts.files import file_sha256
+from scripts.run.files import file_sha256
 from scripts.training import file_hashes
 from tests.verbs import SMALL, run
 

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from scripts.data.masks import RandomMask
 from scripts.data.slices import Undersample
 from scripts.data.volumes import inspect_volume
+from scripts.kspace.masks import RandomMask
 from scripts.networks import VarNet
 from scripts.training import PassCounter
 from scripts.unlearning import EncoderFeatures

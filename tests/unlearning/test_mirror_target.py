@@ -7,7 +7,7 @@ import torch
 from monai.engines import SupervisedTrainer
 
 from scripts.data import prepare_batch
-from scripts.fourier import fft2c, ifft2c, mirrored
+from scripts.kspace.fourier import fft2c, ifft2c, mirrored
 from scripts.networks import VarNet, ZeroFilled
 from scripts.unlearning import MirrorTarget
 from scripts.unlearning.gain_term import gain

@@ -10,7 +10,7 @@ from pathlib import Path
 import fire
 import torch
 
-from scripts.files import atomic_write
+from scripts.run.files import atomic_write
 from tests.benchmarks.speed.data import data
 from tests.benchmarks.speed.growth import growth_tables
 from tests.benchmarks.speed.inference import inference

@@ -14,8 +14,8 @@ import torch
 
 from scripts.data import write_volume
 from scripts.data.header import make_header
-from scripts.files import atomic_write
 from scripts.phantoms.acquisition import rss_target
+from scripts.run.files import atomic_write
 from tests.benchmarks.speed.network import CASES as NETWORKS
 from tests.benchmarks.speed.network import write_case
 from tests.benchmarks.speed.options import Options

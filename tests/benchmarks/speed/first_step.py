@@ -17,7 +17,7 @@ import monai.bundle
 from ignite.engine import Events
 
 import scripts
-from scripts.engines import Trainer
+from scripts.run.engines import Trainer
 from tests.benchmarks.speed.session import REPOSITORY
 
 CONFIG = REPOSITORY / "bundle" / "configs" / "unlearn.yaml"

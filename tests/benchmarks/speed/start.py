@@ -19,7 +19,7 @@ import numpy as np
 from scripts.data import inspect_volume
 from scripts.data.checked import check_once
 from scripts.data.header import make_header
-from scripts.files import CACHE_VARIABLE
+from scripts.run.files import CACHE_VARIABLE
 from tests.benchmarks.speed.data import packed, write_volumes
 from tests.benchmarks.speed.options import Options
 from tests.benchmarks.speed.session import REPOSITORY

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from scripts.fourier import center_crop, fft2c, ifft2c, mirrored, rss
+from scripts.kspace.fourier import center_crop, fft2c, ifft2c, mirrored, rss
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit.*deprecated:DeprecationWarning")
 SIZES = [(8, 6), (7, 5), (6, 9), (1, 4)]

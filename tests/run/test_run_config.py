@@ -8,11 +8,11 @@ import monai.bundle
 import pytest
 from monai.bundle import ConfigWorkflow
 
-from scripts import run_config
-from scripts.errors import own_error
-from scripts.run_config import declared_config, refuse_unknown_keys, running_config, running_workflow
+from scripts.run import config as run_config
+from scripts.run.config import declared_config, refuse_unknown_keys, running_config, running_workflow
+from scripts.run.errors import own_error
 
-CONFIGS = Path(__file__).parent.parent / "bundle" / "configs"
+CONFIGS = Path(__file__).parents[2] / "bundle" / "configs"
 DECLARED = {
     "retain_fraction": 0.1,
     "network": {"_target_": "VarNet"},
@@ -63,7 +63,7 @@ def bundle(tmp_path, monkeypatch):
     configs = tmp_path / "configs"
     configs.mkdir()
     (configs / "look.yaml").write_text(
-        "imports: [$import tests.test_run_config as here]\nverb: look\nseed: 0\n"
+        "imports: [$import tests.run.test_run_config as here]\nverb: look\nseed: 0\n"
         "initialize: [$here.check()]\nlook: [$here.look()]\n"
     )
     (configs / "overlay.yaml").write_text("more: 1\n")

@@ -1,6 +1,6 @@
 """The manifest of a shipped bundle: the SHA-256 of every file, and the check of a folder against it.
 
-From a shell: `python -m scripts.shipping.manifest FOLDER`.
+From a shell: `python -m scripts.run.manifest FOLDER`.
 
 It finds what was damaged or swapped in part. It is no signature: who can change files can write a new manifest.
 """
@@ -17,7 +17,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from scripts.files import atomic_write, file_sha256
+from scripts.run.files import atomic_write, file_sha256
 
 MANIFEST = "manifest.json"
 CLOSED = ("configs", "docs", "scripts")  # folders that may hold nothing beyond the manifest; others may gain outputs

@@ -5,7 +5,7 @@ import pytest
 import torch
 from monai.apps.reconstruction.transforms.array import EquispacedKspaceMask
 
-from scripts.data.masks import MASKS, EquispacedFractionMask, EquispacedMask, RandomMask, make_mask
+from scripts.kspace.masks import MASKS, EquispacedFractionMask, EquispacedMask, RandomMask, make_mask
 
 
 @pytest.mark.parametrize("name", MASKS)

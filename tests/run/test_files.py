@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from filelock import FileLock, Timeout
 
-from scripts.files import atomic_write, check_disk_space, file_sha256, let_go
+from scripts.run.files import atomic_write, check_disk_space, file_sha256, let_go
 
 
 def test_whole_file(tmp_path):
@@ -40,7 +40,7 @@ def test_sha256(tmp_path):
 def test_disk_space(tmp_path, monkeypatch):
     check_disk_space(tmp_path / "not" / "yet", 1)
     usage = namedtuple("usage", "total used free")
-    monkeypatch.setattr("scripts.files.shutil.disk_usage", lambda path: usage(10, 5, 5_000_000))
+    monkeypatch.setattr("scripts.run.files.shutil.disk_usage", lambda path: usage(10, 5, 5_000_000))
     with pytest.raises(OSError, match="out: not enough disk for the outputs: expected 6 MB free, found 5 MB"):
         check_disk_space(tmp_path / "out", 6_000_000)
 

@@ -11,7 +11,7 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from scripts.kinds import (
+from scripts.run.kinds import (
     ADDRESS,
     ANY_NUMBER,
     COMPONENT,

@@ -28,7 +28,7 @@ def is_tracked(config: Mapping[str, Any]) -> bool:
 
 def bundle_root() -> str:
     """Folder of the bundle that this package belongs to: the one that holds ``configs``."""
-    home = Path(__file__).resolve().parent.parent
+    home = Path(__file__).resolve().parents[2]
     return str(home if (home / "configs").is_dir() else home / "bundle")
 
 

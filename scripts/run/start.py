@@ -11,8 +11,8 @@ import torch
 from monai.bundle import ConfigWorkflow
 from monai.utils import set_determinism
 
-from scripts import errors
-from scripts.run_config import (
+from scripts.run import errors
+from scripts.run.config import (
     bundle_folder,
     bundle_root,
     declared_config,
@@ -21,9 +21,9 @@ from scripts.run_config import (
     running_workflow,
     running_workflows,
 )
-from scripts.run_folder import RunFolder
-from scripts.settings import read_settings
-from scripts.shipping.manifest import is_bundle, verify_shipped
+from scripts.run.folder import RunFolder
+from scripts.run.manifest import is_bundle, verify_shipped
+from scripts.run.settings import read_settings
 
 
 @dataclass
@@ -60,7 +60,7 @@ def begin(verb: str, seed: int | None = 0, several: bool = False) -> None:
     errors.install()
     verify_shipped(bundle_root())
     if several or torch.distributed.is_torchelastic_launched():
-        from scripts.training import processes  # no part of the inference path
+        from scripts.run import processes  # no part of the inference path
 
         processes.join() if several else processes.check_single()
     workflow, _ = running_workflow()

@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from filelock import FileLock, Timeout
 
-from scripts.files import check_disk_space, existing_part, let_go
+from scripts.run.files import check_disk_space, existing_part, let_go
 
 OUTPUT_BYTES = 50_000_000  # log, TensorBoard, tables and pictures
 

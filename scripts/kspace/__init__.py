@@ -1,0 +1,1 @@
+"""Physics as pure functions: centred FFT, root sum of squares, SSIM, sampling masks; one of each."""

@@ -1,0 +1,9 @@
+"""What every verb does around its work: begin and end, settings, folder, files, errors."""
+
+from scripts.run import errors
+from scripts.run.config import bundle_root
+from scripts.run.folder import RunFolder
+from scripts.run.processes import device
+from scripts.run.start import begin, check_run, finish, open_run
+
+__all__ = ["RunFolder", "begin", "bundle_root", "check_run", "device", "errors", "finish", "open_run"]
