@@ -63,10 +63,9 @@ def test_each_method_reads_what_its_definition_says(unlearned):
     for name in ("gradient_ascent_ft_released", "noisy_label_ft_released"):
         assert reads[name] == (2, 6, 6)
     assert reads["l1_sparse"] == (2, 4, 4)
-    # of the 48 passes of training these take a half; block healing spends half of them before the trainer begins
-    for name in ("reset_and_heal", "reset_and_distil", "fresh_weights", "perturb_and_heal"):
+    # of the 48 passes of training these take a half
+    for name in ("reset_and_heal", "reset_and_distil", "fresh_weights"):
         assert reads[name] == (2, 24, 24)
-    assert reads["block_healing"] == (2, 12, 24)
     assert reads["mirror_image"] == (2, 3, 6)
     for name in (
         "gain_target",
@@ -78,7 +77,7 @@ def test_each_method_reads_what_its_definition_says(unlearned):
     ):
         assert reads[name] == (2, 4, 8)
     # more backward passes: 4 of a blind teacher or a task vector, 4 of the forget set's or 6 of both sets' gradients
-    for name in ("blindspot", "blindspot_calibrated", "loss_target", "loss_target_averaged", "salun"):
+    for name in ("blindspot", "loss_target", "loss_target_averaged", "salun"):
         assert reads[name] == (2, 4, 12)
     for name in ("scrub", "task_negation"):
         assert reads[name] == (2, 4, 8)

@@ -24,7 +24,7 @@ import torch
 from monai.bundle import ConfigParser
 
 from scripts.networks import save_weights
-from scripts.unlearning.blind_teacher import initialise
+from scripts.unlearning.fit import initialise
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt

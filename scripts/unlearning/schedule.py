@@ -1,10 +1,12 @@
-"""The steps of a network that begins anew: orthogonal momentum on one rise and fall of the learning rate."""
+"""How long a run takes and how its rates and settings change on the way."""
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
+from pathlib import Path
 
 import torch
 from ignite.engine import Events
@@ -14,6 +16,94 @@ from scripts.networks.weights import unwrap
 from scripts.run.engines import Trainer
 from scripts.training import Muon
 from scripts.unlearning.arguments import check_share
+
+
+def training_passes(weights: str | Path, slices: int, epochs: int) -> int:
+    """Backward passes, counted in slices, that the training of some weights took.
+
+    Args:
+        weights: The file of the weights. The record beside it (``.json``) is believed: that of ``train``, or of an
+            earlier ``unlearn``, which states the training passes that it went by.
+        slices: The number of training slices, where there is no such record.
+        epochs: The number of epochs of training, where there is no such record.
+
+    Raises:
+        ValueError: The record does not say what its training cost.
+    """
+    record = Path(weights).with_suffix(".json")
+    if not record.is_file():
+        return slices * epochs
+    try:
+        facts = json.loads(record.read_text(encoding="utf-8"))
+        return int(facts.get("training_passes") or facts["cost"]["backward_slices"])
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{record}: 'cost', 'backward_slices': expected the passes of a training run, found "
+                         f"{type(error).__name__}: {error}") from error  # fmt: skip
+
+
+def epoch_length(budget: float | None, passes: int, slices_per_step: int, epochs: int, otherwise: int) -> int:
+    """Steps of each of the ``epochs`` equal parts of a run that spends a budget, at least one.
+
+    Args:
+        budget: The share of training's backward passes that may be spent, above 0; None: the run is stated in epochs.
+        passes: The backward passes of training, in slices.
+        slices_per_step: The slices that go backward in a step, those of teachers included.
+        epochs: The number of parts.
+        otherwise: The steps of an epoch where there is no budget.
+
+    Raises:
+        ValueError: The budget is not above 0.
+
+    Example:
+        >>> epoch_length(0.1, passes=3780, slices_per_step=2, epochs=4, otherwise=18)
+        47
+    """
+    if budget is None:
+        return otherwise
+    if not budget > 0:
+        raise ValueError(f"unlearning: 'budget': expected a share of training's passes above 0, found {budget}")
+    return max(1, int(budget * passes / (slices_per_step * epochs)))
+
+
+SHAPES = {"linear": lambda x: 1 - x, "cosine": lambda x: (1 + math.cos(math.pi * x)) / 2}
+
+
+class Anneal:
+    """Handler that scales a number of another handler at each ``ITERATION_STARTED``: value·s(t/T), t = 0 ... T − 1.
+
+    s falls from 1 to ``final``: s(x) = final + (1 − final)·shape(x), 1 − x (``linear``) or (1 + cos πx)/2
+    (``cosine``). With γ of :class:`L1Penalty` it is l1-sparse unlearning (Jia et al. 2023); with ``forget_weight`` of
+    a :class:`ForgetTerm` the method leaves the last steps to the retain set.
+
+    Args:
+        handler: The handler whose setting fades.
+        name: The name of its attribute, e.g. ``gamma`` or ``forget_weight``.
+        shape: The shape of the decay, ``linear`` or ``cosine``.
+        final: The value of s at the end, as a share of the setting's initial value.
+
+    Raises:
+        ValueError: ``shape`` is unknown, or ``handler`` has no such number.
+    """
+
+    def __init__(self, handler: object, name: str, shape: str = "linear", final: float = 0.0) -> None:
+        if shape not in SHAPES:
+            raise ValueError(f"annealing: 'shape': expected one of {', '.join(SHAPES)}, found {shape!r}")
+        value = getattr(handler, name, None)
+        if not isinstance(value, int | float):
+            raise ValueError(f"annealing: 'name': expected a number of {type(handler).__name__}, found {name!r}")
+        self.handler = handler
+        self.name = name
+        self.value = value
+        self.shape = shape
+        self.final = final
+
+    def attach(self, engine: Trainer) -> None:
+        """Attach to the trainer."""
+        engine.add_event_handler(Events.ITERATION_STARTED, self)
+
+    def __call__(self, engine: Trainer) -> None:
+        share = (engine.state.iteration - 1) / (engine.state.max_epochs * engine.state.epoch_length)
+        setattr(self.handler, self.name, self.value * (self.final + (1 - self.final) * SHAPES[self.shape](share)))
 
 
 class FastTraining:
@@ -108,3 +198,14 @@ class FastTraining:
     def load_state_dict(self, state: dict) -> None:
         """Continue from a kept state of the optimiser."""
         self.optimizer.load_state_dict(state)
+
+
+class NoTraining:
+    """Handler that ends the run at ``STARTED``, before the first step: the handlers listed before it did it all."""
+
+    def attach(self, engine: Trainer) -> None:
+        """Attach to the trainer."""
+        engine.add_event_handler(Events.STARTED, self)
+
+    def __call__(self, engine: Trainer) -> None:
+        engine.terminate()

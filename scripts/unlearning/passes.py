@@ -10,7 +10,7 @@ import torch
 from scripts.networks.weights import unwrap
 from scripts.run.engines import Trainer
 from scripts.training.batch_share import is_padding, sum_over_processes
-from scripts.unlearning.frozen import Reconstruct, Teacher
+from scripts.unlearning.teachers import Reconstruct, Teacher
 
 Weights = dict[str, torch.Tensor]
 

@@ -1,50 +1,85 @@
-"""What a healing run adds to the trainer: the PSNR term, Muon and its schedule."""
+"""A budget in shares of training's passes, settings that fade, and Muon on one cycle of rates."""
 
+import json
 import math
 
 import pytest
 import torch
 from ignite.engine import Events
-from skimage.metrics import peak_signal_noise_ratio
 
 from scripts.data import prepare_batch
 from scripts.networks import VarNet
 from scripts.training import ClipGradient, ReconstructionLoss
-from scripts.unlearning import FastTraining, PsnrTerm
-from scripts.unlearning.psnr_term import relative_error_db
+from scripts.unlearning import (
+    Anneal,
+    FastTraining,
+    GradientAscent,
+    L1Penalty,
+    epoch_length,
+    training_passes,
+)
 from tests.helpers import Scale, sample, trainer
 from tests.training.test_numerics import batch_of
 
-RETAIN = sample(value=1.0, target=3.0, forget=False)
+RETAIN = sample(value=1.0, target=3.0, forget=False)  # dJ/dw at w = 1: -4
+FORGET = sample(value=2.0, target=3.0, forget=True)  # dJ/dw at w = 1: -4
+LR = 0.1
 
 
-def test_psnr_term_by_hand():
-    """J + w·20·log10(|w x − y|/|y|): dJ/dw = 2 (1 − 3), and of the term 20 w / (ln 10 · (1 − 3))."""
+def run(handlers, loader=(RETAIN,), epochs=1) -> float:
     network = Scale(1.0)
-    trainer(network, [RETAIN], [PsnrTerm(weight=0.5)], lr=0.1).run()
-    gradient = 2 * (1 - 3) + 0.5 * 20 / (math.log(10) * (1 - 3))
-    assert float(network.weight.detach()) == pytest.approx(1 - 0.1 * gradient, rel=1e-5)
+    trainer(network, list(loader), handlers, lr=LR, epochs=epochs).run()
+    return float(network.weight.detach())
 
 
-def test_a_decibel_of_the_term_is_one_of_psnr():
-    generator = torch.Generator().manual_seed(0)
-    target = torch.rand(2, 1, 8, 8, generator=generator)
-    images = [target + scale * torch.randn(2, 1, 8, 8, generator=generator) for scale in (0.1, 0.3)]
-    psnr = [
-        [peak_signal_noise_ratio(t.numpy(), i.numpy(), data_range=1.0) for t, i in zip(target, image, strict=True)]
-        for image in images
-    ]
-    terms = [relative_error_db(image, target).tolist() for image in images]
-    assert [a - b for a, b in zip(*terms, strict=True)] == pytest.approx(
-        [b - a for a, b in zip(*psnr, strict=True)], abs=1e-4
-    )
+def test_passes_are_those_of_the_record_beside_the_weights(tmp_path):
+    weights = tmp_path / "original.pt"
+    assert training_passes(weights, slices=210, epochs=18) == 3780
+    weights.with_suffix(".json").write_text(json.dumps({"cost": {"backward_slices": 4242}}))
+    assert training_passes(weights, slices=210, epochs=18) == 4242
+    unlearned = {"training_passes": 4242, "cost": {"backward_slices": 378}}  # a second request goes on from there
+    weights.with_suffix(".json").write_text(json.dumps(unlearned))
+    assert training_passes(weights, slices=210, epochs=18) == 4242
 
 
-def test_a_perfect_image_and_an_empty_reference_give_finite_gradients():
-    for target in (1.0, 0.0):
-        image = torch.full((1, 1, 4, 4), target, requires_grad=True)
-        relative_error_db(image, torch.full((1, 1, 4, 4), target)).sum().backward()
-        assert torch.isfinite(image.grad).all()
+@pytest.mark.parametrize("text", ["{", "{}", "[]", '{"cost": null}', '{"cost": {"backward_slices": "many"}}'])
+def test_a_record_that_says_nothing_is_named(tmp_path, text):
+    (tmp_path / "original.json").write_text(text)
+    with pytest.raises(ValueError, match=r"original.json: 'cost', 'backward_slices': expected the passes"):
+        training_passes(tmp_path / "original.pt", 1, 1)
+
+
+@pytest.mark.parametrize("budget", [0.02, 0.1, 0.5, 1.0])
+@pytest.mark.parametrize("slices_per_step", [1, 2, 6])
+def test_a_budget_is_spent_and_not_exceeded(budget, slices_per_step):
+    spent = 4 * slices_per_step * epoch_length(budget, 3780, slices_per_step, 4, otherwise=18)
+    assert budget * 3780 - 4 * slices_per_step <= spent <= budget * 3780
+
+
+def test_no_budget_and_an_impossible_one():
+    assert epoch_length(None, 3780, 1, 4, otherwise=18) == 18
+    assert epoch_length(1e-9, 3780, 1, 4, otherwise=18) == 1
+    with pytest.raises(ValueError, match="'budget': expected a share of training's passes above 0, found 0"):
+        epoch_length(0, 3780, 1, 4, otherwise=18)
+
+
+def test_l1_sparse_fades_linearly():
+    penalty = L1Penalty(gamma=2.0)
+    first = 1 - LR * (-4 + 2.0)
+    second = first - LR * (2 * (first - 3) + 1.0)
+    assert run([penalty, Anneal(penalty, "gamma")], [RETAIN, RETAIN]) == pytest.approx(second)
+
+
+@pytest.mark.parametrize(
+    ("shape", "values"), [("linear", [1, 0.775, 0.55, 0.325]), ("cosine", [1, 0.8682, 0.55, 0.2318])]
+)
+def test_anneal_forget_weight(shape, values):
+    method = GradientAscent([FORGET], forget_weight=2.0)
+    seen = []
+    engine = trainer(Scale(1.0), [RETAIN] * 2, [method, Anneal(method, "forget_weight", shape, final=0.1)], epochs=2)
+    engine.add_event_handler(Events.ITERATION_COMPLETED, lambda: seen.append(method.forget_weight / 2))
+    engine.run()
+    assert seen == pytest.approx(values, abs=1e-4)
 
 
 class Layers(torch.nn.Module):
@@ -132,8 +167,14 @@ def test_a_stopped_run_goes_on_with_muons_momentum():
     assert torch.equal(other.optimizer.state_dict()["state"][0]["momentum"], kept["state"][0]["momentum"])
 
 
-def test_arguments():
-    with pytest.raises(ValueError, match="'weight': expected above 0, found 0"):
-        PsnrTerm(weight=0)
-    with pytest.raises(ValueError, match=r"'warm_up': expected in \[0, 1\], found 2"):
-        FastTraining(warm_up=2)
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Anneal(L1Penalty(1.0), "delta"), "'name': expected a number of L1Penalty, found 'delta'"),
+        (lambda: Anneal(L1Penalty(1.0), "gamma", "step"), "'shape': expected one of linear, cosine, found 'step'"),
+        (lambda: FastTraining(warm_up=2), r"'warm_up': expected in \[0, 1\], found 2"),
+    ],
+)
+def test_arguments(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()

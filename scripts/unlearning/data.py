@@ -1,4 +1,4 @@
-"""Features of volumes from the encoder of a network."""
+"""What an unlearning run reads: augmentation, and features by which retain volumes are chosen."""
 
 from __future__ import annotations
 
@@ -6,12 +6,46 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
+from ignite.engine import Events
 from monai.data import DataLoader
 
-from scripts.data.slices import SliceDataset, prepare_batch
+from scripts.data import Augment, SliceDataset, prepare_batch
 from scripts.data.volumes import Volume
+from scripts.run.engines import Trainer
 from scripts.training import PassCounter
 from scripts.unlearning.arguments import check_positive
+
+
+class AugmentedSlices:
+    """Handler that puts a random affine map before the undersampling of a data set while the engine runs.
+
+    A small retain subset is memorised within a few epochs; turned, scaled, sheared, shifted and mirrored slices are new
+    each time.
+
+    Args:
+        dataset: The slices, with an ``Undersample`` as their transform: in a configuration those of the retain set,
+            ``$@retain_sampler.dataset``.
+        settings: See :class:`scripts.data.Augment`.
+
+    Source: Fabian et al. 2021 (MRAugment).
+    """
+
+    def __init__(self, dataset: SliceDataset, **settings: float) -> None:
+        self.dataset = dataset
+        self.plain = dataset.transform
+        self.augment = Augment(dataset.transform, **settings)  # type: ignore[arg-type]
+
+    def attach(self, engine: Trainer) -> None:
+        """Attach to the trainer."""
+        engine.add_event_handler(Events.STARTED, self)
+        engine.add_event_handler(Events.COMPLETED, self.finish)
+
+    def __call__(self, engine: Trainer) -> None:
+        self.dataset.transform = self.augment
+
+    def finish(self, engine: Trainer) -> None:
+        """Read the slices as they are again."""
+        self.dataset.transform = self.plain
 
 
 class EncoderFeatures:

@@ -1,4 +1,4 @@
-"""Update rules of the methods at the level of gradients and weights, and what they must leave alone."""
+"""Projected gradients and scaled steps, and what they must leave alone."""
 
 import pytest
 import torch
@@ -10,15 +10,11 @@ from scripts.unlearning import (
     GradientAscent,
     GradientProjection,
     MaskedReinit,
-    NoTraining,
     SaliencyMask,
-    SynapticDampening,
-    TaskNegation,
-    WeightAverage,
 )
-from scripts.unlearning.blind_teacher import initialise
-from scripts.unlearning.step_scale import StepScale
-from tests.helpers import Scale, join, sample, squared_error, trainer
+from scripts.unlearning.fit import initialise
+from scripts.unlearning.steps import StepScale
+from tests.helpers import Scale, sample, squared_error, trainer
 from tests.unlearning.columns import Columns, columns, weights_of
 
 RETAIN = sample(value=1.0, target=3.0, forget=False)
@@ -108,24 +104,6 @@ def test_step_scale_shortens_adams_steps():
     assert float(network.weight.detach()) == pytest.approx(1 + 0.1 * 0.5)
 
 
-def test_synaptic_dampening_by_the_mean_of_squares():
-    """Retain gradients (-1, -0.1), forget (-1, ±2): I_f/I_D = (1, 400), so the second weight is scaled by 1/400."""
-    network = Columns(1.0, 1.0)
-    forget = join(columns((2.0, 3.0), True), columns((2.0, -1.0), True))
-    method = SynapticDampening([columns((2.0, 1.1))], [forget], alpha=10.0, lam=1.0)
-    engine = trainer(network, [columns((9.0, 9.0))] * 3, [method, NoTraining()])
-    engine.run()
-    assert weights_of(network) == pytest.approx([1.0, 1 / 400], rel=1e-4)
-    assert engine.state.iteration == 0
-
-
-def test_synaptic_dampening_never_enlarges_a_weight():
-    network = Columns(1.0, 1.0)
-    method = SynapticDampening([columns((2.0, 2.0))], [columns((3.0, 2.0), True)], alpha=1.0, lam=100.0)
-    trainer(network, [columns((9.0, 9.0))], [method, NoTraining()]).run()
-    assert weights_of(network) == [1.0, 1.0]
-
-
 def test_masked_reinit_redraws_where_both_agree_and_slows_the_others():
     """With w₁ = 1, w₂ = 2, J's gradients by w₁ are twice those by w₂: the half with the smaller difference is w₂."""
     network = torch.nn.Sequential(torch.nn.Conv2d(1, 1, 1), torch.nn.Conv2d(1, 1, 1))
@@ -147,31 +125,11 @@ def test_masked_reinit_redraws_where_both_agree_and_slows_the_others():
     assert not any(weight.grad is None for weight in network.parameters())
 
 
-def test_task_negation_goes_against_the_forget_sets_step_then_fine_tunes():
-    """One Adam step of 0.01 towards the forget target, ten times negated; then dJ/dw = 2 (0.9 - 3)."""
-    network, target = Scale(1.0), FORGET["target"].clone()
-    trainer(network, [RETAIN], [TaskNegation([FORGET], alpha=10.0, steps=1, learning_rate=0.01)], lr=0.1).run()
-    assert float(network.weight.detach()) == pytest.approx(0.9 + 0.1 * 2 * 2.1, rel=1e-5)
-    assert torch.equal(FORGET["target"], target)
-
-
-@pytest.mark.parametrize(("start", "expected"), [(0.0, 1.768), (0.5, 1.848)])
-def test_weight_average(start, expected):
-    """Steps to 1.4, 1.72, 1.976; at decay 1/2 the average begins with the first of them that counts."""
-    network = Scale(1.0)
-    trainer(network, [RETAIN] * 3, [WeightAverage(decay=0.5, start=start)], lr=0.1).run()
-    assert float(network.weight.detach()) == pytest.approx(expected)
-
-
 @pytest.mark.parametrize(
     ("make", "message"),
     [
         (lambda: SaliencyMask([], share=1.1), r"saliency mask: 'share': expected in \[0, 1\], found 1.1"),
         (lambda: MaskedReinit([], [], others=-1), r"'others': expected in \[0, 1\], found -1"),
-        (lambda: SynapticDampening([], [], alpha=0), "'alpha': expected above 0, found 0"),
-        (lambda: TaskNegation([], alpha=1.0, steps=0), "'steps': expected above 0, found 0"),
-        (lambda: WeightAverage(decay=1.0), r"'decay': expected in \(0, 1\), found 1.0"),
-        (lambda: WeightAverage(start=1.0), r"'start': expected in \[0, 1\), found 1.0"),
     ],
 )
 def test_arguments(make, message):
