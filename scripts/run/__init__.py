@@ -4,6 +4,28 @@ from scripts.run import errors
 from scripts.run.config import bundle_root
 from scripts.run.folder import RunFolder
 from scripts.run.processes import device
-from scripts.run.start import begin, check_run, finish, open_run
+from scripts.run.start import (
+    begin,
+    check_run,
+    finish,
+    open_run,
+    opened_scans,
+    report_reader,
+    report_weights,
+    weights_read,
+)
 
-__all__ = ["RunFolder", "begin", "bundle_root", "check_run", "device", "errors", "finish", "open_run"]
+__all__ = [
+    "RunFolder",
+    "begin",
+    "bundle_root",
+    "check_run",
+    "device",
+    "errors",
+    "finish",
+    "open_run",
+    "opened_scans",
+    "report_reader",
+    "report_weights",
+    "weights_read",
+]

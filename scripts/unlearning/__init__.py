@@ -3,7 +3,10 @@
 from scripts.unlearning.data import AugmentedSlices, EncoderFeatures
 from scripts.unlearning.mirror import MirrorImage, MirrorTarget
 from scripts.unlearning.penalties import L1Penalty, PsnrTerm, RetainDistillation
-from scripts.unlearning.schedule import Anneal, FastTraining, NoTraining, epoch_length, training_passes
+from scripts.unlearning.prior import Prior
+from scripts.unlearning.replay import describe_replay, replay
+from scripts.unlearning.restart import Restart, forgetting
+from scripts.unlearning.schedule import Anneal, FastTraining, NoTraining, epoch_length
 from scripts.unlearning.steps import GradientProjection, MaskedReinit, SaliencyMask
 from scripts.unlearning.targets import GainTarget, GainTerm, TargetPerScan
 from scripts.unlearning.teachers import BlindTeacher, Original
@@ -41,7 +44,9 @@ __all__ = [
     "NoisyLabel",
     "Original",
     "Perturb",
+    "Prior",
     "PsnrTerm",
+    "Restart",
     "RetainDistillation",
     "Rewind",
     "SaliencyMask",
@@ -51,6 +56,8 @@ __all__ = [
     "TaskNegation",
     "TeacherTerm",
     "WeightAverage",
+    "describe_replay",
     "epoch_length",
-    "training_passes",
+    "forgetting",
+    "replay",
 ]

@@ -30,6 +30,8 @@ class AugmentedSlices:
     Source: Fabian et al. 2021 (MRAugment).
     """
 
+    exact = True  # reads nothing but the batches
+
     def __init__(self, dataset: SliceDataset, **settings: float) -> None:
         self.dataset = dataset
         self.plain = dataset.transform

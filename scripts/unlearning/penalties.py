@@ -22,6 +22,8 @@ class L1Penalty:
         gamma: The factor γ, in units of the loss.
     """
 
+    exact = True  # reads nothing but the batches
+
     def __init__(self, gamma: float) -> None:
         self.gamma = gamma
 
@@ -48,6 +50,8 @@ class PsnrTerm:
     Raises:
         ValueError: ``weight`` is not above 0.
     """
+
+    exact = True  # reads nothing but the batches
 
     def __init__(self, weight: float = 0.01) -> None:
         check_positive("PSNR term", weight=weight)

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
-from pathlib import Path
 
 import torch
 from ignite.engine import Events
@@ -16,29 +14,6 @@ from scripts.networks.weights import unwrap
 from scripts.run.engines import Trainer
 from scripts.training import Muon
 from scripts.unlearning.arguments import check_share
-
-
-def training_passes(weights: str | Path, slices: int, epochs: int) -> int:
-    """Backward passes, counted in slices, that the training of some weights took.
-
-    Args:
-        weights: The file of the weights. The record beside it (``.json``) is believed: that of ``train``, or of an
-            earlier ``unlearn``, which states the training passes that it went by.
-        slices: The number of training slices, where there is no such record.
-        epochs: The number of epochs of training, where there is no such record.
-
-    Raises:
-        ValueError: The record does not say what its training cost.
-    """
-    record = Path(weights).with_suffix(".json")
-    if not record.is_file():
-        return slices * epochs
-    try:
-        facts = json.loads(record.read_text(encoding="utf-8"))
-        return int(facts.get("training_passes") or facts["cost"]["backward_slices"])
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"{record}: 'cost', 'backward_slices': expected the passes of a training run, found "
-                         f"{type(error).__name__}: {error}") from error  # fmt: skip
 
 
 def epoch_length(budget: float | None, passes: int, slices_per_step: int, epochs: int, otherwise: int) -> int:
@@ -85,6 +60,8 @@ class Anneal:
         ValueError: ``shape`` is unknown, or ``handler`` has no such number.
     """
 
+    exact = True  # reads nothing but the batches
+
     def __init__(self, handler: object, name: str, shape: str = "linear", final: float = 0.0) -> None:
         if shape not in SHAPES:
             raise ValueError(f"annealing: 'shape': expected one of {', '.join(SHAPES)}, found {shape!r}")
@@ -130,6 +107,8 @@ class FastTraining:
         >>> [round(cycle.share(x), 2) for x in (0.0, 0.25, 0.5, 0.75, 1.0)]
         [0.0, 0.5, 1.0, 0.5, 0.0]
     """
+
+    exact = True  # reads nothing but the batches
 
     def __init__(
         self,

@@ -241,6 +241,8 @@ class WeightAverage:
         ValueError: ``decay`` or ``start`` is out of range.
     """
 
+    exact = True  # reads nothing but the batches
+
     def __init__(self, decay: float = 0.95, start: float = 0.5) -> None:
         if not 0 < decay < 1:
             raise ValueError(f"weight average: 'decay': expected in (0, 1), found {decay}")

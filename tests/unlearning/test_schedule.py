@@ -1,6 +1,5 @@
 """A budget in shares of training's passes, settings that fade, and Muon on one cycle of rates."""
 
-import json
 import math
 
 import pytest
@@ -16,7 +15,6 @@ from scripts.unlearning import (
     GradientAscent,
     L1Penalty,
     epoch_length,
-    training_passes,
 )
 from tests.helpers import Scale, sample, trainer
 from tests.training.test_numerics import batch_of
@@ -30,23 +28,6 @@ def run(handlers, loader=(RETAIN,), epochs=1) -> float:
     network = Scale(1.0)
     trainer(network, list(loader), handlers, lr=LR, epochs=epochs).run()
     return float(network.weight.detach())
-
-
-def test_passes_are_those_of_the_record_beside_the_weights(tmp_path):
-    weights = tmp_path / "original.pt"
-    assert training_passes(weights, slices=210, epochs=18) == 3780
-    weights.with_suffix(".json").write_text(json.dumps({"cost": {"backward_slices": 4242}}))
-    assert training_passes(weights, slices=210, epochs=18) == 4242
-    unlearned = {"training_passes": 4242, "cost": {"backward_slices": 378}}  # a second request goes on from there
-    weights.with_suffix(".json").write_text(json.dumps(unlearned))
-    assert training_passes(weights, slices=210, epochs=18) == 4242
-
-
-@pytest.mark.parametrize("text", ["{", "{}", "[]", '{"cost": null}', '{"cost": {"backward_slices": "many"}}'])
-def test_a_record_that_says_nothing_is_named(tmp_path, text):
-    (tmp_path / "original.json").write_text(text)
-    with pytest.raises(ValueError, match=r"original.json: 'cost', 'backward_slices': expected the passes"):
-        training_passes(tmp_path / "original.pt", 1, 1)
 
 
 @pytest.mark.parametrize("budget", [0.02, 0.1, 0.5, 1.0])
