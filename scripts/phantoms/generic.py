@@ -13,7 +13,7 @@ from scripts.phantoms.acquisition import coil_maps, coordinates, crop_kspace, ff
 FINENESS = 2
 """An object is drawn on a grid so many times as fine as the matrix, so that its edges are partial volumes."""
 SMALLEST, LARGEST = (0.025, 0.12), 0.7
-"""The range of an object's smallest leaf, log-uniform, and the largest radius of a leaf, in halves of the field of view."""
+"""The range of an object's smallest leaf, log-uniform, and the largest radius, in halves of the field of view."""
 LEAVES = 60, 400
 """The fewest and the most leaves of an object; log-uniform."""
 BARE, RIMMED, FOLDED, TEXTURED, SHADED = 0.15, 0.5, 0.4, 0.7, 0.6

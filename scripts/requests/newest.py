@@ -46,10 +46,9 @@ def check_weights(ledger: Ledger, weights: str | Path, own: set[str], older_weig
     runs = erasures(ledger)
     others = [run for run in runs if own != set(run.requests)]
     newest, found = _newest(ledger, others), file_sha256(weights)
-    alike = [
-        run.weights_out for run in others if others[-1].weights_out == newest and run.requests == others[-1].requests
-    ]
-    if newest is None or found in (newest, *alike):  # several methods may have carried out the last requests
+    last = others[-1].requests if others and others[-1].weights_out == newest else None
+    alike = [run.weights_out for run in others if run.requests == last]  # by several methods
+    if newest is None or found in (newest, *alike):
         return
     problem = f"{weights}: expected the weights with which {_end(ledger, newest)}, found {_known(runs, found)}"
     if not older_weights:
