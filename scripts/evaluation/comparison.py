@@ -17,8 +17,8 @@ from monai.engines import SupervisedEvaluator
 from scripts.data.volumes import Volume
 from scripts.evaluation.figures import Example, unlearning_panels
 from scripts.evaluation.reconstruct import Models, reconstruct
-from scripts.evaluation.results import ZERO_FILLED, Summary, VolumeResult, summarise, write_results
-from scripts.evaluation.table import markdown, model_table, plain
+from scripts.evaluation.results import ZERO_FILLED, Summary, VolumeResult, cohort_words, summarise, write_results
+from scripts.evaluation.table import markdown, markdown_text, model_table, plain
 from scripts.evaluation.volume_metrics import VolumeMetrics
 from scripts.networks import ZeroFilled, check_fit, load_weights
 from scripts.run.files import write_text
@@ -140,10 +140,13 @@ class Comparison:
 
     @idist.one_rank_only()
     def _report(self, results: Sequence[VolumeResult], summary: Summary) -> None:
-        table = model_table(summary)
+        anatomies: dict[str, set[str]] = {}
+        for result in results:
+            anatomies.setdefault(result.cohort, set()).add(result.anatomy)
+        table = model_table(summary, words=cohort_words(anatomies))
         write_results(results, self.output_dir / "metrics.csv")
         write_text(self.output_dir / "metrics.json", json.dumps(summary, indent=2) + "\n")
-        write_text(self.output_dir / "table.md", f"{markdown(table)}\n\n{table.note}\n")
+        write_text(self.output_dir / "table.md", f"{markdown(table)}\n\n{markdown_text(table.note)}\n")
         if self.figure:
             unlearning_panels(self._examples(), self.output_dir / "panels.png")
         logger.info("results in %s\n\n%s\n\n%s\n", self.output_dir, plain(table), table.note)
