@@ -4,6 +4,18 @@ from scripts.run import errors
 from scripts.run.config import bundle_root
 from scripts.run.folder import RunFolder
 from scripts.run.processes import device
+from scripts.run.source import results_in, results_of
 from scripts.run.start import begin, check_run, finish, open_run
 
-__all__ = ["RunFolder", "begin", "bundle_root", "check_run", "device", "errors", "finish", "open_run"]
+__all__ = [
+    "RunFolder",
+    "begin",
+    "bundle_root",
+    "check_run",
+    "device",
+    "errors",
+    "finish",
+    "open_run",
+    "results_in",
+    "results_of",
+]
