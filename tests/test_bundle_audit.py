@@ -58,7 +58,8 @@ def audited(tiny_datalist, made, tmp_path_factory) -> Path:
         shutil.copyfile(made / name, folder / name)
     with pytest.MonkeyPatch.context() as patch, process_as_before():
         patch.setenv("MRI_UNLEARNING_KEY", KEY)
-        audit(tiny_datalist, folder, str(folder / "audit"), query_weights=str(folder / "original.pt"))
+        models = {"oracle_weights": str(folder / "oracle.pt"), "query_weights": str(folder / "original.pt")}
+        audit(tiny_datalist, folder, str(folder / "audit"), **models)
     return folder
 
 

@@ -109,7 +109,7 @@ def test_an_own_handler_is_not_called_exact(tiny_datalist, trained):
 
 
 def test_replay_gives_the_same_bits(exact, capsys):
-    run("replay", run_dir=str(exact))
+    run("replay", run=str(exact))
     assert f"Replayed {exact}: the same bits" in capsys.readouterr().out
     assert json.loads((exact / "replay" / "replay.json").read_text())["verdict"] == "same bits"
 
@@ -137,12 +137,12 @@ def altered(exact: Path, change) -> Path:
 def test_replay_names_what_is_not_as_recorded(exact, change, named):
     folder = altered(exact, change)
     if named.startswith("opened"):  # the weights come out the same: the record is contradicted all the same
-        run("replay", run_dir=str(folder))
+        run("replay", run=str(folder))
         result = json.loads((folder / "replay" / "replay.json").read_text())
         assert named in [entry["field"] for entry in result["differences"]]
         return
     with pytest.raises(RuntimeError) as error:
-        run("replay", run_dir=str(folder))
+        run("replay", run=str(folder))
     assert named in str(own_error(error.value))
 
 
@@ -151,7 +151,7 @@ def test_replay_refuses_other_weights(exact):
     state = read_state(folder / "unlearned.pt")
     write_state({key: value + 1e-6 for key, value in state.items()}, folder / "unlearned.pt")
     with pytest.raises(RuntimeError) as error:
-        run("replay", run_dir=str(folder))
+        run("replay", run=str(folder))
     assert f"{folder / 'unlearned.pt'}: expected SHA-256" in str(own_error(error.value))
 
 
@@ -160,7 +160,7 @@ def test_another_environment_is_not_comparable(exact, capsys):
         record["environment"]["processor"] = "another"
         record["command"]["changes"]["seed"] = record["seed"] = 7
 
-    run("replay", run_dir=str(altered(exact, elsewhere)))
+    run("replay", run=str(altered(exact, elsewhere)))
     out = capsys.readouterr().out
     assert "not comparable" in out
     assert "environment#processor" in out
@@ -169,7 +169,7 @@ def test_another_environment_is_not_comparable(exact, capsys):
 def test_a_replay_finds_scans_and_prior_elsewhere(exact, tiny_datalist, trained, capsys):
     data = shutil.copytree(Path(tiny_datalist).parent, "moved")
     prior = shutil.copytree(trained, "moved prior") + "/prior.pt"
-    run("replay", run_dir=str(exact), datalist=f"{data}/datalist.json", prior=prior)
+    run("replay", run=str(exact), datalist=f"{data}/datalist.json", prior=prior)
     assert "the same bits" in capsys.readouterr().out
 
 

@@ -88,7 +88,7 @@ def shipped(naming, tmp_path_factory) -> Path:
     run("unlearn", output_dir=str(root / "unlearn"), **weights, **settings)
     (root / "terms.txt").write_text("made up")
     terms = {"data_source": "Bars on discs.", "data_license": str(root / "terms.txt")}
-    run("ship", output_dir=str(root / "ship"), run_dir=str(root / "unlearn"), name=SHIPPED, **terms)
+    run("ship", output_dir=str(root / "ship"), run=str(root / "unlearn"), name=SHIPPED, **terms)
     shutil.copyfile(root / "unlearn" / "unlearned.pt", root / "unlearned.pt")
     with zipfile.ZipFile(next((root / "ship").glob("*.zip"))) as file:
         file.extractall(root / "elsewhere")
@@ -99,17 +99,12 @@ def shipped(naming, tmp_path_factory) -> Path:
 def certified(shipped, naming) -> Path:
     """The same run, audited and shipped with its certificate."""
     root = shipped.parents[1]
-    weights = {
-        "weights": str(root / "train" / "original.pt"),
-        "unlearned_weights": str(root / "unlearn" / "unlearned.pt"),
-    }
     quick = {"relearning_steps": 0, "statistics#samples": 200, "check_values": False}
-    named = {"datalist": naming, "forget_request": REQUEST}
-    run("audit", output_dir=str(root / "audit"), **named, **weights, **quick, **SMALL)
+    run("audit", run=str(root / "unlearn"), output_dir=str(root / "audit"), **quick)
     for folder in ("unlearn", "audit"):
         leave_traces(root / folder)
     terms = {"data_source": "Bars on discs.", "data_license": str(root / "terms.txt"), "audit_dir": str(root / "audit")}
-    run("ship", output_dir=str(root / "certified"), run_dir=str(root / "unlearn"), name="certified", **terms)
+    run("ship", output_dir=str(root / "certified"), run=str(root / "unlearn"), name="certified", **terms)
     shutil.copyfile(root / "train" / "original.pt", root / "other.pt")
     return root / "certified" / "certified"
 
@@ -214,7 +209,7 @@ def test_the_search_finds_what_stays_behind(certified, name):
 def test_the_certified_bundle_shipped_twice_has_equal_bytes(certified, tmp_path):
     root = certified.parents[1]
     terms = {"data_source": "Bars on discs.", "data_license": str(root / "terms.txt"), "audit_dir": str(root / "audit")}
-    run("ship", output_dir=str(tmp_path / "again"), run_dir=str(root / "unlearn"), name="certified", **terms)
+    run("ship", output_dir=str(tmp_path / "again"), run=str(root / "unlearn"), name="certified", **terms)
     (first,), (second,) = ((folder).glob("*.zip") for folder in (root / "certified", tmp_path / "again"))
     assert first.read_bytes() == second.read_bytes()
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import monai.bundle
+from monai.bundle import ConfigParser
 
 CONFIGS = Path(__file__).parent.parent / "bundle" / "configs"
 SMALL = {
@@ -18,6 +19,17 @@ SMALL = {
     "mask#center_fraction": 0.12,
 }
 """Overrides of a verb for the tiny data: a small network, and a mask with a centre on few columns."""
+KNEES = {"request_id": "demo-knee", "reason": "by mistake", "forget": [{"anatomy": "knee"}]}
+
+
+def without_record(verb: str, datalist: str, **changes) -> dict:
+    """What a verb that reads a run has to be told where there is none: the components of :data:`SMALL`, in full."""
+    declared, config = (ConfigParser.load_config_file(CONFIGS / f"{name}.yaml") for name in (verb, "train"))
+    settings = {key: config[key] for key in ("network", "mask", "loss_function") if key in declared}
+    for name, value in SMALL.items():
+        key, _, argument = name.partition("#")
+        settings[key][argument] = value
+    return {"datalist": datalist, "forget_request": KNEES, "precision": "fp32", **settings, **changes}
 
 
 def run(verb: str, *overlays: str | None, **overrides) -> None:

@@ -10,7 +10,7 @@ import monai.bundle
 
 from scripts.run.config import bundle_root, running_config
 
-SHARED = ("datalist", "forget_request", "weights", "oracle_weights", "network", "mask", "precision", "device", "seed")
+SHARED = ("device", "seed")
 SETTINGS = {"relearning_steps": 16, "resurfacing_share": 0.016, "slices_per_measure": 800}
 logger = logging.getLogger(__name__)
 
@@ -18,7 +18,7 @@ logger = logging.getLogger(__name__)
 def audit_after(wanted: bool, output_dir: str) -> None:
     """Run the verb ``audit`` on the weights that ``unlearn`` has just written, and log its verdict.
 
-    What the running configuration shares with ``audit.yaml`` is passed on as it stands. No certificate is written.
+    It is an audit of that run, with the run's device and seed. No certificate is written.
 
     Args:
         wanted: Whether to audit at all.
@@ -33,8 +33,7 @@ def audit_after(wanted: bool, output_dir: str) -> None:
     overrides: dict[str, Any] = {
         **{name: config[name] for name in SHARED if name in config},
         **SETTINGS,
-        "unlearned_weights": f"{output_dir}/unlearned.pt",
-        "output_dir": f"{output_dir}/audit",
+        "run": output_dir,
         "overwrite": True,
         "check_values": False,
         "certificate": False,

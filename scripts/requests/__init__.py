@@ -8,7 +8,7 @@ from scripts.requests.newest import check_newest
 from scripts.requests.origin import trained_by
 from scripts.requests.preview import describe_request
 from scripts.requests.retain_subset import RetainSubsetSampler, draw_patients, draw_retain_subset
-from scripts.requests.which_ledger import find_ledger
+from scripts.requests.which_ledger import find_ledger, ledger_of
 
 __all__ = [
     "Cohorts",
@@ -22,6 +22,7 @@ __all__ = [
     "enter_audit",
     "enter_training",
     "find_ledger",
+    "ledger_of",
     "run_folder",
     "trained_by",
     "warn_of_erosion",

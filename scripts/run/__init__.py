@@ -4,6 +4,7 @@ from scripts.run import errors
 from scripts.run.config import bundle_root
 from scripts.run.folder import RunFolder
 from scripts.run.processes import device
+from scripts.run.source import results_in, results_of
 from scripts.run.start import (
     begin,
     check_run,
@@ -27,5 +28,7 @@ __all__ = [
     "opened_scans",
     "report_reader",
     "report_weights",
+    "results_in",
+    "results_of",
     "weights_read",
 ]

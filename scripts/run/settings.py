@@ -70,6 +70,7 @@ COMMON: dict[str, Kind] = {
     "network": COMPONENT,
     "mask": COMPONENT,
     "loss_function": COMPONENT,
+    **dict.fromkeys(("run_dir", "original_weights"), PATH | NONE),
     "optimizer": COMPONENT,
     "lr_scheduler": COMPONENT,
     "handlers": HANDLERS,
@@ -111,7 +112,7 @@ OF_VERB: dict[str, dict[str, Kind]] = {
     },
     "audit": {
         "weights": PATH,
-        "unlearned_weights": PATH,
+        "unlearned_weights": FILE_OR_NONE,
         "run_record": FILE_OR_NONE,
         "oracle_weights": FILE_OR_NONE,
         "oracle_seeds": list_of(PATH),

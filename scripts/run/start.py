@@ -26,6 +26,7 @@ from scripts.run.config import (
 from scripts.run.folder import RunFolder
 from scripts.run.manifest import is_bundle, verify_shipped
 from scripts.run.settings import read_settings
+from scripts.run.source import take
 
 
 class Reader(Protocol):
@@ -84,6 +85,7 @@ def begin(verb: str, seed: int | None = 0, several: bool = False) -> None:
     refuse_unknown_keys(declared, workflow.parser.get())
     if workflow.run_id not in (verb, "run"):  # "run" is MONAI's default, where a workflow is made but not run
         raise ValueError(f"run: expected {verb!r}, the verb of these config files, found {workflow.run_id!r}")
+    _settle(workflow, take(verb, workflow.parser.get(), declared))
     _settle(workflow, read_settings(verb, workflow.parser.get(), declared))
     if seed is not None:
         set_determinism(seed)

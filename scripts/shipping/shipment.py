@@ -65,11 +65,6 @@ def weights_to_ship(run_dir: str | Path | None, weights: str | Path | None = Non
     return Path(run_dir) / "unlearned.pt"
 
 
-def audit_there(folder: str) -> str | None:
-    """The folder where the verb ``audit`` writes, if it has; None without one."""
-    return folder if Path(folder).is_dir() else None
-
-
 def collect(
     run_dir: str | Path | None,
     weights: str | Path | None,

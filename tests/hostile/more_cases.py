@@ -110,7 +110,7 @@ def argument_cases() -> list[Case]:
         "evaluate": {"sections": (["test", "test"],), "weights": ({}, {"G": None}, {"G": 5})},
     }
     misspelt = {
-        "ship": "run_dr", "inference": "dataset_di", "serve": "prt", "send": "outbox_dr", "declare": "gate",
+        "ship": "audit_dr", "inference": "dataset_di", "serve": "prt", "send": "outbox_dr", "declare": "gate",
     }  # fmt: skip
     keys = [Case(verb, (f"override key '{key}'", "did you mean"), {key: "x"}) for verb, key in misspelt.items()]
     cases = [

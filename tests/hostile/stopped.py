@@ -124,7 +124,7 @@ VERBS = {
         folder="",
     ),
     "ship": Stopped(
-        lambda inputs: {"run_dir": "None", "weights": inputs / "original.pt", "data_source": "phantoms of a test",
+        lambda inputs: {"weights": inputs / "original.pt", "data_source": "phantoms of a test",
                         "data_license": inputs / "licence.txt", "audit_dir": "None", "ledger": "false"},
         ("*.zip", "*/models/*", "*/manifest.json"),
         shares=(0.9, 0.02, 0.01),  # after and before the exports, which take the time

@@ -16,7 +16,7 @@ from scripts.run.start import close_ended
 from tests.conftest import write_tiny_volume
 from tests.hostile.cases import CASES, Case, flags
 from tests.hostile.more_cases import MORE
-from tests.verbs import CONFIGS, SMALL
+from tests.verbs import CONFIGS, SMALL, without_record
 
 pytestmark = pytest.mark.usefixtures("contained")
 
@@ -54,12 +54,13 @@ def overrides_of(case: Case, root: Path) -> dict:
     usual = {
         "train": shared,
         "unlearn": {**shared, "weights": weights},
-        "evaluate": {**shared, "weights": weights},
+        "evaluate": without_record("evaluate", shared["datalist"], weights=weights),
         "simulate": {"images": [{"image": "none.nii"}]},
-        "audit": {**shared, "weights": weights, "unlearned_weights": weights, **uncertified},
+        "audit": without_record(
+            "audit", shared["datalist"], weights=weights, unlearned_weights=weights, oracle_weights=False, **uncertified
+        ),
         "protocol": {**shared, "methods": ["fine_tune"], "fraction_methods": []},
         "ship": {
-            "run_dir": None,
             "weights": weights,
             "data_source": "Bars.",
             "data_license": str(root / "datalist.json"),

@@ -8,7 +8,7 @@ from pathlib import Path
 import h5py
 import pytest
 
-from scripts.requests import Cohorts, check_newest, enter_training, find_ledger, trained_by
+from scripts.requests import Cohorts, check_newest, enter_training, find_ledger, ledger_of, trained_by
 from scripts.requests.erasures import erasures
 from scripts.requests.ledger import Ledger
 from scripts.requests.origin import training_record
@@ -323,3 +323,10 @@ def test_a_stream_that_is_killed_before_any_of_its_steps_ends_with_the_same_weig
         runs = erasures(Ledger(root / "ledger.jsonl"))
         assert [run.name for run in runs] == ["march", "june", "autumn"]
     assert operation > 20  # it was killed at that many places
+
+
+def test_a_finished_run_knows_its_ledger(datalist, original, ledger, tmp_path):
+    erase(ledger, datalist, FIRST, original, tmp_path / "first")
+    assert ledger_of(tmp_path / "first") == str(ledger)
+    ledger.unlink()
+    assert ledger_of(tmp_path / "first") is ledger_of(tmp_path) is ledger_of(None) is None

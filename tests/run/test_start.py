@@ -43,7 +43,7 @@ def test_a_stray_word_does_not_pass_for_initialize(tiny_datalist):
 
 def test_initialize_must_reach_its_end(tiny_datalist):
     with pytest.raises(RuntimeError) as error:
-        run("evaluate", initialize=["$scripts.run.begin(@verb, @seed)"], datalist=tiny_datalist, **SMALL)
+        run("preview", initialize=["$scripts.run.begin(@verb, @seed)"], datalist=tiny_datalist)
     assert "expected 'initialize' to have checked the run" in str(own_error(error.value))
 
 
