@@ -192,9 +192,8 @@ def _write(rows: Sequence[Row], seeds: Sequence[int], path: Path) -> None:
             for when, gaps in zip(("delivered", "later"), both, strict=True):
                 for seed, gap in zip(seeds, gaps, strict=False):
                     for cohort, values in gap.items():
-                        lines.writerow(
-                            [method, budget, seed, when, cohort, f"{values['psnr']:.4f}", f"{values['ssim']:.5f}"]
-                        )
+                        numbers = f"{values['psnr']:.4f}", f"{values['ssim']:.5f}"
+                        lines.writerow([method, budget, seed, when, cohort, *numbers])
 
 
 def _draw(rows: Sequence[Row], path: Path, domain: str) -> None:
