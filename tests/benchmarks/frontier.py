@@ -2,7 +2,7 @@
 
 For each budget, a share of the backward passes of one training on the retained scans, and each method: PSNR and SSIM
 less the oracle's as delivered, and again after training went on with the retain set alone, by 15 % of those passes
-(*later*); mean over the seeds and range. ``default`` restarts from the domain's prior, which is made once. Two controls:
+(*later*); mean over the seeds and range. ``default`` restarts from the prior of the domain, made once. Two controls:
 ``fresh_weights`` learns in the same way from nothing, ``from scratch`` learns J with Adam. Prints a Markdown table and
 writes frontier.csv, a line a seed, and frontier.png. Stopped, the command resumes.
 """
