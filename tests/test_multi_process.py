@@ -83,6 +83,8 @@ def datalist(tmp_path_factory) -> str:
 
 
 def files(verb: str, *overlays: str) -> list[str]:
+    if any(overlay.startswith("methods/") for overlay in overlays):
+        overlays = ("approximate", *overlays)
     return [str(CONFIGS / f"{name}.yaml") for name in (verb, *overlays)]
 
 
@@ -120,7 +122,7 @@ def original(datalist, tmp_path_factory) -> Path:
 
 def settings(datalist: str, original: Path) -> dict:
     weights = str(original / "original.pt")
-    numbers = {"unlearn_epochs": 2, "retain_fraction": 0.5, **SGD}
+    numbers = {"unlearn_epochs": 2, "train_epochs": 1, "retain_fraction": 0.5, **SGD}
     return {"datalist": datalist, "weights": weights, **numbers, **SMALL}
 
 
