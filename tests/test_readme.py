@@ -27,7 +27,7 @@ def blocks(language: str, text: str) -> list[str]:
 def commands() -> list[tuple[str, str]]:
     """Each command of the section and what the comment after it says of its end."""
     (block,) = [block for block in blocks("bash", OWN) if "run train" in block]
-    found = re.findall(r"^(python .*?(?<!\\)\n)# (.*)$", block, re.M | re.S)
+    found = re.findall(r"^(python .*?(?<!\\)\n)# ([^\n]*)$", block, re.M | re.S)
     assert "".join(f"{command}# {end}\n" for command, end in found) == block
     return found
 
