@@ -76,8 +76,8 @@ class Prior:
         """
         if self.path is None and idist.get_world_size() > 1:
             raise ValueError(
-                "'prior': expected one for this network, mask and matrix, found none, and several processes do not make "
-                "it; first: python -m monai.bundle run train --config_file "
+                "'prior': expected one for this network, mask and matrix, found none, and several processes do not "
+                "make it; first: python -m monai.bundle run train --config_file "
                 "\"['bundle/configs/train.yaml','bundle/configs/prior.yaml']\", with the same network and mask"
             )
         if self.path is None:
