@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+import ignite.distributed as idist
 import monai.bundle
 import torch
 
@@ -73,6 +74,12 @@ class Prior:
         Raises:
             FileNotFoundError, ValueError: Naming the file, the field, what was found and what was expected.
         """
+        if self.path is None and idist.get_world_size() > 1:
+            raise ValueError(
+                "'prior': expected one for this network, mask and matrix, found none, and several processes do not "
+                "make it; first: python -m monai.bundle run train --config_file "
+                "\"['bundle/configs/train.yaml','bundle/configs/prior.yaml']\", with the same network and mask"
+            )
         if self.path is None:
             logger.info(
                 "no prior for this network, mask and matrix yet: it is made first, once, from %d generic images of "
