@@ -10,7 +10,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from scripts.data.header import acquired_columns, check_axes, header_fields, recon_size
+from scripts.data.header import acquired_columns, check_axes, encoding_of, header_fields, matrix_size, parse_header
 from scripts.run.files import write_bytes
 
 MOST_SLICES, MOST_SAMPLES = 10_000, 16_384  # of what is still a scan
@@ -210,7 +210,7 @@ def read_header(file: h5py.File, path: str | Path) -> ET.Element | None:
     if "ismrmrd_header" not in file:
         return None
     try:
-        return ET.fromstring(file["ismrmrd_header"][()])
+        return parse_header(file["ismrmrd_header"][()])
     except (TypeError, AttributeError) as error:
         raise ValueError(f"{path}: 'ismrmrd_header': expected a text, found something else: {error}") from error
     except ET.ParseError as error:
@@ -229,9 +229,9 @@ def read_attributes(file: h5py.File, path: str | Path) -> dict[str, str]:
 
 
 def read_recon_size(header: ET.Element | None, path: str | Path) -> tuple[int, int] | None:
-    """:func:`scripts.data.header.recon_size` of a file's header, None without one; ValueError names the file."""
+    """The size (h, w) of the reconstructed space of a file's header, None without one; ValueError names the file."""
     try:
-        return None if header is None else recon_size(header)
+        return matrix_size(encoding_of(header), "reconSpace")
     except ValueError as error:
         raise ValueError(f"{path}: 'ismrmrd_header': {error}") from error
 
@@ -245,7 +245,7 @@ def find_target(file: h5py.File) -> str | None:
 def read_acquired(header: ET.Element | None, width: int, path: str | Path) -> tuple[int, int]:
     """:func:`scripts.data.header.acquired_columns` of a file's header; ValueError names the file."""
     try:
-        return acquired_columns(header, width)
+        return acquired_columns(encoding_of(header), width)
     except ValueError as error:
         raise ValueError(f"{path}: 'ismrmrd_header': {error}") from error
 

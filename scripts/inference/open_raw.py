@@ -7,7 +7,7 @@ from pathlib import Path
 
 from scripts.data.volumes import open_volume
 from scripts.inference.fastmri_raw import FastMRIRaw
-from scripts.inference.ismrmrd_raw import IsmrmrdRaw, find_group
+from scripts.inference.ismrmrd_raw import IsmrmrdRaw, find_groups
 from scripts.inference.raw_volume import RawVolume
 
 SUFFIXES = (".h5", ".hdf5", ".mrd", ".ismrmrd")
@@ -29,7 +29,7 @@ def open_raw(path: str | Path, remove_oversampling: bool = True) -> Sequence[Raw
     """
     with open_volume(path) as file:
         names = sorted(file)
-        fastmri, ismrmrd = "kspace" in file, find_group(file) is not None
+        fastmri, ismrmrd = "kspace" in file, bool(find_groups(file))
     if fastmri:
         return [FastMRIRaw.open(str(path))]
     if ismrmrd:
