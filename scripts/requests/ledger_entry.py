@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import ignite.distributed as idist
-from filelock import FileLock
+from filelock import BaseFileLock
 
 from scripts.requests.cohorts import Cohorts
 from scripts.requests.erasures import outputs_of, request_digest, scan_entry
@@ -21,7 +21,7 @@ from scripts.requests.which_ledger import json_object
 from scripts.run.files import file_sha256, let_go
 
 logger = logging.getLogger(__name__)
-_HELD: dict[str, FileLock] = {}  # locks of this process's runs; one that failed leaves its own behind
+_HELD: dict[str, BaseFileLock] = {}  # locks of this process's runs; one that failed leaves its own behind
 
 
 class LedgerEntry:

@@ -19,9 +19,11 @@ from scripts.run.config import (
     bundle_root,
     declared_config,
     is_tracked,
+    quoted,
     refuse_unknown_keys,
     running_workflow,
     running_workflows,
+    typed_settings,
 )
 from scripts.run.folder import RunFolder
 from scripts.run.manifest import is_bundle, verify_shipped
@@ -86,7 +88,7 @@ def begin(verb: str, seed: int | None = 0, several: bool = False) -> None:
     if workflow.run_id not in (verb, "run"):  # "run" is MONAI's default, where a workflow is made but not run
         raise ValueError(f"run: expected {verb!r}, the verb of these config files, found {workflow.run_id!r}")
     _settle(workflow, take(verb, workflow.parser.get(), declared))
-    _settle(workflow, read_settings(verb, workflow.parser.get(), declared))
+    _settle(workflow, read_settings(verb, workflow.parser.get(), declared, typed_settings()))
     if seed is not None:
         set_determinism(seed)
     _runs[workflow] = run = Run(verb)
@@ -100,7 +102,7 @@ def _settle(workflow: ConfigWorkflow, changes: dict[str, Any]) -> None:
     if is_tracked(workflow.parser.get()) and "train#trainer" in workflow.parser:
         changes = {**changes, "train#trainer#decollate": True}  # MONAI's handler for MLflow reads the loss of a list
     for key, value in changes.items():
-        workflow.parser[key] = value
+        workflow.parser[key] = quoted(value)
     if changes:
         workflow.parser.parse(reset=True)
 
