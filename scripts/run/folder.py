@@ -58,7 +58,7 @@ class RunFolder:
         weights = 0 if network is None else sum(t.nbytes for t in network.state_dict().values())
         self.needed = OUTPUT_BYTES + (11 if resume else 3) * weights  # temporary files and optimizer states included
         self._lock = FileLock(self.home / name, thread_local=False)  # whichever thread lets it go
-        self._handler: logging.Handler | None = None
+        self.handler: logging.Handler | None = None
         self._made: list[Path] = []  # folders that were not there before
 
     def check(self) -> None:
@@ -112,9 +112,9 @@ class RunFolder:
             for file in [*self.results, *([self.checkpoint] if self.checkpoint else [])]:
                 _remove(file)
         if self.log is not None:
-            self._handler = _Log(self.log, encoding="utf-8")
-            self._handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-            logging.getLogger().addHandler(self._handler)
+            self.handler = _Log(self.log, encoding="utf-8")
+            self.handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+            logging.getLogger().addHandler(self.handler)
 
     def _left_over(self) -> list[Path]:
         """What a killed run was writing; folders in which another run is at work are left alone."""
@@ -129,10 +129,10 @@ class RunFolder:
 
     def close(self) -> None:
         """Let the folder go."""
-        if self._handler is not None:
-            logging.getLogger().removeHandler(self._handler)
-            self._handler.close()
-            self._handler = None
+        if self.handler is not None:
+            logging.getLogger().removeHandler(self.handler)
+            self.handler.close()
+            self.handler = None
         let_go(self._lock)
         for folder in self._made:  # by a run that wrote nothing
             with contextlib.suppress(OSError):
