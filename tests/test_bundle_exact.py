@@ -1,7 +1,10 @@
 """Exact forgetting: what goes in does not matter, what was forgotten need not be there, and anyone can repeat it."""
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,7 +14,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from scripts.networks.weights import read_state, write_state
 from scripts.run.errors import own_error
 from scripts.run.files import file_sha256
-from tests.verbs import run, unlearn
+from tests.verbs import CONFIGS, SMALL, run, unlearn
 
 pytestmark = pytest.mark.usefixtures("contained")
 QUICK = {"evaluate_models": False}
@@ -273,3 +276,24 @@ def test_a_second_request_restarts_without_what_was_erased_before(tiny_datalist,
     assert record["forgetting"] == "exact"
     assert {"brain_000", "knee_010", "knee_011"} & {scan["volume"] for scan in record["opened"]["scans"]} == set()
     assert len(record["opened"]["scans"]) == 9
+
+
+def test_deterministic_runs_ignore_what_the_processor_offers(tiny_datalist, trained):
+    digests = set()
+    for name, variables in {
+        "a": {},
+        "b": {"ATEN_CPU_CAPABILITY": "avx2", "MKL_CBWR": "AVX2", "OMP_NUM_THREADS": "2"},
+    }.items():
+        settings = {"datalist": tiny_datalist, "prior": trained / "prior.pt", "weights": False, "ledger": False,
+                    "evaluate_models": False, "deterministic": True, "unlearn_epochs": 1, "train_epochs": 2,
+                    "output_dir": name, **SMALL}  # fmt: skip
+        words = [word for key, value in settings.items() for word in (f"--{key}", str(value))]
+        command = [sys.executable, "-m", "monai.bundle", "run", "unlearn", "--config_file", CONFIGS / "unlearn.yaml"]
+        environment = {**os.environ, "PYTHONPATH": str(CONFIGS.parents[1]), **variables}
+        subprocess.run([*map(str, command), *words], env=environment, check=True, capture_output=True, timeout=300)
+        record = record_of(Path(name))
+        assert record["environment"]["numerics"]["instructions"] == "DEFAULT"
+        assert not record["environment"]["numerics"]["onednn"]
+        assert record["environment"]["threads"] == 1
+        digests.add(record["weights_out"]["sha256"])
+    assert len(digests) == 1

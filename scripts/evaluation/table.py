@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -132,21 +133,23 @@ def model_table(summary: Summary, title: str = "Models", words: Mapping[str, str
 
 
 def number(value: float | None, digits: int = 2, sign: bool = False) -> str:
-    """A number with its decimals, a true minus sign, and "–" for one that is missing.
+    """A number with its decimals, a true minus sign, and "–" for one that is missing (None or NaN).
 
     >>> number(30.126), number(None), number(0.5, sign=True), number(-0.0012, 3)
     ('30.13', '–', '+0.50', '−0.001')
     """
-    return ABSENT if value is None else f"{value:{'+' if sign else ''}.{digits}f}".replace("-", "−")
+    return (
+        ABSENT if value is None or math.isnan(value) else f"{value:{'+' if sign else ''}.{digits}f}".replace("-", "−")
+    )
 
 
 def percent(share: float | None) -> str:
-    """A share as per cent.
+    """A share as per cent, "–" for one that is missing (None or NaN).
 
     >>> percent(0.0312), percent(None)
     ('3.1 %', '–')
     """
-    return ABSENT if share is None else f"{100 * share:.1f} %"
+    return ABSENT if share is None or math.isnan(share) else f"{100 * share:.1f} %"
 
 
 def _mean_std(entry: Mapping[str, Any] | None, name: str) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -12,16 +14,17 @@ from scripts.phantoms.acquisition import coil_maps, coordinates, crop_kspace, ff
 
 FINENESS = 2
 """An object is drawn on a grid so many times as fine as the matrix, so that its edges are partial volumes."""
+SHARED, MARGIN = 16, 1.5
+"""Leaves are drawn for so many slices at once, on a field so many times as wide; each slice sees another part of it,
+mirrored or not, in other grey values, within another outline."""
 SMALLEST, LARGEST = (0.025, 0.12), 0.7
-"""The range of an object's smallest leaf, log-uniform, and the largest radius, in halves of the field of view."""
+"""The range of the smallest radius of a leaf, log-uniform, and the largest, in halves of the field of view."""
 LEAVES = 60, 400
-"""The fewest and the most leaves of an object; log-uniform."""
+"""The fewest and the most leaves in a field of view; log-uniform."""
 BARE, RIMMED, FOLDED, TEXTURED, SHADED = 0.15, 0.5, 0.4, 0.7, 0.6
 """The shares of objects without an outline, of outlines with rims, and of objects with folds, texture, shading."""
 STRIPED, SPECKLED, THIN = 0.15, 0.15, 0.15
 """The shares of leaves with stripes, with a texture of their own, and of thin ones."""
-POWERS = 1.0, 2.0, 2.0, 2.0, 6.0, 10.0
-"""The exponents of the leaves' superellipses: 1 is a diamond, 2 an ellipse, 10 nearly a box."""
 PHASE = 0.0, 1.5
 """The standard deviation of the object's smooth phase, in radians."""
 NOISE = 0.001, 0.05
@@ -34,11 +37,26 @@ COIL_WIDTH = 0.5, 1.5
 """The standard deviation of a Gaussian sensitivity, in halves of the field of view."""
 
 
+class Leaves(NamedTuple):
+    """Overlapping shapes without grey values: the number of the leaf on top, and its stripes or speckles.
+
+    Attributes:
+        numbers: (H, W) int16; 0 where there is no leaf.
+        pattern: (H, W) float32, a factor of the leaf's grey value.
+        total: The number of leaves.
+    """
+
+    numbers: np.ndarray
+    pattern: np.ndarray
+    total: int
+
+
 class GenericSlices(Dataset):
     """Slices of generic scans, drawn when they are read, with the items of :class:`scripts.data.SliceDataset`.
 
     Item i before ``transform`` follows from the settings, the seed and i alone, in any order and in any process, so
-    nothing is stored. A training that is to see no image twice takes as many slices as it has steps.
+    nothing is stored. A training that is to see no image twice takes as many slices as it reads. Read in order, a slice
+    takes least time: ``SHARED`` neighbours show parts of the same leaves.
 
     Args:
         length: The number of slices, at least 1.
@@ -74,6 +92,7 @@ class GenericSlices(Dataset):
         self.num_coils = (num_coils, num_coils) if isinstance(num_coils, int) else tuple(num_coils)
         self.length, self.seed, self.noise, self.peak = length, seed, tuple(noise), tuple(peak)
         self.transform = transform
+        self._latest: tuple[int, Leaves] = (-1, Leaves(np.empty(0), np.empty(0), 0))
         if length < 1:
             raise ValueError(f"generic slices: 'length': expected at least 1, found {length}")
         if len(self.matrix) != 2 or min(self.matrix) < 8:
@@ -99,7 +118,8 @@ class GenericSlices(Dataset):
             raise IndexError(f"generic slices: expected an index below {self.length}, found {index}")
         rng = np.random.default_rng((self.seed, index))
         coils = int(rng.integers(self.num_coils[0], self.num_coils[1] + 1))
-        kspace = generic_kspace(self.matrix, coils, rng, self.noise, self.peak)
+        image = generic_image(self._leaves(index // SHARED), [FINENESS * n for n in self.matrix], rng)
+        kspace = acquire(image, self.matrix, coils, rng, self.noise, self.peak)
         target = torch.from_numpy(rss_target(kspace))[None]
         name = self._name(index)
         item = {
@@ -122,23 +142,29 @@ class GenericSlices(Dataset):
         if draw is not None:
             draw(self._name(index))
 
+    def _leaves(self, number: int) -> Leaves:
+        if self._latest[0] != number:
+            rng = np.random.default_rng((self.seed, number, 1))
+            self._latest = number, draw_leaves([round(FINENESS * MARGIN * n) for n in self.matrix], rng)
+        return self._latest[1]
+
     def _name(self, index: int) -> str:
         return f"generic/{self.seed}-{index}"
 
 
-def generic_kspace(
+def acquire(
+    image: np.ndarray,
     matrix: Sequence[int],
     num_coils: int,
     rng: np.random.Generator,
     noise: Sequence[float] = NOISE,
     peak: Sequence[float] = PEAK,
 ) -> np.ndarray:
-    """Noisy k-space (C, H, W) complex64 of a new object; see :class:`GenericSlices` for the ranges."""
-    image = generic_image([FINENESS * n for n in matrix], rng)
+    """Noisy k-space (C, H, W) complex64 of a magnitude image (H', W'), see :class:`GenericSlices` for the ranges."""
     seen = ifft2c(crop_kspace(fft2c(image), matrix))  # phase and sensitivities are smooth: the matrix is fine enough
     seen = seen * np.exp(1j * rng.uniform(*PHASE) * smooth_phase(matrix, rng))
     kspace = fft2c(seen * random_coils(num_coils, matrix, rng)).astype(np.complex64)
-    gain, level = rng.uniform(*peak), np.exp(rng.uniform(*np.log(noise)))
+    gain, level = rng.uniform(peak[0], peak[1]), np.exp(rng.uniform(*np.log(noise)))
     kspace *= np.float32(gain / max(float(rss_target(kspace).max()), 1e-12))
     parts = rng.standard_normal((2, *kspace.shape), dtype=np.float32)
     kspace += np.float32(gain * level) * (parts[0] + 1j * parts[1])
@@ -166,18 +192,22 @@ def random_coils(num_coils: int, shape: Sequence[int], rng: np.random.Generator)
     return maps
 
 
-def generic_image(shape: Sequence[int], rng: np.random.Generator) -> np.ndarray:
-    """A magnitude image (H, W) float32, from 0 to 1: leaves and folds within an outline, textured and shaded."""
+def generic_image(leaves: Leaves, shape: Sequence[int], rng: np.random.Generator) -> np.ndarray:
+    """A magnitude image (H, W) float32, from 0 to 1: leaves and folds within an outline, textured and shaded.
+
+    Args:
+        leaves: Leaves on a field that is at least as large as the image.
+        shape: (H, W).
+        rng: The generator of the part that is seen, of grey values, folds, texture, outline and shading.
+    """
     greys = _greys(rng)
-    image = np.full(shape, greys(1)[0], np.float32)
+    top, left = (int(rng.integers(have - want + 1)) for have, want in zip(leaves.numbers.shape, shape, strict=True))
+    part = np.s_[top : top + shape[0], left : left + shape[1]]
+    mirror = np.s_[:: rng.choice([-1, 1]), :: rng.choice([-1, 1])]
+    numbers, pattern = leaves.numbers[part][mirror], leaves.pattern[part][mirror]
+    image = greys(leaves.total + 1)[numbers] * pattern
     if rng.uniform() < FOLDED:
-        image = _folds(shape, greys, rng)
-    count = int(np.exp(rng.uniform(*np.log(LEAVES))))
-    radii = leaf_radii(count, (np.exp(rng.uniform(*np.log(SMALLEST))), LARGEST), rng)
-    if rng.uniform() < 0.5:
-        radii = np.sort(radii)[::-1]  # small structures lie on large ones, as in a body
-    for radius, grey in zip(radii, greys(count), strict=True):
-        _paint_leaf(image, radius, grey, rng)
+        np.copyto(image, _folds(shape, greys, rng), where=numbers == 0)
     if rng.uniform() < TEXTURED:
         image *= 1 + rng.uniform(0.02, 0.2) * power_law_field(shape, rng.uniform(0.5, 1.5), rng)
     if rng.uniform() > BARE:
@@ -239,45 +269,61 @@ def _folds(shape: Sequence[int], greys: Callable[[int], np.ndarray], rng: np.ran
     return greys(16)[levels]
 
 
-def _paint_leaf(image: np.ndarray, radius: float, grey: float, rng: np.random.Generator) -> None:
-    """Paint a superellipse from a diamond to a box, plain, striped or speckled, over what is there."""
-    height, width = image.shape
-    cy, cx, angle = rng.uniform(-1, 1), rng.uniform(-1, 1), rng.uniform(0, np.pi)
-    thin, power, kind = rng.uniform(), rng.choice(POWERS), rng.uniform()
-    across = radius * (rng.uniform(0.08, 0.3) if thin < THIN else rng.uniform(0.4, 1))
-    reach = radius * 1.5
-    top, bottom = (int((c + 1) / 2 * height) for c in (max(cy - reach, -1), min(cy + reach, 1)))
-    left, right = (int((c + 1) / 2 * width) for c in (max(cx - reach, -1), min(cx + reach, 1)))
-    y = ((2 * np.arange(top, bottom, dtype=np.float32) + 1) / height - 1 - cy)[:, None]
-    x = ((2 * np.arange(left, right, dtype=np.float32) + 1) / width - 1 - cx)[None]
-    c, s = np.float32(np.cos(angle)), np.float32(np.sin(angle))
-    u, v = c * x + s * y, c * y - s * x
-    inside = np.abs(u / radius) ** power + np.abs(v / across) ** power < 1
-    value: float | np.ndarray = grey
-    if kind < STRIPED:
-        wave = np.sin(u * rng.uniform(10, 80) + rng.uniform(0, 6))
-        value = grey * (1 - rng.uniform(0.1, 0.8) * (wave > 0 if rng.uniform() < 0.5 else (wave + 1) / 2))
-    elif kind < STRIPED + SPECKLED:
-        value = grey * (1 + rng.uniform(0.05, 0.3) * rng.standard_normal(inside.shape, dtype=np.float32))
-    part = image[top:bottom, left:right]
-    np.copyto(part, value, where=inside)
+def draw_leaves(shape: Sequence[int], rng: np.random.Generator) -> Leaves:
+    """Diamonds, ellipses and boxes with power-law radii, plain, striped or speckled, each over those before."""
+    half = np.array(shape) / (2 * MARGIN)  # of a field of view, in pixels
+    count = int(MARGIN**2 * np.exp(rng.uniform(*np.log(LEAVES))))
+    radii = leaf_radii(count, (np.exp(rng.uniform(*np.log(SMALLEST))), LARGEST), rng)
+    if rng.uniform() < 0.5:
+        radii = np.sort(radii)[::-1]  # small structures lie on large ones, as in a body
+    leaves = Leaves(np.zeros(shape, np.int16), np.ones(shape, np.float32), count)
+    ys, xs = (np.arange(n, dtype=np.float32) for n in shape)
+    places = rng.uniform(size=(count, 2)) * shape
+    for number, (radius, place, draw) in enumerate(zip(radii, places, rng.uniform(size=(count, 8)), strict=True), 1):
+        flat = np.float32(0.08 + 0.22 * draw[1] if draw[0] < THIN else 0.4 + 0.6 * draw[1])
+        box = draw[2] > 0.7
+        reach = half * radius * (1.42 if box else 1)  # to the corners of a box
+        (top, left), (bottom, right) = np.maximum(place - reach, 0).astype(int), (place + reach).astype(int) + 1
+        where = np.s_[top:bottom, left:right]
+        y = (ys[top:bottom, None] - np.float32(place[0])) / np.float32(half[0] * radius)
+        x = (xs[left:right] - np.float32(place[1])) / np.float32(half[1] * radius)
+        c, s = _turn(math.pi * draw[3])
+        u, v = c * x + s * y, (c * y - s * x) / flat
+        away = np.maximum(abs(u), abs(v)) if box else u * u + v * v if draw[2] > 0.15 else abs(u) + abs(v)
+        inside = away < 1
+        leaves.numbers[where][inside] = number
+        pattern: float | np.ndarray = 1.0
+        if draw[4] < STRIPED:
+            wave = np.sin(u * np.float32(5 + 75 * radius * draw[5]) + np.float32(6 * draw[6]))
+            pattern = (1 - np.float32(0.1 + 0.7 * draw[7]) * (wave > 0 if draw[6] < 0.5 else (wave + 1) / 2))[inside]
+        elif draw[4] < STRIPED + SPECKLED:
+            pattern = 1 + np.float32(0.05 + 0.25 * draw[5]) * rng.standard_normal(int(inside.sum()), dtype=np.float32)
+        leaves.pattern[where][inside] = pattern
+    return leaves
+
+
+def _turn(angle: float) -> tuple[np.float32, np.float32]:
+    return np.float32(math.cos(angle)), np.float32(math.sin(angle))
 
 
 def _cut_out(image: np.ndarray, greys: Callable[[int], np.ndarray], rng: np.random.Generator) -> None:
     """Leave what lies in one to three superellipses with wavy edges, some with rims; all else becomes 0."""
-    y, x = coordinates(image.shape)
+    y, x = (axis.astype(np.float32) for axis in coordinates(image.shape))
     parts = int(rng.choice([1, 1, 1, 1, 2, 3]))
     depth = np.full(image.shape, -np.inf, np.float32)
     for _ in range(parts):
         size = rng.uniform(0.55, 0.95, 2) if parts == 1 else rng.uniform(0.25, 0.6, 2)
-        away = 1 - size if parts == 1 else 0.9 - size
-        dy, dx = y - rng.uniform(-1, 1) * away[0], x - rng.uniform(-1, 1) * away[1]
-        angle, power = rng.uniform(-0.5, 0.5), rng.uniform(1.7, 4)
-        u, v = np.cos(angle) * dx + np.sin(angle) * dy, np.cos(angle) * dy - np.sin(angle) * dx
-        around = np.arctan2(v / size[0], u / size[1])
-        edge = sum(rng.normal(0, 0.03) * np.cos(k * around + rng.uniform(0, 6)) for k in range(2, 6))
-        radius = (np.abs(v / size[0]) ** power + np.abs(u / size[1]) ** power) ** (1 / power)
-        depth = np.maximum(depth, 1 + edge - radius)
+        middle = rng.uniform(-1, 1, 2) * ((1 if parts == 1 else 0.9) - size)
+        (c, s), power = _turn(rng.uniform(-0.5, 0.5)), rng.uniform(1.7, 4)
+        dy, dx = y - np.float32(middle[0]), x - np.float32(middle[1])
+        u, v = (c * dx + s * dy) / np.float32(size[1]), (c * dy - s * dx) / np.float32(size[0])
+        around = np.arctan2(v, u)
+        edge = sum(
+            np.float32(rng.normal(0, 0.03)) * np.cos(k * around + np.float32(rng.uniform(0, 6))) for k in (2, 3, 5)
+        )
+        depth = np.maximum(
+            depth, 1 + edge - (np.abs(v) ** np.float32(power) + np.abs(u) ** np.float32(power)) ** np.float32(1 / power)
+        )
     if rng.uniform() < RIMMED:
         rims = int(rng.integers(1, 4))
         start = 0.0

@@ -10,13 +10,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+import ignite.distributed as idist
 import monai.bundle
 import torch
 
 from scripts.data.volumes import Volume
 from scripts.networks.weights import align_keys, check_fit, read_state, unwrap
 from scripts.run.config import bundle_root, running_config
-from scripts.run.files import cache_root, file_sha256
+from scripts.run.files import cache_root, file_sha256, held
 
 logger = logging.getLogger(__name__)
 DESCRIBES = ("network", "mask", "precision")
@@ -73,6 +74,12 @@ class Prior:
         Raises:
             FileNotFoundError, ValueError: Naming the file, the field, what was found and what was expected.
         """
+        if self.path is None and idist.get_world_size() > 1:
+            raise ValueError(
+                "'prior': expected one for this network, mask and matrix, found none, and several processes do not "
+                "make it; first: python -m monai.bundle run train --config_file "
+                "\"['bundle/configs/train.yaml','bundle/configs/prior.yaml']\", with the same network and mask"
+            )
         if self.path is None:
             logger.info(
                 "no prior for this network, mask and matrix yet: it is made first, once, from %d generic images of "
@@ -94,19 +101,23 @@ class Prior:
     def make(self) -> None:
         """Train a prior where there is none, by the verb ``train`` with the overlay ``prior.yaml``."""
         if self.path is None:
-            made = self._made_in / "prior.pt"
-            if not made.is_file():
-                monai.bundle.run(
-                    "train",
-                    config_file=[str(self.configs / "train.yaml"), str(self.configs / "prior.yaml")],
-                    output_dir=str(self._made_in),
-                    matrix=self.matrix,
-                    prior_passes=self.passes,
-                    overwrite=True,
-                    **self.description,
-                )
-            self.path = made
+            self._made_in.parent.mkdir(parents=True, exist_ok=True)
+            with held(self._made_in.with_suffix(".lock")):  # another run may make the same one
+                self._make_once()
+            self.path = self._made_in / "prior.pt"
             self._check_record()
+
+    def _make_once(self) -> None:
+        if not (self._made_in / "prior.json").is_file():  # written last
+            monai.bundle.run(
+                "train",
+                config_file=[str(self.configs / "train.yaml"), str(self.configs / "prior.yaml")],
+                output_dir=str(self._made_in),
+                matrix=self.matrix,
+                prior_passes=self.passes,
+                overwrite=True,
+                **self.description,
+            )
 
     def facts(self) -> dict[str, Any]:
         """For the record: file, SHA-256 and how it is known that the prior never saw the data."""
