@@ -133,12 +133,12 @@ def test_unlearn_default(tiny_datalist, trained, tmp_path):
     assert all(len(entry["sha256"]) == 64 for entry in record["data"]["retain"]["volumes"])
     assert record["configuration"]["unlearn_epochs"] == 1
     assert record["environment"]["packages"]["monai"]
-    assert set(record["results"]) == {"zero-filled", "G", "oracle", "unlearned"}
+    assert set(record["results"]) == {"zero-filled", "original", "oracle", "unlearned"}
     with open(output / "metrics.csv") as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 4 * 6
-    mean = sum(float(r["psnr"]) for r in rows if (r["model"], r["cohort"]) == ("G", "BTA")) / 2
-    assert math.isclose(record["results"]["G"]["BTA"]["psnr"]["mean"], mean, rel_tol=1e-9)
+    mean = sum(float(r["psnr"]) for r in rows if (r["model"], r["cohort"]) == ("original", "BTA")) / 2
+    assert math.isclose(record["results"]["original"]["BTA"]["psnr"]["mean"], mean, rel_tol=1e-9)
     assert "| unlearned |" in (output / "table.md").read_text()
     assert "reads retain: 1 volumes, 2 slices" in (output / "unlearn.log").read_text()
 
@@ -147,7 +147,7 @@ def test_the_oracle_may_be_absent(tiny_datalist, trained, tmp_path):
     lonely = tmp_path / "weights.pt"
     lonely.write_bytes((trained / "original.pt").read_bytes())
     output = unlearn(tiny_datalist, trained, weights=str(lonely))
-    assert set(json.loads((output / "metrics.json").read_text())) == {"zero-filled", "G", "unlearned"}
+    assert set(json.loads((output / "metrics.json").read_text())) == {"zero-filled", "original", "unlearned"}
 
 
 def test_one_seed_gives_bit_identical_weights(tiny_datalist, trained):
@@ -254,7 +254,7 @@ def test_unet_baseline(tiny_datalist):
     run("train", "unet.yaml", datalist=tiny_datalist, train_epochs=1, **{"network#chans": 4, "network#pools": 2})
     run("unlearn", "unet.yaml", datalist=tiny_datalist, weights="outputs/train/original.pt", unlearn_epochs=1,
         **{"network#chans": 4, "network#pools": 2})  # fmt: skip
-    assert set(json.loads(Path("outputs/unlearn/metrics.json").read_text())) == {"zero-filled", "G", "unlearned"}
+    assert set(json.loads(Path("outputs/unlearn/metrics.json").read_text())) == {"zero-filled", "original", "unlearned"}
 
 
 def test_weights_that_are_not_finite_are_refused_before_anything_is_written(tiny_datalist, trained, tmp_path):

@@ -5,12 +5,15 @@ import json
 import pickle
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import ignite.distributed as idist
 import torch
 from torch import Tensor, nn
 
 from scripts.run import report_weights
+from scripts.run.components import unlike_recorded
+from scripts.run.config import running_config
 from scripts.run.files import file_sha256, write_bytes
 
 WRAPPERS = ("module.", "_orig_mod.", "varnet.", "unet.")  # DataParallel, torch.compile, fastMRI's Lightning modules
@@ -116,7 +119,18 @@ def _refuse_unfitting(
         ),
     ]
     if problems:
+        known = unlike_recorded(path, "network", _running_network())
+        if known:
+            raise ValueError(f"{path}: weights of another network: {known} ({path}'s record)")
         raise ValueError(f"{path}: weights do not fit {network}: " + "; ".join(problems))
+
+
+def _running_network() -> Any:
+    """The network of the running configuration; None outside of a running bundle."""
+    try:
+        return running_config().get("network")
+    except RuntimeError:
+        return None
 
 
 def _refuse_implausible(state: Mapping[str, Tensor], path: str | Path) -> None:

@@ -105,7 +105,7 @@ class LedgerEntry:
                 raise ValueError(f"{self.outputs['record']}: expected this run's record and weights, found others")
             ledger.append("erased", begun=self._line, **outputs)
             let_go(_HELD.pop(str(self.path.resolve())))
-            logger.info("entered in %s, line %d", self.path, len(ledger.lines))
+            logger.debug("entered in %s, line %d", self.path, len(ledger.lines))
 
     def _check(self, ledger: Ledger) -> None:
         if ledger.lines and self.follows and self.weights is not None:

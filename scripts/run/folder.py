@@ -60,7 +60,7 @@ class RunFolder:
         self.needed = OUTPUT_BYTES + (11 if resume else 3) * weights  # temporary files and optimizer states included
         self._lock_file = self.home / name
         self._lock: BaseFileLock | None = None
-        self._handler: logging.Handler | None = None
+        self.handler: logging.Handler | None = None
         self._made: list[Path] = []  # folders that were not there before
         self._before: dict[Path, int] = {}  # the files that were there, and when each was written
 
@@ -118,9 +118,9 @@ class RunFolder:
                 _remove(file)
         self._before = {} if self.results or self.resume else self._written()
         if self.log is not None:
-            self._handler = _Log(self.log, encoding="utf-8")
-            self._handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-            logging.getLogger().addHandler(self._handler)
+            self.handler = _Log(self.log, encoding="utf-8")
+            self.handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+            logging.getLogger().addHandler(self.handler)
 
     def _left_over(self) -> list[Path]:
         """What a killed run was writing; folders in which another run is at work are left alone."""
@@ -135,10 +135,10 @@ class RunFolder:
 
     def close(self) -> None:
         """Let the folder go."""
-        if self._handler is not None:
-            logging.getLogger().removeHandler(self._handler)
-            self._handler.close()
-            self._handler = None
+        if self.handler is not None:
+            logging.getLogger().removeHandler(self.handler)
+            self.handler.close()
+            self.handler = None
         if self._lock is not None:
             let_go(self._lock)
         for folder in self._made:  # by a run that wrote nothing

@@ -197,7 +197,7 @@ def take(verb: str, config: Mapping[str, Any], declared: Mapping[str, Any]) -> d
     runs = list(_beside(config)) if given is None else [RecordedRun.open(Path(str(given)).expanduser())]
     for run in runs:  # without --run lists, request and mask may be others, but no network
         _refuse_another(run, stated if given is not None else {k: v for k, v in stated.items() if k == "network"})
-        logger.info("%s: %s", run.file, ", ".join(key for key in needed if key not in stated))
+        logger.debug("%s: %s", run.file, ", ".join(key for key in needed if key not in stated))
     for key in needed:
         if key == "run_dir" or (key in FILES and key in stated):
             continue

@@ -10,7 +10,7 @@ from scripts.training.pass_counter import PassCounter
 from scripts.training.progress import Progress, loss_of
 from scripts.training.reconstruction_loss import ReconstructionLoss
 from scripts.training.record import RunRecord
-from scripts.training.schedule import model_name, steps_per_epoch
+from scripts.training.schedule import conclude_training, model_name, steps_per_epoch
 
 __all__ = [
     "BatchShare",
@@ -22,6 +22,7 @@ __all__ = [
     "Progress",
     "ReconstructionLoss",
     "RunRecord",
+    "conclude_training",
     "loss_of",
     "model_name",
     "set_numerics",
