@@ -58,7 +58,7 @@ class RecordedRun:
         try:
             facts = json.loads(file.read_text(encoding="utf-8"))
             found = "an object without " + ", ".join(
-                key for key in ("configuration", "datalist", "weights_out") if not isinstance(facts.get(key), Mapping)
+                key for key in ("configuration", "weights_out") if not isinstance(facts.get(key), Mapping)
             )
         except (ValueError, AttributeError) as error:
             raise ValueError(f"{file}: expected the record of a run (JSON), found {error}") from error
