@@ -1,4 +1,4 @@
-"""What MkDocs needs beside bundle/mkdocs.yml: a place for the model card, and examples in docstrings as code."""
+"""What MkDocs needs beside bundle/mkdocs.yml: a place for the model card, and docstrings as griffe reads them."""
 
 from __future__ import annotations
 
@@ -18,10 +18,11 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     return files
 
 
-class Examples(griffe.Extension):
-    """Sections named Example are Examples to griffe, which shows them as code."""
+class Docstrings(griffe.Extension):
+    """Makes what griffe knows of what it does not: sections named Example, and names in Sphinx's roles."""
 
     def on_object(self, *, obj: griffe.Object, **kwargs: Any) -> None:
-        """Rename the section in the docstring of an object."""
+        """Change the docstring of an object."""
         if obj.docstring is not None:
-            obj.docstring.value = re.sub(r"(?m)^(\s*)Example:$", r"\1Examples:", obj.docstring.value)
+            text = re.sub(r"(?m)^(\s*)Example:$", r"\1Examples:", obj.docstring.value)
+            obj.docstring.value = re.sub(r":(?:attr|class|data|func|meth|mod):`~?([^`]+)`", r"`\1`", text)
