@@ -88,9 +88,9 @@ def _unlike(own: Mapping[str, Any], trained: Mapping[str, Any]) -> dict[str, tup
     differing = {
         key: (own.get(key), trained[key]) for key in COMPARED if key in trained and trained[key] != own.get(key)
     }
-    for key, parts in differing.items():
-        if all(isinstance(part, Mapping) for part in parts):
-            names = [name for name in {**parts[0], **parts[1]} if parts[0].get(name) != parts[1].get(name)]
-            one, other = (", ".join(f"{name} {part.get(name)}" for name in names) for part in parts)
+    for key, (mine, theirs) in differing.items():
+        if isinstance(mine, Mapping) and isinstance(theirs, Mapping):
+            names = [name for name in {**mine, **theirs} if mine.get(name) != theirs.get(name)]
+            one, other = (", ".join(f"{name} {part.get(name)}" for name in names) for part in (mine, theirs))
             differing[key] = one, other
     return differing
