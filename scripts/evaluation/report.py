@@ -28,18 +28,20 @@ CONFIDENCE = 0.9
 
 
 @idist.one_rank_only()
-def write_report(run_dir: str | Path) -> None:
+def write_report(run_dir: str | Path | None) -> None:
     """Write ``report.html`` from the record, the figures and the pictures of a run, and the audit if there is one.
 
     The page is one file with its pictures inside; it can be mailed and printed. Written again, for example after an
     audit, it is replaced. It names no patient and no file of a scan.
 
     Args:
-        run_dir: The folder that ``unlearn`` wrote.
+        run_dir: The folder that ``unlearn`` wrote; None: there is none, and nothing is written.
 
     Raises:
         FileNotFoundError: There is no record in it.
     """
+    if run_dir is None:
+        return
     folder = Path(run_dir)
     record = json.loads((folder / "unlearned.json").read_text(encoding="utf-8"))
     figures = folder / "metrics.csv"

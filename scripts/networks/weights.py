@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from scripts.run import report_weights
-from scripts.run.components import unlike_recorded
 from scripts.run.config import running_config
 from scripts.run.files import file_sha256, write_bytes
+from scripts.run.source import differing
 
 WRAPPERS = ("module.", "_orig_mod.", "varnet.", "unet.")  # DataParallel, torch.compile, fastMRI's Lightning modules
 # what fastMRI's Lightning modules hold beside the network: metric sums and the window of the SSIM loss
@@ -119,10 +119,18 @@ def _refuse_unfitting(
         ),
     ]
     if problems:
-        known = unlike_recorded(path, "network", _running_network())
-        if known:
-            raise ValueError(f"{path}: weights of another network: {known} ({path}'s record)")
+        stated, found = differing(_recorded_network(path), _running_network())
+        if isinstance(stated, str) and stated:
+            raise ValueError(f"{path}: weights of another network: expected {stated} (its record), found {found}")
         raise ValueError(f"{path}: weights do not fit {network}: " + "; ".join(problems))
+
+
+def _recorded_network(path: str | Path) -> Any:
+    """The network in the record beside some weights; None without one."""
+    try:
+        return json.loads(Path(path).with_suffix(".json").read_text(encoding="utf-8"))["configuration"]["network"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def _running_network() -> Any:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import inspect
-import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from importlib import import_module
@@ -17,7 +16,7 @@ from monai.bundle import ConfigParser
 from scripts.run.config import bundle_root
 from scripts.run.kinds import is_expression
 
-REFERENCE = re.compile(r"[@%]([A-Za-z_]\w*)")
+REFERENCE = re.compile(r"@([A-Za-z_]\w*)")
 
 
 def check_components(declared: Mapping[str, Any], config: Mapping[str, Any]) -> None:
@@ -124,8 +123,7 @@ def check_references(config: Mapping[str, Any]) -> None:
 def _referred(value: Any) -> Iterable[str]:
     """The names at the head of the references in a value."""
     if isinstance(value, str):
-        text = value if value.startswith("$") else value.split("#")[0]
-        return REFERENCE.findall(text) if is_expression(value) and "::" not in value else []
+        return REFERENCE.findall(value) if is_expression(value) else []
     parts = value.values() if isinstance(value, Mapping) else value if isinstance(value, list) else []
     return [name for part in parts for name in _referred(part)]
 
@@ -136,21 +134,3 @@ def _declaring(name: str) -> Iterator[Path]:
         content = ConfigParser.load_config_file(str(file))
         if name in content and "verb" not in content:
             yield file
-
-
-def unlike_recorded(weights: str | Path, key: str, found: Any) -> str:
-    """In which arguments a component differs from the one in the record beside some weights; "" where it is not known.
-
-    Args:
-        weights: The file.
-        key: Of the configuration, e.g. ``network``.
-        found: The component of this run.
-    """
-    try:
-        stated = json.loads(Path(weights).with_suffix(".json").read_text(encoding="utf-8"))["configuration"][key]
-    except (OSError, ValueError, KeyError, TypeError):
-        return ""
-    if not isinstance(stated, Mapping) or not isinstance(found, Mapping):
-        return ""
-    other = [name for name in {**stated, **found} if stated.get(name) != found.get(name)]
-    return ", ".join(f"'{key}#{name}': expected {stated.get(name)}, found {found.get(name)}" for name in other)

@@ -289,9 +289,23 @@ def _refuse_another(run: RecordedRun, stated: Mapping[str, Any]) -> None:
             same = key not in FILES or ours is None or found == ours
             found = f"{value} ({found})"
         if not same:
+            ours, found = differing(ours, _over(ours, found)) if key in BLOCKS else (ours, found)
             problems.append(f"'{key}': expected that of the run, {_short(ours)}, found {_short(found)}")
     if problems:
         raise ValueError(f"{run.file}: {'; '.join(problems)}")
+
+
+def differing(one: Any, other: Any) -> tuple[Any, Any]:
+    """Of two components the arguments in which they differ, in words; anything else as it is.
+
+    >>> differing({"_target_": "x", "chans": 8}, {"_target_": "x", "chans": 4})
+    ('chans 8', 'chans 4')
+    """
+    if not isinstance(one, Mapping) or not isinstance(other, Mapping):
+        return one, other
+    names = [name for name in {**one, **other} if one.get(name) != other.get(name)]
+    first, second = (", ".join(f"{name} {part.get(name)}" for name in names) for part in (one, other))
+    return first, second
 
 
 def _as_text(request: Any) -> Any:

@@ -7,7 +7,7 @@ from scripts.training.finite_loss import FiniteLoss
 from scripts.training.muon import Muon
 from scripts.training.numerics import set_numerics
 from scripts.training.pass_counter import PassCounter
-from scripts.training.progress import Progress, loss_of
+from scripts.training.progress import Progress, log_validation, loss_of
 from scripts.training.reconstruction_loss import ReconstructionLoss
 from scripts.training.record import RunRecord
 from scripts.training.schedule import conclude_training, model_name, steps_per_epoch
@@ -23,6 +23,7 @@ __all__ = [
     "ReconstructionLoss",
     "RunRecord",
     "conclude_training",
+    "log_validation",
     "loss_of",
     "model_name",
     "set_numerics",

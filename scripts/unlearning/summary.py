@@ -13,6 +13,7 @@ import ignite.distributed as idist
 from scripts.requests.outcome import Facts, describe_outcome, retained_psnr
 from scripts.run import command_of, tell
 from scripts.run.config import running_config
+from scripts.run.source import differing
 from scripts.unlearning.restart import Restart
 
 logger = logging.getLogger(__name__)
@@ -85,12 +86,5 @@ def _trained(weights: str | Path | Literal[False] | None) -> Mapping[str, Any]:
 
 def _unlike(own: Mapping[str, Any], trained: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
     """Key -> what a run has and what the training had, where they differ; of components the differing arguments."""
-    differing = {
-        key: (own.get(key), trained[key]) for key in COMPARED if key in trained and trained[key] != own.get(key)
-    }
-    for key, (mine, theirs) in differing.items():
-        if isinstance(mine, Mapping) and isinstance(theirs, Mapping):
-            names = [name for name in {**mine, **theirs} if mine.get(name) != theirs.get(name)]
-            one, other = (", ".join(f"{name} {part.get(name)}" for name in names) for part in (mine, theirs))
-            differing[key] = one, other
-    return differing
+    both = {key: (own.get(key), trained[key]) for key in COMPARED if key in trained}
+    return {key: differing(*parts) for key, parts in both.items() if parts[0] != parts[1]}

@@ -44,4 +44,4 @@ def test_a_reference_to_another_file_names_that_file():
 
 
 def test_references_that_are_there_and_text_are_left_alone():
-    check_references({"a": "$@b#c + 1", "b": {"c": 1}, "reason": "write to me@there.org", "d": "%b"})
+    check_references({"a": "$@b#c + 7 % 4", "b": {"c": 1}, "reason": "write to me@there.org", "d": "%b"})

@@ -106,19 +106,27 @@ def test_a_mistyped_part_of_a_component_is_told_before_work(tiny_datalist, overr
 def test_a_method_without_its_base_says_which_file_to_add(tiny_datalist, trained, method):
     files = [str(CONFIGS / name) for name in ("unlearn.yaml", f"methods/{method}.yaml")]
     settings = {"datalist": tiny_datalist, "weights": str(trained / "original.pt"), "prior": str(trained / "prior.pt")}
-    with pytest.raises(RuntimeError) as error:
+    with pytest.raises(RuntimeError) as error, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "parsing config_file", UserWarning)
         monai.bundle.run("unlearn", config_file=files, **settings, **SMALL)
     assert "approximate.yaml" in str(own_error(error.value))
     assert list(Path().iterdir()) == []
 
 
 def test_weights_of_another_network_say_so_in_one_line(tiny_datalist, trained):
-    settings = {"datalist": tiny_datalist, "weights": str(trained / "original.pt"), "prior": str(trained / "prior.pt")}
-    with pytest.raises(RuntimeError) as error:
-        run("unlearn", **settings, **{**SMALL, "network#num_cascades": 2})
-    message = str(own_error(error.value))
-    assert "original.pt: weights of another network: 'network#num_cascades': expected 1, found 2" in message
-    assert "\n" not in message
+    settings = {"datalist": tiny_datalist, "prior": str(trained / "prior.pt"), **SMALL, "network#num_cascades": 2}
+    for weights, expected in (
+        (
+            str(trained / "original.pt"),
+            "'network': expected that of the run, num_cascades 1, found num_cascades 2",
+        ),
+        (False, "prior.pt: weights of another network: expected num_cascades 1 (its record), found num_cascades 2"),
+    ):
+        with pytest.raises(RuntimeError) as error:
+            run("unlearn", weights=weights, **settings)
+        message = str(own_error(error.value))
+        assert expected in message
+        assert "\n" not in message
 
 
 def test_an_error_is_one_paragraph(tmp_path):
