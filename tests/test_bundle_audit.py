@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from scripts.audit import project_gates
 from scripts.certificate.verify import FAILS, UNCHECKED, main, verify_certificate
 from scripts.run.files import file_sha256
 from tests import verbs
@@ -68,7 +69,7 @@ def test_everything_is_written(audited, made):
     result = json.loads((audited / "audit" / "audit.json").read_text())
     assert set(result["models"]) == {"zero-filled", "G", "oracle", "query", "unlearned", "unlearned, int8"}
     assert result["inputs"]["weights"]["unlearned"]["sha256"] == file_sha256(made / "unlearned.pt")
-    assert result["declared"]["gates"] == result["configuration"]["gates"]
+    assert result["declared"]["gates"] == project_gates()
     assert len(result["gates"]) == len(result["declared"]["gates"])
     measures = result["measures"]
     assert measures["oracle_gap"]["BTA"]["psnr"]["gap"]["volumes"] == 2
@@ -171,7 +172,7 @@ def test_what_an_audit_without_declaration_says(audited):
             {"gates": [{"name": "a", "guards": "suppression", "measure": "quantised/UA/psnr/above", "at_most": 1.0}]},
             "at least one gate for each failure",
         ),
-        ({"gates#0#guards": "quality"}, "gates: retain quality: 'guards'"),
+        ({"gates": [{"name": "a", "guards": "quality", "measure": "cost"}]}, "gates: a: 'guards'"),
         ({"statistics#confidence": 95}, "'statistics#confidence': expected a number between 0 and 1, found 95"),
         ({"subgroups": ["patient_id"]}, "'subgroups': expected fields that name no patient or file"),
         ({"relearning_steps": 3}, "'max_steps': expected 0 or a multiple of 'every', 2, found 3"),

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from scripts.networks.weights import read_state, write_state
 from scripts.run.errors import own_error
@@ -86,6 +87,23 @@ def test_workers_report_what_they_opened(exact, tiny_datalist, trained):
     folder = unlearn(tiny_datalist, trained, num_workers=1, train_epochs=4, **QUICK)
     opened, expected = (record_of(one)["opened"]["scans"] for one in (folder, exact))
     assert [scan["sha256"] for scan in opened] == [scan["sha256"] for scan in expected]
+
+
+def test_watching_changes_no_bit_and_is_told(exact, tiny_datalist, trained, capsys):
+    assert repeated(tiny_datalist, trained, evaluate_models=True) == file_sha256(exact / "unlearned.pt")
+    events = EventAccumulator("out/tensorboard").Reload()
+    assert {"unlearning_loss", "rate", "held_out_psnr", "held_out_ssim"} <= set(events.Tags()["scalars"])
+    assert len(events.Scalars("held_out_psnr")) == 1  # one part
+    text = " ".join(capsys.readouterr().out.split())
+    assert "Forgot 2 knee scans exactly (restarted from a clean prior, 1 of 10 retained scans" in text
+    assert "Saved out; read out/report.html." in text
+    assert "run replay --config_file" in text
+    assert "--run out" in text
+    assert "input summary" not in text
+    assert "input summary" in Path("out/unlearn.log").read_text()
+    page = Path("out/report.html").read_text(encoding="utf-8")
+    assert file_sha256(exact / "unlearned.pt") in page
+    assert "brain_0" not in page  # no name of a scan
 
 
 def test_methods_that_change_the_original_are_approximate(tiny_datalist, trained):

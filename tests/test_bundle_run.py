@@ -45,9 +45,9 @@ def home(made, tmp_path, monkeypatch) -> Path:
 def test_evaluate_measures_the_run_and_nothing_else(home):
     run("evaluate", run="outputs/R7")
     results = json.loads(Path("outputs/R7/evaluate/metrics.json").read_text())
-    assert set(results) == {"zero-filled", "G", "oracle", "unlearned"}
+    assert set(results) == {"zero-filled", "original", "oracle", "unlearned"}
     assert set(results["unlearned"]) == {"BTA", "UA"}  # of patient P000 there is no test scan
-    assert results["G"] != results["unlearned"]
+    assert results["original"] != results["unlearned"]
 
 
 def test_from_elsewhere_the_same(home, tmp_path, monkeypatch):
@@ -65,7 +65,7 @@ def test_weights_have_a_record_beside_them(home):
         "original": {"BTA", "UA"},
     }
     run("evaluate", run="outputs/R7")
-    assert json.loads(Path("outputs/R7/evaluate/metrics.json").read_text())["G"] == results["original"]
+    assert json.loads(Path("outputs/R7/evaluate/metrics.json").read_text())["original"] == results["original"]
 
 
 def test_audit_and_ship_take_what_the_run_was(home):

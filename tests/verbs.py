@@ -59,11 +59,13 @@ def unlearn(tiny_datalist, trained, output="out", overlay=None, **overrides) -> 
 def process_as_before() -> Iterator[None]:
     """Take back what runs leave in the process: log files, the hook for errors, determinism."""
     handlers, hook = list(logging.getLogger().handlers), sys.excepthook
+    level = logging.getLogger("scripts").level
     try:
         yield
     finally:
         for handler in set(logging.getLogger().handlers) - set(handlers):
             logging.getLogger().removeHandler(handler)
             handler.close()
+        logging.getLogger("scripts").setLevel(level)
         sys.excepthook = hook
         monai.utils.set_determinism(None)

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 import torch
 
-from scripts.audit.experiment import AUDITED, Observed, by_volume, plain_settings, references
-from scripts.audit.gaps import gap
+from scripts.audit.measure import AUDITED, Measure, references, with_interval
+from scripts.audit.quality import gap
 from scripts.audit.statistics import Statistics, not_measured
 from scripts.data.slices import Undersample
 from scripts.data.volumes import Volume
 from scripts.evaluation.reconstruct import Models, measure_models, spread
 from scripts.evaluation.results import Results
+from scripts.evaluation.table import DECIMALS, HEADINGS, Table
 from scripts.kspace.masks import ColumnMask, RandomMask
 
 METRICS = ("psnr", "ssim")
@@ -75,7 +75,7 @@ def _highest(table: Mapping, cohort: str, metric: str) -> dict:
     return {**above[name], "acquisition": name}
 
 
-class Acquisitions:
+class Acquisitions(Measure):
     """Measures the audited model and the oracles on the forgotten kind under other undersampling patterns.
 
     Args:
@@ -86,6 +86,8 @@ class Acquisitions:
     """
 
     name = "acquisitions"
+    title = "Other acquisitions: gap to the oracle"
+    gates = (r"highest/(KTA|UA)/(psnr|ssim)/above",)
 
     def __init__(
         self,
@@ -95,15 +97,10 @@ class Acquisitions:
         device: torch.device | str = "cpu",
     ) -> None:
         self.masks, self.device, self.limit = dict(masks), device, limit
-        self.seen: Observed = {}
         self.volumes = {name: list(cohorts[name]) for name in COHORTS if cohorts.get(name)}
 
-    def settings(self) -> dict[str, Any]:
-        """See :class:`scripts.audit.experiment.Experiment`."""
-        return {"masks": {name: plain_settings(mask) for name, mask in self.masks.items()}, "limit": self.limit}
-
     def slices(self, models: Models) -> int:
-        """See :class:`scripts.audit.experiment.Experiment`."""
+        """See :class:`scripts.audit.measure.Measure`."""
         chosen = sum(map(len, self._chosen(models).values()))
         return chosen * len(self.masks) * len(self._compared(models)) if references(models) else 0
 
@@ -116,7 +113,6 @@ class Acquisitions:
             name: Undersample(mask, seed=0) for name, mask in self.masks.items()
         }
         found = {name: measure_models(compared, chosen, t, self.device) for name, t in transforms.items()}
-        self.seen = {name: by_volume(rows) for name, rows in found.items()}
         return acquisition_gaps({name: Results(rows) for name, rows in found.items()}, statistics)
 
     def _compared(self, models: Models) -> Models:
@@ -125,3 +121,16 @@ class Acquisitions:
     def _chosen(self, models: Models) -> dict[str, list[tuple[Volume, int]]]:
         shares = max(len(self.masks) * len(self._compared(models)) * len(self.volumes), 1)
         return {name: spread(volumes, max(self.limit // shares, 1)) for name, volumes in self.volumes.items()}
+
+    @classmethod
+    def table(cls, entry: Mapping, share: str) -> Table:
+        """One row an acquisition, cohort and metric."""
+        names = [name for name in entry if name != "highest"]
+        rows = [
+            [name, f"{cohort} {HEADINGS[metric]}", with_interval(found["gap"], DECIMALS[metric], True)]
+            for name in names
+            for cohort, metrics in entry[name].items()
+            for metric, found in metrics.items()
+        ]
+        note = "The same scans under undersampling patterns that the method did not see."
+        return Table(cls.title, note, ["acquisition", "measure", f"mean difference [{share}]"], rows)

@@ -7,22 +7,13 @@ import logging
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-from scripts.audit import measures
 from scripts.audit.earlier import advice
-from scripts.audit.experiment import (
-    AUDITED,
-    CALIBRATION,
-    ORIGINAL,
-    QUANTISED,
-    QUERY,
-    TREATED,
-    Experiment,
-    measure_settings,
-)
-from scripts.audit.gates import check_gates, control, declared, judge, of_original, overall
-from scripts.audit.hallucination import null_space_maps
-from scripts.audit.inputs import check_cohorts, check_subgroups, cost, read_record, training_of
+from scripts.audit.gates import check_gates, control, judge, overall
+from scripts.audit.hallucination import HIDDEN, null_space_maps
+from scripts.audit.inputs import check_cohorts, read_record
+from scripts.audit.measure import AUDITED, CALIBRATION, QUERY, TREATED, Measure
 from scripts.audit.probe import SliceProbe
 from scripts.audit.provenance import (
     SETTINGS,
@@ -33,42 +24,63 @@ from scripts.audit.provenance import (
     provenance_problems,
     weights_hashes,
 )
-from scripts.audit.section import audit_page
+from scripts.audit.report import audit_markdown, audit_page
 from scripts.audit.statistics import Statistics
-from scripts.audit.tables import audit_markdown
 from scripts.audit.treated import left_out, treated_problems
 from scripts.evaluation import Comparison
 from scripts.evaluation.reconstruct import reconstruct
 from scripts.evaluation.results import Results, read_results
-from scripts.run.config import running_config
-from scripts.run.files import file_sha256, write_text
+from scripts.run.changes import changed_settings
+from scripts.run.config import TRACKING, running_config
+from scripts.run.files import file_sha256, json_sha256, write_text
 from scripts.training.file_hashes import FileHashes
 from scripts.training.record import environment
 
-VERSION = "1.0"
+VERSION = "2.0"
 GUARANTEE = (
     "There is no formal guarantee that the influence of the forget set was removed. The figures are empirical: they "
     "hold for these weights, these scans and these measures, and another attack may find what these did not."
 )
+EXACT = (
+    "The run replaced every weight by a prior's that never saw a patient, and read retained scans alone: the same "
+    "command gives the same weights where the forgotten scans were deleted. What it forgot is therefore not measured."
+)
 MAPS = 2  # scans whose null-space maps are drawn
-HIDDEN = (QUERY, CALIBRATION, QUANTISED)  # models that say nothing about hallucination
+KEPT = "retain damage"  # what the gates on an exact run guard
+# where things lie and run, and what a run's record decides: neither declared nor doubted
+PLACES = {
+    "_meta_", "imports", "run", "run_dir", "output_dir", "overwrite", "device", "tf32", "deterministic", "batch_size",
+    "num_workers", "check_values", "datalist", "forget_request", "weights", "original_weights", "unlearned_weights",
+    "oracle_weights", "oracle_seeds", "treated_oracle_weights", "query_weights", "calibration_weights",
+    "reference_weights", "run_record", "ledger", "oracle_tuned", "full", "certificate", "identifier_key",
+    "signing_key", "declare", "initialize", *TRACKING,
+}  # fmt: skip
+# what a user may set without a doubt about the result: measures say themselves where too little was spent
+FREE = PLACES | {
+    "seed", "precision", "network", "mask", "loss_function", "subgroups", "relearning_steps", "resurfacing_share",
+    "slices_per_measure",
+}  # fmt: skip
+SAFE_STATISTICS = ("samples", "seed")  # more or fewer samples make intervals rougher, not narrower
 logger = logging.getLogger(__name__)
 
 
 class Audit:
-    """Evaluates every model once, runs the experiments, judges the gates and writes the outputs.
+    """Evaluates every model once, takes the measures, judges the gates and writes the outputs.
+
+    A run whose record says that it forgot exactly is judged by what it kept; the measures that would train or run
+    networks further are then left out, unless all are asked for.
 
     Args:
         comparison: Evaluates every model on BTA, KTA and UA; its models hold ``G``, ``unlearned`` and ``unlearned,
             int8`` and may hold ``oracle``, ``oracle 2`` …, ``query`` and ``calibration``.
         probe: Attached to the comparison's evaluator.
-        experiments: Measures that put slices through networks themselves.
+        measures: The measures, in the order of the report.
         gates: Declared acceptance gates, see :func:`scripts.audit.gates.judge`.
-        files: Weights as loaded into the comparison's models, datalist, and the unlearning run's record, without
-            which cost is not measured.
+        files: Weights as loaded into the comparison's models, datalist, and the unlearning run's record.
         statistics: How intervals and equivalence tests are made.
-        subgroups: Fields of the volumes whose values make the subgroups.
         oracle_tuned: Whether the method's settings were chosen by looking at the oracle; None: not stated.
+        full: Take every measure and judge every gate of an exact run too.
+        replayed: The file that the verb ``replay`` wrote, if it has.
 
     Raises:
         FileNotFoundError, ValueError: before work starts, naming file or field.
@@ -78,24 +90,25 @@ class Audit:
         self,
         comparison: Comparison,
         probe: SliceProbe,
-        experiments: Sequence[Experiment],
+        measures: Sequence[Measure],
         gates: Sequence[Mapping],
         files: AuditedFiles,
         statistics: Statistics | None = None,
-        subgroups: Sequence[str] = (),
         oracle_tuned: bool | None = None,
+        full: bool = False,
+        replayed: str | Path | None = None,
     ) -> None:
         check_gates(gates)
-        check_subgroups(subgroups)
         check_cohorts(comparison.cohorts)
-        self.comparison, self.probe, self.experiments = comparison, probe, list(experiments)
-        self.gates = [dict(gate) for gate in gates]
+        self.comparison, self.probe, self.files = comparison, probe, files
         weights, record = files.weights, files.record
-        self.files = files
         self.output_dir = Path(comparison.output_dir)
         self.weights = {name: {"path": self._path(path), **weights_hashes(path)} for name, path in weights.items()}
         self.record = read_record(record, weights[AUDITED])
-        self.training = training_of(weights[ORIGINAL], files.training)
+        self.exact = (self.record or {}).get("forgetting") == "exact"
+        self.kept_alone = self.exact and not full
+        self.measures = [one for one in measures if not self.kept_alone or not one.slices(comparison.models)]
+        self.gates = gates
         self.lineages = {
             name: lineage(path, record if name == AUDITED else None)
             for name, path in weights.items()
@@ -104,8 +117,8 @@ class Audit:
         self.runs = {name: origin(records) for name, records in self.lineages.items()}
         self._check_treated(weights)
         self.statistics = statistics or Statistics()
-        self.subgroups = list(subgroups)
-        self.oracle_tuned = oracle_tuned
+        self.oracle_tuned, self.replayed = oracle_tuned, replayed
+        self.changed = changes()
 
     def run(self) -> dict:
         """Write ``audit.json``, ``audit.md``, ``audit.html``, ``hallucination.png`` and the comparison's files.
@@ -117,12 +130,18 @@ class Audit:
         volumes = [volume for cohort in self.comparison.cohorts.values() for volume in cohort]
         hashes = FileHashes(volume.path for volume in volumes)
         summary = self.comparison.run()
+        self.probe.name(list(self.comparison.models))
         self._draw()
         provenance = self._provenance(hashes)
         without = left_out(provenance["problems"])
         rows = read_results(self.output_dir / "metrics.csv")
         results = Results(row for row in rows if row.model not in without)
-        judged = self._judged(self._measures(results), self._original(results), provenance["problems"])
+        models = {name: model for name, model in self.comparison.models.items() if name in results.models}
+        found = {one.name: one.measure(models, results, self.statistics) for one in self.measures}
+        original = {one.name: one.control(results, self.statistics) for one in self.measures}
+        known = {name: entry for name, entry in original.items() if entry is not None}
+        stated = declared(self.gates, self.statistics)
+        judged = judged_by(found, known, stated, provenance["problems"], self.kept_alone)
         result = {"version": VERSION, **judged, "models": summary, "provenance": provenance, **self._facts()}
         result["inputs"]["scans"] = {volume.name: hashes[volume.path] for volume in volumes}
         write_text(self.output_dir / "audit.json", json.dumps(result, indent=2, allow_nan=False) + "\n")
@@ -136,27 +155,9 @@ class Audit:
         models = self.comparison.models
         whole = sum(volume.num_slices for volumes in self.comparison.cohorts.values() for volume in volumes)
         counts = {"evaluation of every model": whole * len(models)}
-        counts |= {experiment.name: experiment.slices(models) for experiment in self.experiments}
+        counts |= {one.name: count for one in self.measures if (count := one.slices(models))}
         lines = [f"{name}: {count:,} slices through a network" for name, count in counts.items()]
         return "\n".join(["the audit will take", *lines])
-
-    def _judged(self, found: Mapping, original: Mapping, problems: Mapping) -> dict:
-        """Verdict, gates and control, from the measures of the audited model and of the original."""
-        tunable = measure_settings(self.experiments, self.comparison.transform)
-        judged = [judge(gate, found) for gate in self.gates]
-        checked = control(self.gates, of_original(original, found))
-        return {
-            "verdict": overall(judged, checked["sees_remembering"], doubts(problems)),
-            "statement": GUARANTEE,
-            "advice": advice(judged),
-            "gates": judged,
-            "control": checked,
-            "declared": declared(self.gates, self.statistics, self.subgroups, tunable, TREATED in self.weights),
-            "oracle_tuned": self.oracle_tuned,
-            "measures": found,
-            "null_space": self._null_space(),
-            "observed": {one.name: one.seen for one in self.experiments},
-        }
 
     def _facts(self) -> dict:
         """What went into the audit and where it ran."""
@@ -165,12 +166,23 @@ class Audit:
             for name, paths in self.lineages.items()
         }
         return {
+            "forgetting": self._forgetting(),
+            "oracle_tuned": self.oracle_tuned,
             "inputs": {"weights": self.weights, "records": records},
             "pictures": ["hallucination.png", "panels.png"],
             "device": str(self.comparison.device),
             "environment": environment(),
             "configuration": running_config(),
         }
+
+    def _forgetting(self) -> dict[str, Any]:
+        """How the run forgot, by its record, and how that is shown."""
+        if not self.exact:
+            stated = None if self.record is None else self.record.get("forgetting", "approximate")
+            return {"how": stated, "shown": None, "text": None, "kept_alone": False}
+        shown = "replayed" if is_replayed(self.replayed, self.weights[AUDITED]["sha256"]) else "replayable"
+        text = f"Forgetting: exact ({shown}). {EXACT}"
+        return {"how": "exact", "shown": shown, "text": text, "kept_alone": self.kept_alone}
 
     def _provenance(self, hashes: FileHashes) -> dict:
         """Origin of the models, the audit's own data and settings, and what speaks against them."""
@@ -181,48 +193,13 @@ class Audit:
             **{name: configuration.get(name) for name in SETTINGS},
             "data": {"forget": evaluated["UA"]},
             "evaluated": evaluated,
+            "changed": self.changed,
         }
         return {"runs": self.runs, "audit": audit, "problems": provenance_problems(self.runs, audit, self.weights)}
 
-    def _measures(self, results: Results) -> dict:
-        models = {name: model for name, model in self.comparison.models.items() if name in results.models}
-        cohorts = self.comparison.cohorts
-        patients = {volume.name: volume.patient_id for volumes in cohorts.values() for volume in volumes}
-        features = {name: run["features"] for name, run in self._seen().items()}
-        return {
-            "oracle_gap": measures.oracle_gaps(results, self.statistics),
-            "recipe": measures.recipe(results, self.statistics),
-            "original_gap": measures.gaps(results, [ORIGINAL], self.statistics),
-            "quantised": measures.oracle_gaps(results, self.statistics, audited=QUANTISED),
-            "distribution": measures.distributions(results),
-            "membership": measures.membership(results, self.statistics),
-            "have_you_forgotten": measures.have_you_forgotten(results),
-            "hallucination": measures.hallucination(self._null_space(), patients, self.statistics),
-            "distance": measures.distance(models, features, cohorts),
-            "subgroups": measures.subgroups(results, cohorts, self.subgroups, self.statistics),
-            "cost": cost(self.record, self.training),
-            **{one.name: one.measure(models, results, self.statistics) for one in self.experiments},
-        }
-
-    def _seen(self) -> dict:
-        """What the probe saw of each model."""
-        names = list(self.comparison.models)
-        return dict(zip(names, self.probe.runs[-len(names) :], strict=True))
-
-    def _null_space(self) -> dict:
-        """Model -> volume of BTA -> sums of the null-space error."""
-        return {name: run["null_space"] for name, run in self._seen().items() if name not in HIDDEN}
-
     def _path(self, path: str | Path) -> str:
         """A path as seen from the audit's folder, so that both can be moved together."""
-        return Path(os.path.relpath(path, self.output_dir)).as_posix()
-
-    def _original(self, results: Results) -> dict:
-        """The measures with the original in place of the audited model, for the control."""
-        return {
-            "oracle_gap": measures.oracle_gaps(results, self.statistics, audited=ORIGINAL),
-            "membership": measures.membership(results, self.statistics, audited=ORIGINAL),
-        }
+        return os.path.relpath(path, self.output_dir)
 
     def _check_treated(self, weights: Mapping[str, str]) -> None:
         problems = treated_problems(self.runs, self.weights) if TREATED in weights else []
@@ -235,3 +212,80 @@ class Audit:
         volumes = self.comparison.cohorts["BTA"][:MAPS]
         scans = [reconstruct(models, "BTA", v, [v.num_slices // 2], transform, device) for v in volumes]
         null_space_maps(scans, self.output_dir / "hallucination.png")
+
+
+def declared(gates: Sequence[Mapping], statistics: Statistics) -> dict[str, Any]:
+    """What has to be declared before there is a result, as JSON content: it decides what the verdict will be.
+
+    Args:
+        gates: See :func:`scripts.audit.gates.judge`.
+        statistics: The settings of intervals and equivalence tests.
+
+    Returns:
+        Both, and ``settings``: every other key of the configuration but :data:`PLACES` -> SHA-256 of its content.
+    """
+    configuration = running_config()
+    settings = {
+        k: json_sha256(v) for k, v in sorted(configuration.items()) if k not in {*PLACES, "gates", "statistics"}
+    }
+    content = {
+        "gates": [dict(gate) for gate in gates],
+        "confidence": statistics.confidence,
+        "bootstrap_samples": statistics.samples,
+        "seed": statistics.seed,
+        "equivalence_margins": dict(statistics.equivalence),
+        "settings": settings,
+        "treated_oracle": bool(configuration.get("treated_oracle_weights")),
+    }
+    return dict(json.loads(json.dumps(content)))
+
+
+def changes() -> list[str]:
+    """The settings of the running audit that are not the project's and may change what is found."""
+    return [key for key in changed_settings(FREE) if key not in {f"statistics#{name}" for name in SAFE_STATISTICS}]
+
+
+def judged_by(
+    found: Mapping[str, Any],
+    original: Mapping[str, Any],
+    stated: Mapping[str, Any],
+    problems: Mapping[str, Any],
+    kept_alone: bool = False,
+) -> dict[str, Any]:
+    """Verdict, gates and control, from measures and declaration: the audit and the verifier judge by this function.
+
+    Args:
+        found: The measures of the audited model.
+        original: Those with the original in its place.
+        stated: What was declared, see :func:`declared`.
+        problems: See :func:`scripts.audit.provenance.provenance_problems`.
+        kept_alone: Judge what is kept and was measured: the run shows by how it was made that it forgot.
+    """
+    gates = [gate for gate in stated["gates"] if not kept_alone or _is_on_kept(gate, found)]
+    judged = [judge(gate, found) for gate in gates]
+    checked = control([] if kept_alone else gates, original)
+    return {
+        "verdict": overall(judged, checked["sees_remembering"], doubts(problems), kept_alone),
+        "statement": GUARANTEE,
+        "advice": advice(judged),
+        "gates": judged,
+        "control": {**checked, "measures": dict(original)},
+        "declared": dict(stated),
+        "measures": dict(found),
+    }
+
+
+def _is_on_kept(gate: Mapping[str, Any], found: Mapping[str, Any]) -> bool:
+    return gate["guards"] == KEPT and gate["measure"].partition("/")[0] in found
+
+
+def is_replayed(file: str | Path | None, sha256: str) -> bool:
+    """Whether the verb ``replay`` found these weights again, by what it wrote."""
+    if file is None or not Path(file).is_file():
+        return False
+    try:
+        content = json.loads(Path(file).read_text(encoding="utf-8"))
+    except ValueError:
+        return False
+    weights = content.get("weights") if isinstance(content, dict) else None
+    return isinstance(weights, dict) and weights.get("found") == weights.get("expected") == sha256

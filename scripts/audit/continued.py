@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import logging
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import torch
@@ -13,15 +13,18 @@ from ignite.engine import Engine, Events
 from monai.data import DataLoader
 from monai.engines import SupervisedTrainer
 
-from scripts.audit.experiment import Observed, by_volume, plain_settings
 from scripts.data.loaders import EndlessBatches
 from scripts.data.slices import SliceDataset, Undersample, prepare_batch
 from scripts.data.volumes import Volume
 from scripts.evaluation.reconstruct import measure_models
 from scripts.evaluation.results import Results
 from scripts.kspace.masks import ColumnMask
+from scripts.networks.norm_relu import NormLeakyRelu
 from scripts.training import ClipGradient, FiniteLoss
 
+FILTERS = (torch.nn.Conv2d, torch.nn.ConvTranspose2d)
+NORMS = (torch.nn.InstanceNorm2d, NormLeakyRelu)
+MOVED, MOVED_SHARE = 0.02, 0.1  # dB, and share of the reference's change, below which a training says nothing
 logger = logging.getLogger(__name__)
 Curve = dict[int, Results]  # step -> results of the model at that step
 
@@ -58,12 +61,6 @@ class ContinuedTraining:
         self.transform, self.loss_function, self.batch_size = Undersample(mask, seed=0), loss_function, batch_size
         self.device = torch.device(device)
         self.learning_rate, self.anneal, self.seed = learning_rate, anneal, seed
-        self.seen: Observed = {}  # of every curve
-
-    def settings(self) -> dict[str, Any]:
-        """Its settings, as JSON content."""
-        parts = {"loss": self.loss_function, "mask": self.transform.mask}
-        return {**plain_settings(self), **{name: plain_settings(part) for name, part in parts.items()}}
 
     def curve(
         self,
@@ -83,7 +80,7 @@ class ContinuedTraining:
         Returns:
             Step -> results, in ascending order.
         """
-        network, points, steps = copy.deepcopy(network).to(self.device), Curve(), max(at)
+        network, points, steps = canonical(network).to(self.device), Curve(), max(at)
         optimizer = torch.optim.Adam(network.parameters(), lr=self.learning_rate)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(steps, 1)) if self.anneal else None
 
@@ -91,7 +88,6 @@ class ContinuedTraining:
             state = torch.get_rng_state()
             found = measure_models({name: network}, cohorts, self.transform, self.device)
             points[step] = Results(found)
-            self.seen.setdefault(str(step), {}).update(by_volume(found))
             torch.set_rng_state(state)
             network.train()
 
@@ -120,6 +116,61 @@ class ContinuedTraining:
             logger.info("%s: %d steps of training, measured at %d of them", name, steps, len(at))
             trainer.run()
         return points
+
+
+def canonical(network: torch.nn.Module) -> torch.nn.Module:
+    """A copy of a network whose filters before a normalisation have unit norm; it computes the same images.
+
+    What follows such a filter does not depend on its scale, but what an optimiser makes of it does: Adam cannot move
+    filters that were multiplied by 1,000, and a network that only suppresses would pass for one that has forgotten.
+    Pairs are found where they follow each other in a ``Sequential``; of other networks see :func:`unmoved`.
+    """
+    network = copy.deepcopy(network)
+    with torch.no_grad():
+        for block in network.modules():
+            if not isinstance(block, torch.nn.Sequential):
+                continue
+            for filters, norm in itertools.pairwise(block):
+                scale_free = isinstance(norm, NORMS) and not getattr(norm, "track_running_stats", False)
+                if scale_free and isinstance(filters, FILTERS) and filters.groups == 1:
+                    _scale_to_one(filters)
+    return network
+
+
+def unmoved(model: Curve, reference: Curve | None) -> str | None:
+    """Why a training says nothing about a model, whose images it hardly changed; None where it says something.
+
+    Args:
+        model: The model's results at each step.
+        reference: Those of the reference, trained alike; None: a change of :data:`MOVED` dB is asked for.
+    """
+    own = _change(model)
+    least = MOVED if reference is None else MOVED_SHARE * _change(reference)
+    if own >= least:
+        return None
+    return f"the training changed the PSNR of its scans by {own:.3f} dB, expected {least:.3f} dB or more"
+
+
+def _change(curve: Curve) -> float:
+    """How far the PSNR of each scan has gone at most from where it began, mean over scans, in dB."""
+    first = curve[min(curve)]
+    steps = [
+        np.concatenate([abs(curve[s].values(m, c, "psnr") - first.values(m, c, "psnr")) for c in first.cohorts])
+        for m in first.models
+        for s in curve
+    ]
+    return float(np.max(steps, axis=0).mean())
+
+
+def _scale_to_one(filters: torch.nn.Conv2d | torch.nn.ConvTranspose2d) -> None:
+    """Divide the filter of each output channel, with its bias, by the filter's norm."""
+    weight, bias = filters.weight, filters.bias
+    dim = 1 if isinstance(filters, torch.nn.ConvTranspose2d) else 0
+    others = [axis for axis in range(weight.ndim) if axis != dim]
+    norm = weight.square().sum(dim=others).sqrt().clamp_min(torch.finfo(weight.dtype).tiny)
+    weight.div_(norm.reshape([-1 if axis == dim else 1 for axis in range(weight.ndim)]))
+    if bias is not None:
+        bias.div_(norm)
 
 
 def model_of(curve: Curve) -> str:

@@ -4,20 +4,30 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from scripts.audit.experiment import AUDITED, ORACLE, Observed, oracle_names, references
-from scripts.audit.statistics import Statistics, not_measured
+from scripts.audit.hallucination import Seen
+from scripts.audit.measure import (
+    AUDITED,
+    ORACLE,
+    ORIGINAL,
+    TREATED,
+    Measure,
+    figure,
+    oracle_names,
+    references,
+    with_interval,
+)
+from scripts.audit.quality import NO_ORACLE
+from scripts.audit.statistics import NOT_MEASURED, Statistics, is_measured, not_measured
 from scripts.data.volumes import Volume
 from scripts.evaluation.bootstrap import ratio_with_interval
 from scripts.evaluation.reconstruct import Models, each_slice, spread
 from scripts.evaluation.results import Results
-
-DISTANCE = "distance"
+from scripts.evaluation.table import Table, number
 
 
 def weight_distance(first: Mapping[str, Tensor], second: Mapping[str, Tensor]) -> float:
@@ -110,7 +120,7 @@ def output_distances(
     return table
 
 
-class OutputDistance:
+class OutputDistance(Measure):
     """How far the audited model's images lie from the oracle's, beside how far another oracle's do.
 
     Source: after Georgiev et al., Attribute-to-Delete, 2024 (arXiv 2410.23232), which compares the outputs of
@@ -124,6 +134,8 @@ class OutputDistance:
     """
 
     name = "output_distance"
+    title = "Distance of the images to the oracle's"
+    gates = (r"(BTA|KTA|UA)/ratio",)
 
     def __init__(
         self,
@@ -134,14 +146,9 @@ class OutputDistance:
     ) -> None:
         self.cohorts = {name: list(volumes) for name, volumes in cohorts.items() if volumes}
         self.transform, self.limit, self.device = transform, limit, device
-        self.seen: Observed = {}  # by cohort
-
-    def settings(self) -> dict[str, Any]:
-        """See :class:`scripts.audit.experiment.Experiment`."""
-        return {"limit": self.limit}
 
     def slices(self, models: Models) -> int:
-        """See :class:`scripts.audit.experiment.Experiment`."""
+        """See :class:`scripts.audit.measure.Measure`."""
         chosen = sum(map(len, self._chosen(models).values()))
         return chosen * len(self._compared(models)) if ORACLE in models else 0
 
@@ -149,10 +156,6 @@ class OutputDistance:
         """See :func:`output_distances`."""
         chosen = self._chosen(models) if ORACLE in models else {}
         found = {c: self._distances(models, slices, references(models, c)[0]) for c, slices in chosen.items()}
-        self.seen = {
-            cohort: {model: {v: {DISTANCE: d} for v, d in part.items()} for model, part in table.items()}
-            for cohort, table in found.items()
-        }
         patients = {volume.name: volume.patient_id for volumes in self.cohorts.values() for volume in volumes}
         return output_distances(found, patients, statistics)
 
@@ -176,3 +179,57 @@ class OutputDistance:
     def _chosen(self, models: Models) -> dict[str, list[tuple[Volume, int]]]:
         limit = max(self.limit // (len(self._compared(models)) * len(self.cohorts)), 1)
         return {name: spread(volumes, limit) for name, volumes in self.cohorts.items()}
+
+    @classmethod
+    def table(cls, entry: Mapping, share: str) -> Table:
+        """One row a cohort."""
+        rows = [
+            [cohort, number(found["model"], 4), number(found["oracles"], 4), with_interval(found["ratio"])]
+            for cohort, found in entry.items()
+        ]
+        note = "Relative l2 distance, mean over slices; the ratio needs a second oracle, and 1 is honest retraining."
+        return Table(cls.title, note, ["cohort", "model to oracle", "oracle to oracle", f"ratio [{share}]"], rows)
+
+
+class WeightDistance(Measure):
+    """Distance of the audited model to original and oracle, in weights and in representation.
+
+    Args:
+        probe: Has seen the encoder features of every model.
+        cohorts: cohort -> volumes.
+    """
+
+    name = "distance"
+    title = "Weights and representation"
+
+    def __init__(self, probe: Seen, cohorts: Mapping[str, Sequence[Volume]]) -> None:
+        self.probe, self.cohorts = probe, cohorts
+
+    def measure(self, models: Models, results: Results, statistics: Statistics) -> dict:
+        """Model -> ``weights`` and ``cka``, by cohort."""
+        features = {name: run["features"] for name, run in self.probe.found.items()}
+        table: dict = {}
+        for reference in (ORIGINAL, ORACLE, *({TREATED} & models.keys())):
+            if reference not in models:
+                table[reference] = NO_ORACLE
+                continue
+            states = [models[name].state_dict() for name in (AUDITED, reference)]
+            table[reference] = {"weights": weight_distance(*states), "cka": {}}
+            for cohort in ("BTA", "KTA"):
+                volumes = [volume.name for volume in self.cohorts.get(cohort, [])]
+                if volumes and all(volume in features[AUDITED] for volume in volumes):
+                    pair = [torch.cat([features[name][v] for v in volumes]) for name in (AUDITED, reference)]
+                    table[reference]["cka"][cohort] = linear_cka(*pair)
+        return table
+
+    @classmethod
+    def table(cls, entry: Mapping, share: str) -> Table:
+        """One row a model."""
+        rows = []
+        for reference, found in entry.items():
+            cells = [NOT_MEASURED] * 3
+            if is_measured(found):
+                cells = [number(found["weights"], 4), *(figure(found["cka"].get(c), 3) for c in ("BTA", "KTA"))]
+            rows.append([f"to {reference}", *cells])
+        columns = ["distance", "weights (relative l2)", "linear CKA, BTA", "linear CKA, KTA"]
+        return Table(cls.title, "CKA of the encoder's last features: 1 is equal.", columns, rows)

@@ -8,13 +8,14 @@ from typing import Any
 
 import torch
 
-from scripts.audit.experiment import AUDITED, ORIGINAL, Observed, references
-from scripts.audit.gaps import gap
-from scripts.audit.statistics import Statistics, not_measured
+from scripts.audit.measure import AUDITED, ORIGINAL, Measure, references, with_interval
+from scripts.audit.quality import gap
+from scripts.audit.statistics import NOT_MEASURED, Statistics, is_measured, not_measured
 from scripts.data.volumes import Volume
 from scripts.evaluation.bootstrap import mean_with_interval
 from scripts.evaluation.reconstruct import Models, measure_models, spread
 from scripts.evaluation.results import Results
+from scripts.evaluation.table import Table, number
 from scripts.requests import erosion
 from scripts.requests.ledger import Ledger
 
@@ -55,7 +56,7 @@ def _highest(found: Mapping[str, Mapping], what: str) -> dict:
     return {**found[request][what], "request": request}
 
 
-class EarlierRequests:
+class EarlierRequests(Measure):
     """Reconstructs the scans of earlier requests with the audited weights, those before them, and the oracles.
 
     Args:
@@ -66,6 +67,8 @@ class EarlierRequests:
     """
 
     name = "earlier"
+    title = "Earlier requests: where their scans stand now"
+    gates = (r"highest/(above|rise)",)
 
     def __init__(
         self,
@@ -76,14 +79,9 @@ class EarlierRequests:
     ) -> None:
         self.requests = {f"earlier {i}": volumes for i, volumes in enumerate(requests.values(), start=1)}
         self.transform, self.limit, self.device = transform, limit, device
-        self.seen: Observed = {}  # a certificate states no scan of earlier requests
-
-    def settings(self) -> dict[str, Any]:
-        """See :class:`scripts.audit.experiment.Experiment`."""
-        return {"limit": self.limit}
 
     def slices(self, models: Models) -> int:
-        """See :class:`scripts.audit.experiment.Experiment`."""
+        """See :class:`scripts.audit.measure.Measure`."""
         return sum(map(len, self._chosen(models).values())) * len(self._compared(models))
 
     def measure(self, models: Models, results: Results, statistics: Statistics) -> dict:
@@ -100,8 +98,23 @@ class EarlierRequests:
         shares = max(len(self._compared(models)) * len(self.requests), 1)
         return {name: spread(volumes, max(self.limit // shares, 1)) for name, volumes in self.requests.items()}
 
+    @classmethod
+    def table(cls, entry: Mapping, share: str) -> Table:
+        """One row a request."""
+        rows = [
+            [
+                request,
+                str(found["scans"]),
+                number(found["psnr"]),
+                *(with_interval(found[k], 2, True) for k in ("rise", "above")),
+            ]
+            for request, found in entry["requests"].items()
+        ]
+        columns = ["request", "scans", "PSNR [dB]", f"rise by this request [{share}]", f"above the oracle [{share}]"]
+        return Table(cls.title, "Scans that earlier requests erased, as far as the datalist names them.", columns, rows)
 
-class Erosion:
+
+class Erosion(Measure):
     """What the requests so far have cost those who stay, by the records that the ledger names.
 
     Args:
@@ -110,17 +123,14 @@ class Erosion:
     """
 
     name = "erosion"
+    title = "What stays, from the original on"
+    gates = ("total",)
 
     def __init__(self, ledger: str | Path | None, weights: str | Path) -> None:
         self.ledger, self.weights = ledger, weights
-        self.seen: Observed = {}
-
-    def settings(self) -> dict[str, Any]:
-        """See :class:`scripts.audit.experiment.Experiment`: none."""
-        return {}
 
     def slices(self, models: Models) -> int:
-        """See :class:`scripts.audit.experiment.Experiment`: none, since it reads records."""
+        """See :class:`scripts.audit.measure.Measure`: none, since it reads records."""
         return 0
 
     def measure(self, models: Models, results: Results, statistics: Statistics) -> dict:
@@ -136,6 +146,19 @@ class Erosion:
             unknown = [f"line {step.line}: {step.why}" for step in steps if step.change is None]
             return {"steps": shown, "total": not_measured("; ".join(unknown))}
         return {"steps": shown, "total": {"value": total, "interval": [total, total]}}
+
+    @classmethod
+    def table(cls, entry: Mapping, share: str) -> Table:
+        """One row a request."""
+        rows = [
+            [f"line {step['line']}", step["why"] if step["change"] is None else number(step["change"], 2, True)]
+            for step in entry["steps"]
+        ]
+        rows.append(
+            ["together", with_interval(entry["total"], 2, True) if is_measured(entry["total"]) else NOT_MEASURED]
+        )
+        note = "Mean PSNR of each run's own retain test scans, after less before, by the records that the ledger names."
+        return Table(cls.title, note, ["request, by the ledger's line", "change [dB]"], rows)
 
 
 def advice(gates: Sequence[Mapping[str, Any]]) -> str | None:

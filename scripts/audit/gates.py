@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
-from scripts.audit.statistics import NOT_MEASURED, Statistics, is_measured, not_measured
+import yaml
+
+from scripts.audit.measure import Measure
+from scripts.audit.statistics import NOT_MEASURED, is_measured, not_measured
+from scripts.run.config import bundle_root
 
 GUARDS = {  # in this order: the first guard of which a gate fails gives the verdict
     "under-forgetting": "not forgotten",
@@ -15,20 +19,6 @@ GUARDS = {  # in this order: the first guard of which a gate fails gives the ver
     "suppression": "suppressed",
     "retain damage": "retain damaged",
 }
-MEASURES = (
-    r"oracle_gap/(BTA|KTA|UA)/(psnr|ssim|nmse)/(gap|above|below)",
-    r"original_gap/(BTA|KTA|UA)/(psnr|ssim|nmse)/gap",
-    r"membership/(error|gain)/(auc|above|below)",
-    r"quantised/(BTA|KTA|UA)/(psnr|ssim|nmse)/(gap|above|below)",
-    r"resurfacing/(BTA|KTA|UA|earlier)/(psnr|ssim)/(rise|gap)",
-    r"relearning/(psnr|ssim)/(rise|area)",
-    r"acquisitions/highest/(KTA|UA)/(psnr|ssim)/above",
-    r"output_distance/(BTA|KTA|UA)/ratio",
-    r"hallucination/(oracle_gap|original_gap|enhancement)",
-    r"earlier/highest/(above|rise)",
-    r"erosion/total",
-    r"likelihood/(forgotten|over_forgotten|quantised|exposed)",
-)
 CONTROL = "control: the original fails no gate against under-forgetting"
 KEYS = {"name", "guards", "measure", "at_least", "at_most", "if_measured"}
 MEANINGS = {
@@ -39,6 +29,8 @@ MEANINGS = {
     "retain damaged": "only gates against retain damage fail",
     "undecided": "no gate fails, but at least one is undecided or not measured, or the control fails to show that this "
     "audit can see remembering at all, or an oracle is not shown to be one, or audit and run differ",
+    "forgotten exactly": "nothing of the forget set and nothing of the original entered the weights, and every gate on "
+    "what is kept passes",
     "forgotten": "every gate passes, the control shows that the original would not have, and the records show that the "
     "oracle is one and that the audit is of the run",
 }
@@ -62,8 +54,9 @@ def check_gates(gates: Sequence[Mapping]) -> None:
             raise ValueError(f"{where}: expected the keys name, guards, measure and at_least or at_most, found {gate}")
         if gate["guards"] not in GUARDS:
             raise ValueError(f"{where}: 'guards': expected one of {', '.join(GUARDS)}, found {gate['guards']!r}")
-        if not any(re.fullmatch(pattern, str(gate["measure"])) for pattern in MEASURES):
-            raise ValueError(f"{where}: 'measure': expected one of {', '.join(MEASURES)}, found {gate['measure']!r}")
+        if not allowed(str(gate["measure"])):
+            known = [f"{name}/{path}" for name, measure in Measure.known.items() for path in measure.gates]
+            raise ValueError(f"{where}: 'measure': expected one of {', '.join(known)}, found {gate['measure']!r}")
         limits = [key for key in ("at_least", "at_most") if isinstance(gate.get(key), (int, float))]
         if len(limits) != 1 or len(set(gate) & {"at_least", "at_most"}) != 1:
             raise ValueError(f"{where}: expected one number, at_least or at_most, found {dict(gate)}")
@@ -77,33 +70,34 @@ def check_gates(gates: Sequence[Mapping]) -> None:
         raise ValueError(f"gates: 'guards': expected at least one gate for each failure, none for {', '.join(missing)}")
 
 
-def declared(
-    gates: Sequence[Mapping],
-    statistics: Statistics,
-    subgroups: Sequence[str],
-    measures: Mapping[str, Any],
-    treated: bool = False,
-) -> dict[str, Any]:
-    """What has to be declared before there is a result, as JSON content: it decides what the verdict will be.
+def allowed(path: str) -> bool:
+    """Whether a measure allows a gate to read a path of its results."""
+    name, _, rest = path.partition("/")
+    measure = Measure.known.get(name)
+    return measure is not None and any(re.fullmatch(pattern, rest) for pattern in measure.gates)
+
+
+def project_gates(file: str | Path | None = None) -> list[dict[str, Any]]:
+    """The gates of ``configs/gates.yaml``, by which the audit and the verifier of certificates judge.
 
     Args:
-        gates: See :func:`judge`.
-        statistics: The settings of intervals and equivalence tests.
-        subgroups: Fields whose values make the subgroups.
-        measures: The settings of the measures, see :func:`scripts.audit.experiment.measure_settings`.
-        treated: whether the forgotten kind is judged by a treated oracle, see :mod:`scripts.audit.treated`.
+        file: Another YAML or JSON file with ``gates``.
+
+    Raises:
+        FileNotFoundError, ValueError: no such file, no list of gates, or gates that cannot be judged.
     """
-    content = {
-        "gates": [dict(gate) for gate in gates],
-        "confidence": statistics.confidence,
-        "bootstrap_samples": statistics.samples,
-        "seed": statistics.seed,
-        "equivalence_margins": dict(statistics.equivalence),
-        "subgroups": list(subgroups),
-        "measures": dict(measures),
-        **({"treated_oracle": True} if treated else {}),
-    }
-    return json.loads(json.dumps(content))
+    path = Path(file) if file is not None else Path(bundle_root(), "configs", "gates.yaml")
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: expected a file of gates, found no such file")
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, ValueError) as error:
+        raise ValueError(f"{path}: expected YAML or JSON, found {error}") from error
+    gates = content.get("gates") if isinstance(content, dict) else content
+    if not isinstance(gates, list):
+        raise ValueError(f"{path}: 'gates': expected a list, found {type(gates).__name__}")
+    check_gates(gates)
+    return gates
 
 
 def judge(gate: Mapping[str, Any], measures: Mapping[str, Any]) -> dict:
@@ -161,19 +155,16 @@ def control(gates: Sequence[Mapping[str, Any]], original: Mapping[str, Any]) -> 
     return {"gates": judged, "sees_remembering": any(gate["verdict"] == "fail" for gate in judged)}
 
 
-def of_original(original: Mapping[str, Any], measures: Mapping[str, Any]) -> dict[str, Any]:
-    """The original's measures for the :func:`control`, with those that stand beside the audited model's own."""
-    likelihood = measures.get("likelihood", not_measured("no such result in this audit"))
-    return {**original, "likelihood": likelihood["original"] if is_measured(likelihood) else likelihood}
-
-
-def overall(judged: Sequence[Mapping[str, Any]], sees_remembering: bool = True, doubts: Sequence[str] = ()) -> dict:
+def overall(
+    judged: Sequence[Mapping[str, Any]], sees_remembering: bool = True, doubts: Sequence[str] = (), exact: bool = False
+) -> dict:
     """The verdict on the model; :data:`MEANINGS` defines each.
 
     Args:
         judged: What :func:`judge` returned for every gate.
         sees_remembering: What the :func:`control` found.
         doubts: Why no verdict above undecided can be given, see :func:`scripts.audit.provenance.doubts`.
+        exact: Whether the run shows by how it was made that it forgot; the gates are then those on what is kept.
 
     Returns:
         ``{"verdict", "meaning", "because": names of the gates that led to it}``.
@@ -191,10 +182,10 @@ def overall(judged: Sequence[Mapping[str, Any]], sees_remembering: bool = True, 
         for gate in judged
         if gate["verdict"] == "undecided" or (gate["verdict"] == NOT_MEASURED and not gate.get("if_measured"))
     ]
-    if not sees_remembering:
+    if not sees_remembering and not exact:
         because.append(CONTROL)
     because += doubts
-    verdict = "undecided" if because or not judged else "forgotten"
+    verdict = "undecided" if because or not judged else "forgotten exactly" if exact else "forgotten"
     return {"verdict": verdict, "meaning": MEANINGS[verdict], "because": because}
 
 

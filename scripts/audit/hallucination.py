@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -12,12 +12,20 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from scripts.audit.measure import AUDITED, CALIBRATION, ORACLE, ORIGINAL, QUANTISED, QUERY, Measure, with_interval
+from scripts.audit.quality import NO_ORACLE
+from scripts.audit.statistics import Statistics, not_measured
+from scripts.data.volumes import Volume
+from scripts.evaluation.bootstrap import mean_with_interval, ratio_with_interval
 from scripts.evaluation.drawing import DPI, save_figure
-from scripts.evaluation.reconstruct import Scan
+from scripts.evaluation.reconstruct import Models, Scan
+from scripts.evaluation.results import Results
+from scripts.evaluation.table import Table, number
 from scripts.kspace.fourier import crop_like
 
 SIDE, BAR = 1.9, 0.9  # inches
 PERCENTILE = 99.5
+HIDDEN = (QUERY, CALIBRATION, QUANTISED)  # models that say nothing about hallucination
 
 
 def null_space_part(error: Tensor, mask: Tensor) -> Tensor:
@@ -109,3 +117,82 @@ def _map(scan: Scan, model: str) -> np.ndarray:
     error = torch.from_numpy(scan.images[model][:1] - scan.target[:1])[None]
     mask = torch.from_numpy(scan.masks[:1])[:, None, None, :, None]
     return (null_space_part(error, mask)[0, 0] / scan.volume.max_value).numpy()
+
+
+def hallucination(
+    sums: Mapping[str, Mapping[str, Mapping[str, float]]], patients: Mapping[str, str], statistics: Statistics
+) -> dict:
+    """Null-space NMSE of each model on the retain test set, its gap to original and oracle, and the enhancement.
+
+    ``enhancement`` is the audited model's null-space error over the original's: below 1 the retained kind gained from
+    forgetting (the claim of Xue et al., Erase to Enhance, MIDL 2024).
+
+    Args:
+        sums: model -> volume -> ``{"null", "error", "target"}``, see :class:`scripts.audit.probe.SliceProbe`.
+        patients: volume -> patient.
+        statistics: The settings of the intervals.
+    """
+    if not sums[AUDITED]:
+        return not_measured("no volumes in BTA")
+    values = {model: np.array([s["null"] / s["target"] for s in rows.values()]) for model, rows in sums.items()}
+    names = [patients[volume] for volume in sums[AUDITED]]
+    table: dict = {
+        "models": {
+            model: {
+                "null_space_nmse": float(values[model].mean()),
+                "share_of_error": float(np.mean([s["null"] / s["error"] for s in rows.values() if s["error"]])),
+            }
+            for model, rows in sums.items()
+        }
+    }
+    pair = (values[AUDITED], values[ORIGINAL])
+    table["enhancement"] = ratio_with_interval(*pair, names, **statistics.draw)
+    for name, reference in (("original_gap", ORIGINAL), ("oracle_gap", ORACLE)):
+        table[name] = NO_ORACLE
+        if reference in values:
+            table[name] = mean_with_interval(values[AUDITED] - values[reference], names, **statistics.draw)
+    return table
+
+
+class Seen(Protocol):
+    """What an evaluation saw of each model, such as :class:`scripts.audit.probe.SliceProbe`.
+
+    Attributes:
+        found: model -> ``null_space`` and ``features``.
+    """
+
+    found: dict[str, dict]
+
+
+class Hallucination(Measure):
+    """Null-space error on the retain test set, see :func:`hallucination`.
+
+    Args:
+        probe: Has seen the evaluation of every model.
+        volumes: The retain test set, for the patients.
+    """
+
+    name = "hallucination"
+    title = "Hallucination (null-space error, retain test set)"
+    gates = (r"(oracle_gap|original_gap|enhancement)",)
+
+    def __init__(self, probe: Seen, volumes: Sequence[Volume]) -> None:
+        self.probe, self.patients = probe, {volume.name: volume.patient_id for volume in volumes}
+
+    def measure(self, models: Models, results: Results, statistics: Statistics) -> dict:
+        """See :func:`hallucination`."""
+        sums = {name: run["null_space"] for name, run in self.probe.found.items() if name not in HIDDEN}
+        return hallucination(sums, self.patients, statistics)
+
+    @classmethod
+    def table(cls, entry: Mapping, share: str) -> Table:
+        """One row a model."""
+        rows = [[m, number(v["null_space_nmse"], 5), number(v["share_of_error"])] for m, v in entry["models"].items()]
+        gaps = [
+            f"{with_interval(entry[k], 5, True)} to the {k.partition('_')[0]}" for k in ("original_gap", "oracle_gap")
+        ]
+        note = (
+            f"Part of the error in k-space columns that were not measured. Difference [{share}]: {'; '.join(gaps)}. "
+            f"Enhancement, the model's over the original's: {with_interval(entry['enhancement'])}; below 1 is better."
+        )
+        return Table(cls.title, note, ["model", "null-space NMSE", "share of the error"], rows)

@@ -6,12 +6,15 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from scripts.audit.experiment import TREATED
-from scripts.audit.statistics import not_measured
+from scripts.audit.measure import TREATED
 from scripts.run.files import file_sha256
 
-IDENTIFYING = ("patient_id", "kspace")
-COUNTS = ("steps", "forward_slices", "backward_slices", "seconds")
+COUNTS = {
+    "steps": "steps",
+    "forward_slices": "slices forward",
+    "backward_slices": "slices backward",
+    "seconds": "seconds",
+}
 
 
 def audited_weights(
@@ -100,39 +103,6 @@ def read_record(path: str | Path | None, weights: str | Path) -> dict | None:
     if stated != file_sha256(weights):
         raise ValueError(f"{path}: 'weights_out': the record is of other weights than {weights} (SHA-256 differs)")
     return record
-
-
-def check_subgroups(fields: Sequence[str]) -> None:
-    """Refuse subgroup fields that would put identifiers of patients into the result."""
-    found = sorted(set(fields) & set(IDENTIFYING))
-    if found:
-        raise ValueError(f"audit: 'subgroups': expected fields that name no patient or file, found {', '.join(found)}")
-
-
-def cost(record: Mapping | None, training: Mapping | None = None) -> dict:
-    """Passes, time and data read of the unlearning run, and their share of training's.
-
-    Args:
-        record: The run record of ``unlearn``; None: not measured.
-        training: The run record of the original's training; None: no shares.
-
-    Returns:
-        The counts of :data:`COUNTS` and the slices read of each role, and under ``share_of_training`` each count
-        over training's.
-
-    >>> run = {"cost": {"steps": 5, "forward_slices": 10, "backward_slices": 10, "seconds": 2.0},
-    ...        "data": {"retain": {"slices": 4}}}
-    >>> cost(run, {"cost": {"steps": 50, "forward_slices": 50, "backward_slices": 50, "seconds": 8.0}})["slices_read"]
-    {'retain': 4}
-    """
-    if record is None:
-        return not_measured("no run record of the unlearning")
-    counts = {name: record["cost"][name] for name in COUNTS}
-    shares: dict = not_measured("no run record of the original's training")
-    if training is not None:
-        shares = {name: counts[name] / training["cost"][name] for name in COUNTS if training["cost"][name]}
-    slices = {role: entry["slices"] for role, entry in record["data"].items()}
-    return {**counts, "slices_read": slices, "share_of_training": shares}
 
 
 def training_of(weights: str | Path, named: str | None = None) -> dict | None:

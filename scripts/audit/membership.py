@@ -1,15 +1,31 @@
-"""Membership inference: can the model's error tell a forget training volume from an unseen one of its kind?"""
+"""Membership: can the model's error tell a forget training volume from an unseen one, or from what a model knows?"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from scripts.audit.statistics import Statistics
+from scripts.audit.measure import (
+    AUDITED,
+    CALIBRATION,
+    ORACLE,
+    ORIGINAL,
+    QUERY,
+    Measure,
+    figure,
+    references,
+    with_interval,
+)
+from scripts.audit.quality import NO_ORACLE, Values, distribution_distance
+from scripts.audit.statistics import Statistics, not_measured
 from scripts.evaluation.bootstrap import patient_counts, percentile_interval
+from scripts.evaluation.reconstruct import Models
+from scripts.evaluation.results import ZERO_FILLED, Results
+from scripts.evaluation.table import Table, number
 
 FALSE_POSITIVE_RATE = 0.01
+SCORES = {"error": "error (PSNR)", "gain": "error less predictability (PSNR − zero-filled PSNR)"}
 
 
 def auc(members: Sequence[float] | np.ndarray, others: Sequence[float] | np.ndarray) -> float:
@@ -109,3 +125,126 @@ def _replicates(
     """(samples,) the AUC of each bootstrap sample."""
     pairs = np.einsum("sm,mn,sn->s", left, _wins(members, others), right, optimize=True)
     return pairs / (left.sum(axis=1) * right.sum(axis=1))
+
+
+def membership(results: Results, statistics: Statistics, audited: str = AUDITED) -> dict:
+    """The attack with two scores, both in dB, higher for members.
+
+    ``error``: the PSNR. ``gain``: the PSNR less that of the zero-filled image of the same volume: how hard a scan
+    is to reconstruct is taken out by a predictability estimate that needs no training (after Shafran et al. 2021,
+    Membership Inference Attacks are Easier on Difficult Problems).
+    """
+    missing = [cohort for cohort in ("UA", "KTA") if cohort not in results.cohorts]
+    if missing:
+        return not_measured(f"no volumes in {', '.join(missing)}")
+
+    def score(model: str, cohort: str, gain: bool) -> np.ndarray:
+        return results.values(model, cohort, "psnr") - gain * results.values(ZERO_FILLED, cohort, "psnr")
+
+    def scores(model: str, gain: bool) -> tuple[np.ndarray, np.ndarray]:
+        return score(model, "UA", gain), score(model, "KTA", gain)
+
+    patients = results.patients("UA"), results.patients("KTA")
+    found = {}
+    for name, gain in (("error", False), ("gain", True)):
+        known = [scores(model, gain) for model in references(results.models)]
+        entry = attack(*scores(audited, gain), patients, statistics, known)
+        entry["original_auc"] = auc(*scores(ORIGINAL, gain))
+        found[name] = {key: NO_ORACLE if value is None else value for key, value in entry.items()}
+    return found
+
+
+class Membership(Measure):
+    """The attack on the forget training set, see :func:`membership`."""
+
+    name = "membership"
+    title = "Membership inference"
+    gates = (r"(error|gain)/(auc|above|below)",)
+
+    def measure(self, models: Models, results: Results, statistics: Statistics) -> dict:
+        """See :func:`membership`."""
+        return membership(results, statistics)
+
+    def control(self, results: Results, statistics: Statistics) -> dict:
+        """The attack on the original."""
+        return membership(results, statistics, audited=ORIGINAL)
+
+    @classmethod
+    def table(cls, entry: Mapping, share: str) -> Table:
+        """One row a score."""
+        rows = [
+            [
+                SCORES[name],
+                with_interval(attack["auc"]),
+                figure(attack["reference_auc"]),
+                figure(attack["original_auc"]),
+                with_interval(attack["above"], 2, True),
+                f"{figure(attack['tpr'])} / {figure(attack['reference_tpr'])}",
+            ]
+            for name, attack in entry.items()
+        ]
+        columns = ["score", f"AUC [{share}]", "oracle's AUC", "original's AUC", "difference to oracle"]
+        sizes = entry["error"]
+        note = (
+            f"{sizes['members']} forget training volumes against {sizes['others']} unseen ones of the forget domain; "
+            "0.5 is chance, and only the difference to the oracle, which cannot know, speaks of memory."
+        )
+        return Table(cls.title, note, [*columns, "TPR at 1 % FPR: model / oracle"], rows)
+
+
+def forgotten_ratio(model: Values, query: Values, calibration: Values) -> dict:
+    """ρ = KS(model, query model) / KS(calibration model, query model), all on the forget training volumes.
+
+    The query model was trained on the forget data alone: it looks like a model that remembers. The calibration
+    model never saw them. ρ >= 1: the audited model looks no more like one that remembers than one that never
+    knew; ρ near 0: it remembers. A high ρ does not tell forgetting from damage: that is what the gap is for.
+
+    Args:
+        model: (n,) one value of a metric for each forget training volume, from the audited model.
+        query: (n,) the same from the query model.
+        calibration: (n,) the same from the calibration model.
+
+    Returns:
+        ``{"ratio", "model_ks", "calibration_ks", "forgotten"}``; not measured where the calibration model cannot
+        be told from the query model.
+
+    Source: Liu and Tsaftaris, Have You Forgotten?, MICCAI 2020 (arXiv 2004.10129), with a metric of the
+    reconstruction in place of a classifier's outputs.
+
+    >>> forgotten_ratio([1.0, 2.0], query=[8.0, 9.0], calibration=[1.0, 3.0])["ratio"]
+    1.0
+    """
+    numerator = distribution_distance(model, query)["ks"]
+    denominator = distribution_distance(calibration, query)["ks"]
+    if denominator == 0:
+        return not_measured("the calibration model's results do not differ from the query model's")
+    ratio = numerator / denominator
+    return {"ratio": ratio, "model_ks": numerator, "calibration_ks": denominator, "forgotten": ratio >= 1}
+
+
+class HaveYouForgotten(Measure):
+    """The Kolmogorov-Smirnov ratio on the forget training volumes, in PSNR, see :func:`forgotten_ratio`."""
+
+    name = "have_you_forgotten"
+    title = "Have you forgotten? (KS ratio)"
+
+    def measure(self, models: Models, results: Results, statistics: Statistics) -> dict:
+        """See the class."""
+        calibration = CALIBRATION if CALIBRATION in results.models else (references(results.models) or [ORACLE])[0]
+        if "UA" not in results.cohorts:
+            return not_measured("no volumes in UA")
+        if QUERY not in results.models:
+            return not_measured("no query weights (trained on the forget set alone)")
+        if calibration not in results.models:
+            return not_measured("no calibration weights (never saw the forget set) and no oracle")
+        values = (results.values(model, "UA", "psnr") for model in (AUDITED, QUERY, calibration))
+        return {**forgotten_ratio(*values), "calibration": calibration}
+
+    @classmethod
+    def table(cls, entry: Mapping, share: str) -> Table:
+        """One row."""
+        row = [number(entry["ratio"]), number(entry["model_ks"]), number(entry["calibration_ks"]), entry["calibration"]]
+        note = "1 or more: no closer to a model trained on the forget set alone than one that never saw it."
+        return Table(
+            cls.title, note, ["ratio", "KS of the model", "KS of the calibration model", "calibration model"], [row]
+        )

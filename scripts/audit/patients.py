@@ -10,17 +10,18 @@ from typing import Any
 import numpy as np
 import torch
 
-from scripts.audit.experiment import AUDITED, ORIGINAL, QUANTISED, Observed
 from scripts.audit.likelihood import MIN_REFERENCES, RATE, Scores, joint_error_rate, lira, patient_score, rmia, verdict
+from scripts.audit.measure import AUDITED, ORIGINAL, QUANTISED, Measure, with_interval
 from scripts.audit.provenance import AuditedFiles
 from scripts.audit.references import files_read, read_references
-from scripts.audit.statistics import Statistics, not_measured, rejecting
+from scripts.audit.statistics import NOT_MEASURED, Statistics, not_measured, rejecting
 from scripts.data.slices import Undersample
 from scripts.data.volumes import Volume
 from scripts.evaluation.bootstrap import mean_with_interval
 from scripts.evaluation.comparison import load_models
 from scripts.evaluation.reconstruct import Models, measure_models, spread
 from scripts.evaluation.results import Results
+from scripts.evaluation.table import ABSENT, Table, number, percent
 from scripts.kspace.masks import ColumnMask
 from scripts.run.config import running_config
 from scripts.training.file_hashes import FileHashes
@@ -39,7 +40,7 @@ def by_patient(volumes: Iterable[Volume]) -> Scans:
     return found
 
 
-class Likelihood:
+class Likelihood(Measure):
     """Compares each patient's scans under the audited weights with the same scans under reference models.
 
     A reference model stands for what the audited one claims to be: it counts where its record shows that it was trained
@@ -66,6 +67,8 @@ class Likelihood:
     """
 
     name = "likelihood"
+    title = "Single patients, beside reference models"
+    gates = ("(forgotten|over_forgotten|quantised|exposed)",)
 
     def __init__(
         self,
@@ -82,7 +85,6 @@ class Likelihood:
         if not 0 < rate < 1:
             raise ValueError(f"likelihood: 'rate': expected between 0 and 1, found {rate}")
         self.device, self.rate, self.limit = device, rate, limit
-        self.seen: Observed = {}  # a certificate names no patient
         self.references: dict[str, torch.nn.Module] = {}
         if not weights:
             return
@@ -103,10 +105,6 @@ class Likelihood:
         self.chosen = spread(volumes, limit // models)
         masks = min(MOST_MASKS, limit // (models * len(self.chosen)))
         self.transforms = [Undersample(mask, seed) for seed in range(masks)]
-
-    def settings(self) -> dict[str, Any]:
-        """See :class:`scripts.audit.experiment.Experiment`."""
-        return {"rate": self.rate, "limit": self.limit}
 
     def _choose(
         self,
@@ -158,13 +156,14 @@ class Likelihood:
         return [name for name in self.usable if not self._read[name] & self._of(scans)]
 
     def slices(self, models: Models) -> int:
-        """See :class:`scripts.audit.experiment.Experiment`."""
+        """See :class:`scripts.audit.measure.Measure`."""
         return len(self.chosen) * len(self.transforms) * (len(self.references) + 3) if self.references else 0
 
     def measure(self, models: Models, results: Results, statistics: Statistics) -> dict:
         """See :meth:`_found`."""
+        self._control: dict = not_measured("no reference weights")
         if not self.references:
-            return not_measured("no reference weights")
+            return self._control
         compared = {name: models[name] for name in (AUDITED, ORIGINAL, QUANTISED)} | self.references
         found = [
             Results(measure_models(compared, {"patients": self.chosen}, transform, self.device))
@@ -185,6 +184,8 @@ class Likelihood:
         }
         unseen = [i for patient, role in self.roles.items() if role == UNSEEN for i in index[patient]]
         likelier = rmia(level[AUDITED], reference, members, unseen) if unseen else np.full(len(order), np.nan)
+        forgotten = self._with(FORGOTTEN)
+        self._control = {FORGOTTEN: _gate(joint_error_rate(forgotten, scores[ORIGINAL]), [])}
         return self._found(scores, {p: float(np.mean(likelier[i])) for p, i in index.items()}, statistics)
 
     def _saw(self, name: str, count: int, index: Mapping[str, Sequence[int]]) -> np.ndarray:
@@ -210,7 +211,7 @@ class Likelihood:
             the scans, the score under the original and RMIA's share; ``forgotten``, ``over_forgotten`` and
             ``quantised``: the joint error rates of the forgotten patients, which accept only where each verdict is
             *not found*; ``exposed``: how far the scores of retained patients rose above the original's, in standard
-            deviations, beside the unseen; ``original``: the same as ``forgotten`` of the original, the control.
+            deviations, beside the unseen.
         """
         forgotten = self._with(FORGOTTEN)
         rows = [
@@ -231,7 +232,6 @@ class Likelihood:
             "over_forgotten": _gate(joint_error_rate(forgotten, scores[AUDITED], low=True), own),
             "quantised": _gate(joint_error_rate(forgotten, scores[QUANTISED]), rounded),
             "exposed": self._exposed(scores, statistics),
-            "original": {FORGOTTEN: _gate(joint_error_rate(forgotten, scores[ORIGINAL]), [])},
         }
 
     def _verdict(self, patient: str, scores: Mapping[str, Scores], model: str) -> dict:
@@ -257,6 +257,35 @@ class Likelihood:
         rises = {p: scores[AUDITED].of[p] - scores[ORIGINAL].of[p] for p in (*kept, *unseen)}
         others = float(np.mean([rises[p] for p in unseen]))
         return dict(mean_with_interval([rises[p] - others for p in kept], kept, **statistics.draw))
+
+    def control(self, results: Results, statistics: Statistics) -> dict | None:
+        """The original's error rate, which :meth:`measure` found beside the audited model's."""
+        return self._control
+
+    @classmethod
+    def table(cls, entry: Mapping, share: str) -> Table:
+        """One row a patient."""
+        rows = [
+            [
+                row["patient"],
+                str(len(row["scans"])),
+                number(row["score"], 2, True),
+                f"{row['error_rate']:.3f} [{', '.join(f'{bound:.3f}' for bound in row['interval'])}]",
+                f"{number(row['original_score'], 2, True)} / {row['original_error_rate']:.3f}",
+                ABSENT if row["rmia"] is None else number(row["rmia"]),
+                f"{row['verdict']}: {row['because']}",
+            ]
+            for row in entry["patients"]
+        ]
+        power = NOT_MEASURED if entry["power"] is None else percent(entry["power"])
+        note = (
+            f"{entry['references']['counting']} reference models; {entry['unseen']} unseen patients; power: {power} of "
+            f"{entry['canaries']} canaries found at an error rate below {entry['rate']:g}. Score: standard deviations "
+            "above models that never saw the patient. Retained patients are expected to be known; "
+            f"rise beside the unseen [{share}]: {with_interval(entry['exposed'], 2, True)}."
+        )
+        columns = ["patient", "scans", "score", "error rate [90%]", "original: score / error rate", "RMIA", "verdict"]
+        return Table(cls.title, note, columns, rows)
 
 
 def _level(ssim: np.ndarray) -> np.ndarray:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, cast
 
 import torch
@@ -36,6 +36,7 @@ class SliceProbe:
     Attributes:
         runs: One entry a run, in order: ``{"null_space": {volume: {"null", "error", "target"}},
             "features": {volume: (slices * grid², C) float32}}``; no features where the network has no U-Net.
+        found: model -> its entry, once :meth:`name` has been told whose runs they were.
     """
 
     def __init__(self, null_space: Iterable[Volume], features: Iterable[Volume], grid: int = 4) -> None:
@@ -43,7 +44,12 @@ class SliceProbe:
         self.features = {volume.name for volume in features}
         self.grid = grid
         self.runs: list[dict] = []
+        self.found: dict[str, dict] = {}
         self._hook: RemovableHandle | None = None
+
+    def name(self, models: Sequence[str]) -> None:
+        """Say whose the last runs were, in order."""
+        self.found = dict(zip(models, self.runs[-len(models) :], strict=True))
 
     def attach(self, engine: Engine) -> None:
         """Attach to the evaluator."""

@@ -10,15 +10,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from scripts.audit.experiment import ORACLE, TREATED, oracle_names
 from scripts.audit.inputs import COUNTS, read_record, record_beside
-from scripts.audit.treated import treated_problems, treatment
+from scripts.audit.measure import ORACLE, TREATED, oracle_names
+from scripts.audit.treated import recipe_of, treated_problems, unlike
 from scripts.networks.weights import read_state
 from scripts.run.files import file_sha256
 
+OF_ORACLE = {"oracle", "seed", "forget_only", "training_share"}  # in which an oracle's training may differ
 ORACLE_NOT_SHOWN = "oracle not shown to be one"
+CHANGED = "settings that are not the project's"
 RUN_DIFFERS = "audit and run differ"
-SETTINGS = ("network", "mask")  # blocks of a configuration that the compared runs share
+SETTINGS = ("network", "mask", "loss_function")  # blocks of a configuration that the compared runs share
 
 
 @dataclass(frozen=True)
@@ -49,8 +51,9 @@ def record_facts(record: Mapping[str, Any], sha256: str) -> dict:
         ``record`` and, from it, ``verb``, ``handlers`` (how many the unlearning method has), ``weights_in``,
         ``weights_out``, ``datalist`` (SHA-256), ``network``, ``mask`` (configurations), ``data`` and ``evaluated``:
         role -> sorted SHA-256 of its files, null where the record states none; ``cost`` (:data:`COUNTS`) and
-        ``slices`` (role -> how many were read); ``treatment`` of an unlearning, see
-        :func:`scripts.audit.treated.treatment`, else null.
+        ``slices`` (role -> how many were to be read); ``opened``, SHA-256 of ``scans`` and ``weights`` that data sets
+        and loaders reported when they opened them, null where the record has none; ``recipe``, see
+        :func:`scripts.audit.treated.recipe_of`; ``forgetting``, ``prior`` (SHA-256) and ``code`` (SHA-256).
     """
     configuration = record.get("configuration", {})
     return {
@@ -64,7 +67,11 @@ def record_facts(record: Mapping[str, Any], sha256: str) -> dict:
         **{kind: _hashes(record.get(kind) or {}) for kind in ("data", "evaluated")},
         "cost": {name: (record.get("cost") or {}).get(name) for name in COUNTS},
         "slices": {role: entry.get("slices") for role, entry in (record.get("data") or {}).items()},
-        "treatment": treatment(record) if record.get("verb") == "unlearn" else None,
+        "opened": _opened(record.get("opened")),
+        "recipe": recipe_of(configuration),
+        "forgetting": record.get("forgetting"),
+        "prior": (record.get("prior") or {}).get("sha256"),
+        "code": (record.get("environment") or {}).get("code_sha256"),
     }
 
 
@@ -112,30 +119,33 @@ def provenance_problems(
     """What speaks against the oracles, and in what an audit differs from the run that it audits.
 
     An oracle was made by ``train`` on the original's training files without the forget files, all by hash, with the
-    original's network and mask. ``unlearn`` without a handler, which reads retain files alone, may have followed. A
-    treated oracle is what the audited run's own unlearning made of such an oracle.
+    original's network, mask and loss, and by the same recipe. ``unlearn`` without a handler, which reads retain files
+    alone, may have followed. A control is what the audited run's own unlearning made of such an oracle.
 
     Args:
         runs: model -> :func:`origin` of its weights, for ``G``, ``unlearned`` and every oracle.
-        audit: ``datalist``, ``network``, ``mask``, ``data`` (``forget``) and ``evaluated`` of the audit, as in
-            :func:`record_facts`.
+        audit: ``datalist``, ``network``, ``mask``, ``loss_function``, ``data`` (``forget``) and ``evaluated`` of the
+            audit, as in :func:`record_facts`; ``changed``, the settings that are not the project's.
         weights: model -> :func:`weights_hashes`.
 
     Returns:
-        oracle -> problems, and ``run`` -> problems; an empty list where there is none.
+        oracle -> problems, ``run`` -> problems and ``settings`` -> the changed ones; an empty list where there is none.
     """
     found = {name: _oracle_problems(name, runs, audit["data"]["forget"], weights) for name in oracle_names(weights)}
     if TREATED in weights:
         found[TREATED] = treated_problems(runs, weights)
         if found.get(ORACLE):
             found[TREATED].append("the oracle is not shown to be one")
-    return {**found, "run": _run_problems(audit, runs["unlearned"][0], weights) if runs.get("unlearned") else []}
+    found["run"] = _run_problems(audit, runs, weights) if runs.get("unlearned") else []
+    found["settings"] = [f"'{key}'" for key in audit["changed"]]
+    return found
 
 
 def doubts(problems: Mapping[str, Sequence[str]]) -> list[str]:
     """Why no verdict above undecided can be given, one line a reason."""
+    kinds = {"run": RUN_DIFFERS, "settings": CHANGED}
     return [
-        f"{RUN_DIFFERS if name == 'run' else f'{name}: {ORACLE_NOT_SHOWN}'}: {'; '.join(texts)}"
+        f"{kinds.get(name, f'{name}: {ORACLE_NOT_SHOWN}')}: {'; '.join(texts)}"
         for name, texts in problems.items()
         if texts
     ]
@@ -181,8 +191,15 @@ def _training_problems(oracle: Mapping, original: Sequence[Mapping], forget: set
         return ["the records state no hash of each training file"]
     gone = forget.union(*(run["data"].get("forget") or () for run in original[:-1]))
     problems = []
-    if gone & set(read):
-        problems.append(f"{len(gone & set(read))} forget files were in its training")
+    opened = set(read) if oracle["opened"] is None else set(oracle["opened"]["scans"])
+    if gone & (opened | set(read)):
+        problems.append(f"{len(gone & (opened | set(read)))} forget files were in its training")
+    if not opened <= set(read) | set(trained):
+        problems.append("it opened files that are not in the original's training")
+    if oracle["code"] == original[-1]["code"]:
+        own = {key: value for key, value in oracle["recipe"].items() if key not in OF_ORACLE}
+        theirs = {key: value for key, value in original[-1]["recipe"].items() if key not in OF_ORACLE}
+        problems += unlike(theirs, own, "original's training's")
     if set(trained) - gone != set(read) - gone:
         problems.append("its training files are not the original's without the forget files")
     if not forget <= set(trained):
@@ -190,12 +207,19 @@ def _training_problems(oracle: Mapping, original: Sequence[Mapping], forget: set
     return problems
 
 
-def _run_problems(audit: Mapping, run: Mapping, weights: Mapping[str, Mapping[str, str]]) -> list[str]:
+def _run_problems(
+    audit: Mapping, runs: Mapping[str, Sequence[Mapping]], weights: Mapping[str, Mapping[str, str]]
+) -> list[str]:
+    run, training = runs["unlearned"][0], next(iter((runs.get("G") or [])[-1:]), None)
     problems = [f"{name}: another one than the run's" for name in ("datalist", *SETTINGS) if audit[name] != run[name]]
     if audit["data"]["forget"] != run["data"].get("forget"):
         problems.append("forget files: other ones than the run's")
     differ = sorted(cohort for cohort, files in run["evaluated"].items() if files != audit["evaluated"].get(cohort))
     problems += [f"files of {cohort}: other ones than the run's" for cohort in differ]
+    if training is not None and training["loss_function"] != audit["loss_function"]:
+        problems.append("loss_function: another one than that of the original's training")
+    if run["forgetting"] == "exact":
+        problems += _not_exact(run)
     if run["verb"] != "unlearn":
         problems.append("its record is not one of unlearn")
     if run["weights_in"] != weights["G"]["sha256"]:
@@ -203,6 +227,26 @@ def _run_problems(audit: Mapping, run: Mapping, weights: Mapping[str, Mapping[st
     if run["weights_out"] != weights["unlearned"]["sha256"]:
         problems.append("unlearned: other weights than those of the run")
     return problems
+
+
+def _not_exact(run: Mapping) -> list[str]:
+    """What speaks against an exact run: a forgotten scan was opened, no prior was, or the record does not say."""
+    if run["opened"] is None or not run["opened"]["scans"]:
+        return ["it is stated to be exact, but its record states no opened scans"]
+    forget = set(run["data"].get("forget") or ())
+    problems = (
+        [] if not forget & set(run["opened"]["scans"]) else ["it is stated to be exact, but opened forgotten scans"]
+    )
+    if run["prior"] not in run["opened"]["weights"]:
+        problems.append("it is stated to be exact, but did not open the prior that its record names")
+    return problems
+
+
+def _opened(opened: Any) -> dict[str, list[str]] | None:
+    if not isinstance(opened, Mapping):
+        return None
+    parts = {kind: [entry.get("sha256") for entry in opened.get(kind) or []] for kind in ("scans", "weights")}
+    return {kind: sorted(set(hashes)) for kind, hashes in parts.items()} if all(map(all, parts.values())) else None
 
 
 def _hashes(roles: Mapping[str, Mapping]) -> dict[str, list[str] | None]:

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from scripts.audit.experiment import AUDITED, QUANTISED
+from scripts.audit.measure import AUDITED, QUANTISED
 from scripts.evaluation.comparison import load_models
 
 LEVELS = 127  # of int8 on either side of zero

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from scripts.audit.inputs import read_record, record_beside
-from scripts.audit.provenance import SETTINGS, weights_hashes
+from scripts.audit.provenance import weights_hashes
 
 
 def files_read(record: Mapping[str, Any], where: str | Path) -> dict[str, frozenset[str]]:
@@ -57,7 +57,7 @@ def read_references(weights: Sequence[str], audited: Mapping[str, str], settings
             )
         if record.get("verb") != "train" or record.get("weights_in") is not None:
             raise ValueError(f"{beside}: expected a training by the verb train from fresh weights, found another run")
-        for name in SETTINGS:
+        for name in ("network", "mask"):
             if record.get("configuration", {}).get(name) != json.loads(json.dumps(settings[name])):
                 raise ValueError(f"{beside}: {name!r}: expected the audit's, found another one")
         digest = weights_hashes(path)["tensors_sha256"]

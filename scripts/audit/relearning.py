@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 
-from scripts.audit.continued import ContinuedTraining, Curve, against, level, model_of, rise
-from scripts.audit.experiment import ORIGINAL, Observed, audited_and_reference
-from scripts.audit.statistics import Statistics, not_measured, rejecting
+from scripts.audit.continued import ContinuedTraining, Curve, against, level, model_of, rise, unmoved
+from scripts.audit.measure import ORIGINAL, Measure, audited_and_reference, with_interval
+from scripts.audit.statistics import NOT_MEASURED, Statistics, is_measured, not_measured, rejecting
 from scripts.data.volumes import Volume
 from scripts.evaluation.bootstrap import mean_with_interval
 from scripts.evaluation.reconstruct import Models, spread
 from scripts.evaluation.results import Results
+from scripts.evaluation.table import Table, number
 
 METRICS = ("psnr", "ssim")
 ACCEPTING = 20  # steps below which a model may be rejected, but not accepted
@@ -95,6 +95,7 @@ def relearning(
     curves = {model_of(curve): _mean_curve(curve) for curve in (model, oracle) if curve is not None}
     known = [] if oracle is None else curves[model_of(oracle)]
     short = None if steps[-1] >= ACCEPTING else f"{steps[-1]} steps, fewer than {ACCEPTING}"
+    short = short or unmoved(model, oracle)
     found: dict = {**relearning_ratio(curves[model_of(model)], known, goal), "curves": curves}
     found |= {"max_steps": steps[-1], "against": against(oracle)}
     for metric in METRICS:
@@ -108,27 +109,7 @@ def relearning(
     return found
 
 
-def relearned(curves: Mapping[str, Curve], settings: Mapping[str, Any], statistics: Statistics) -> dict:
-    """:func:`relearning` of the audited model, beside the original, which gives the goal.
-
-    Args:
-        curves: model -> results at each step on the forget test set: the audited model, what it is compared with, if
-            anything, and the original at step 0.
-        settings: Those of :class:`Relearning`.
-        statistics: The settings of the intervals.
-    """
-    if not settings["steps"][-1]:
-        return not_measured("turned off (relearning_steps: 0)")
-    if not curves:
-        return not_measured("no volumes in KTA")
-    model, *others = audited_and_reference(curves)
-    goal = float(level(curves[ORIGINAL], 0, "KTA", "psnr").mean()) * (1 - settings["tolerance"])
-    patients = curves[model][0].patients("KTA")
-    found = relearning(curves[model], curves[others[0]] if others else None, patients, goal, statistics)
-    return {**found, "learning_rate": settings["training"]["learning_rate"]}
-
-
-class Relearning:
+class Relearning(Measure):
     """Trains the audited model and the oracle on the forget set and follows both on the forget test set.
 
     Args:
@@ -144,6 +125,8 @@ class Relearning:
     """
 
     name = "relearning"
+    title = "Relearning: training on the forget set"
+    gates = (r"(psnr|ssim)/(rise|area)",)
 
     def __init__(
         self,
@@ -170,31 +153,46 @@ class Relearning:
             )
         self.chosen = spread(volumes, allowed // len(self.at)) if max_steps and volumes else []
 
-    @property
-    def seen(self) -> Observed:
-        """See :class:`scripts.audit.experiment.Experiment`."""
-        return self.training.seen
-
-    def settings(self) -> dict[str, Any]:
-        """See :class:`scripts.audit.experiment.Experiment`."""
-        slices = {"slices": len(self.chosen), "tolerance": self.tolerance}
-        return {"steps": self.at, **slices, "training": self.training.settings()}
-
     def slices(self, models: Models) -> int:
-        """See :class:`scripts.audit.experiment.Experiment`."""
+        """See :class:`scripts.audit.measure.Measure`."""
         each = self.at[-1] * self.training.batch_size + len(self.at) * len(self.chosen)
         return each * len(audited_and_reference(models)) if self.chosen else 0
 
     def measure(self, models: Models, results: Results, statistics: Statistics) -> dict:
-        """See :func:`relearned`."""
-        curves = {}
-        if self.chosen:
-            curves = {
-                name: self.training.curve(name, models[name], self.at, {"KTA": self.chosen})
-                for name in audited_and_reference(models)
-            }
-            curves[ORIGINAL] = self.training.curve(ORIGINAL, models[ORIGINAL], [0], {"KTA": self.chosen})
-        return relearned(curves, self.settings(), statistics)
+        """See :func:`relearning`."""
+        if not self.at[-1]:
+            return not_measured("turned off (relearning_steps: 0)")
+        if not self.chosen:
+            return not_measured("no volumes in KTA")
+        at, cohorts = self.at, {"KTA": self.chosen}
+        names = audited_and_reference(models)
+        model, *others = [self.training.curve(name, models[name], at, cohorts) for name in names]
+        original = self.training.curve(ORIGINAL, models[ORIGINAL], [0], cohorts)
+        goal = float(level(original, 0, "KTA", "psnr").mean()) * (1 - self.tolerance)
+        found = relearning(model, others[0] if others else None, model[0].patients("KTA"), goal, statistics)
+        return {**found, "learning_rate": self.training.learning_rate}
+
+    @classmethod
+    def table(cls, entry: Mapping, share: str) -> Table:
+        """One row a model."""
+        shown = [step for step, _ in next(iter(entry["curves"].values()))]
+        shown = [step for step in shown if step in (0, 2, 4, 8, 16, 32, shown[-1])]
+        rows = []
+        for model, curve in entry["curves"].items():
+            steps = entry["steps"] if model == "unlearned" else entry["oracle_steps"]
+            reached = f"more than {entry['max_steps']}" if steps is None else str(steps)
+            rows.append([model, reached, *(number(value) for step, value in curve if step in shown)])
+        ratio = entry["ratio"]
+        said = f"{ratio:.2f}" if is_measured(ratio) else f"{NOT_MEASURED} ({ratio[NOT_MEASURED]})"
+        structure = with_interval(entry["ssim"]["area"], 3, True)
+        area, head = (with_interval(entry["psnr"][name], 2, True) for name in ("area", "rise"))
+        note = (
+            f"Steps until {entry['goal']:.2f} dB on KTA; ratio to the oracle: {said}. Area between the curves over the "
+            f"steps [{share}]: {area} dB, {structure} in SSIM. Head start, each from its own beginning, beside "
+            f"{entry['against']}: {head} dB. An undertrained model relearns slowly: read this beside BTA."
+        )
+        columns = ["model", "steps to the goal", *(f"KTA PSNR [dB] after {step}" for step in shown)]
+        return Table(cls.title, note, columns, rows)
 
 
 def _mean_curve(curve: Curve) -> list[tuple[int, float]]:

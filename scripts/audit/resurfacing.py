@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 
-from scripts.audit.continued import ContinuedTraining, Curve, against, level, rise
-from scripts.audit.experiment import Observed, audited_and_reference
+from scripts.audit.continued import ContinuedTraining, Curve, against, level, rise, unmoved
+from scripts.audit.measure import Measure, audited_and_reference, with_interval
 from scripts.audit.statistics import Statistics, not_measured, rejecting
 from scripts.data.volumes import Volume
 from scripts.evaluation.bootstrap import mean_with_interval
 from scripts.evaluation.reconstruct import Models, spread
-from scripts.evaluation.results import Results
+from scripts.evaluation.results import COHORTS, Results
+from scripts.evaluation.table import DECIMALS, HEADINGS, Table, number, percent
 
 METRICS = ("psnr", "ssim")
 EARLY = 60  # steps: enough to reject a model, too few to accept one
@@ -70,25 +70,6 @@ def _largest(
     return {**rejecting(mean_with_interval(values[step], patients, **statistics.draw), too_few), "step": step}
 
 
-def resurfaced(curves: Mapping[str, Curve], settings: Mapping[str, Any], statistics: Statistics) -> dict:
-    """:func:`resurfacing` of the audited model.
-
-    Args:
-        curves: model -> results at each step on every cohort: the audited model and what it is compared with, if
-            anything.
-        settings: Those of :class:`Resurfacing`.
-        statistics: The settings of the intervals.
-    """
-    steps, training_steps = settings["steps"][-1], settings["training_steps"]
-    if not steps:
-        return not_measured("turned off (resurfacing_share: 0)")
-    model, *others = audited_and_reference(curves)
-    reference = curves[others[0]] if others else None
-    found = resurfacing(curves[model], reference, statistics, _too_few(steps, training_steps))
-    share = None if training_steps is None else steps / training_steps
-    return {**found, "share_of_training": share, "learning_rate": settings["training"]["learning_rate"]}
-
-
 def _too_few(steps: int, training_steps: int | None) -> str | None:
     if training_steps is None:
         return f"{steps} steps; how many the original's training took is not known"
@@ -97,7 +78,7 @@ def _too_few(steps: int, training_steps: int | None) -> str | None:
     return None
 
 
-class Resurfacing:
+class Resurfacing(Measure):
     """Trains the audited model and the oracle on retained data and measures both on every cohort.
 
     Args:
@@ -113,6 +94,8 @@ class Resurfacing:
     """
 
     name = "resurfacing"
+    title = "Resurfacing: training on retained data alone"
+    gates = (r"(BTA|KTA|UA|earlier)/(psnr|ssim)/(rise|gap)",)
 
     def __init__(
         self,
@@ -141,24 +124,47 @@ class Resurfacing:
         """Why the training is too short to accept a model, or None."""
         return _too_few(self.steps, self.training_steps)
 
-    @property
-    def seen(self) -> Observed:
-        """See :class:`scripts.audit.experiment.Experiment`."""
-        return self.training.seen
-
-    def settings(self) -> dict[str, Any]:
-        """See :class:`scripts.audit.experiment.Experiment`."""
-        slices = {"slices": {name: len(chosen) for name, chosen in self.chosen.items()}, "share": self.share}
-        steps = {"steps": self.at, "training_steps": self.training_steps}
-        return {**steps, **slices, "training": self.training.settings()}
-
     def slices(self, models: Models) -> int:
-        """See :class:`scripts.audit.experiment.Experiment`."""
+        """See :class:`scripts.audit.measure.Measure`."""
         each = self.steps * self.training.batch_size + len(self.at) * self.looks
         return each * len(audited_and_reference(models)) if self.steps else 0
 
     def measure(self, models: Models, results: Results, statistics: Statistics) -> dict:
-        """See :func:`resurfaced`."""
-        names = audited_and_reference(models) if self.steps else []
-        curves = {name: self.training.curve(name, models[name], self.at, self.chosen) for name in names}
-        return resurfaced(curves, self.settings(), statistics)
+        """See :func:`resurfacing`; ``share_of_training`` and ``learning_rate``."""
+        if not self.steps:
+            return not_measured("turned off (resurfacing_share: 0)")
+        model, *others = [
+            self.training.curve(name, models[name], self.at, self.chosen) for name in audited_and_reference(models)
+        ]
+        reference = others[0] if others else None
+        too_few = _too_few(self.steps, self.training_steps) or unmoved(model, reference)
+        found = resurfacing(model, reference, statistics, too_few)
+        share = None if self.training_steps is None else self.steps / self.training_steps
+        return {**found, "share_of_training": share, "learning_rate": self.training.learning_rate}
+
+    @classmethod
+    def table(cls, entry: Mapping, share: str) -> Table:
+        """One row a cohort and metric."""
+        rows = [
+            [
+                f"{cohort} {HEADINGS[metric]}",
+                number(found["before"], DECIMALS[metric]),
+                number(found["after"], DECIMALS[metric]),
+                number(found["oracle_after"], DECIMALS[metric]),
+                with_interval(found["rise"], DECIMALS[metric], True),
+                with_interval(found["gap"], DECIMALS[metric], True),
+            ]
+            for cohort in (*COHORTS, "earlier")
+            if cohort in entry
+            for metric, found in entry[cohort].items()
+        ]
+        part = (
+            "" if entry["share_of_training"] is None else f", {percent(entry['share_of_training'])} of the training's"
+        )
+        weaker = "" if entry["against"].startswith("the ") else " Without an oracle this is weaker evidence."
+        note = (
+            f"{entry['steps']} steps{part}. Rise: of the model, beside {entry['against']}; gap: to that oracle "
+            f"afterwards; each at the step where it is largest.{weaker} {entry.get('too_few', '')}"
+        ).strip()
+        columns = ["measure", "before", "after", "oracle after", f"rise [{share}]", f"gap [{share}]"]
+        return Table(cls.title, note, columns, rows)

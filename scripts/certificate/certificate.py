@@ -10,14 +10,14 @@ from typing import Any
 
 import jsonschema
 
-from scripts.audit.section import tables_html
-from scripts.audit.tables import Table
 from scripts.certificate.declaration import Declaration
 from scripts.certificate.identifiers import Identifiers, make_key, read_key
 from scripts.certificate.predicate import SCHEMA_FILE, make_predicate, vocabulary
 from scripts.certificate.signature import read_private_key, sign
 from scripts.certificate.statement import NAME, make_statement, write_statement
 from scripts.data.volumes import Volume
+from scripts.evaluation.html import tables_html
+from scripts.evaluation.table import Table
 from scripts.requests.cohorts import Cohorts
 from scripts.run.keys import MIN_KEY
 

@@ -9,10 +9,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from scripts.audit.experiment import Experiment, measure_settings
-from scripts.audit.gates import check_gates, declared
+from scripts.audit.audit import declared
+from scripts.audit.gates import check_gates
 from scripts.audit.statistics import Statistics
-from scripts.data.slices import Undersample
 from scripts.run.files import json_sha256, write_text
 
 NAME = "declaration.json"
@@ -28,31 +27,18 @@ class Declaration:
     Args:
         gates: Acceptance gates, see :func:`scripts.audit.gates.judge`.
         statistics: Settings of intervals and equivalence tests.
-        subgroups: Fields whose values make the subgroups.
         weights: The weights that will be audited; the file ``declaration.json`` lies beside them.
-        experiments: The measures that put slices through networks themselves, all of whose settings are declared.
-        evaluation: Undersamples the slices of the evaluation.
-        likelihood: The settings of the audit of single patients, which needs the audited weights to be made.
-        treated: Whether the forgotten kind will be judged by a treated oracle.
+
+    Every other setting of the running configuration that decides what is found is declared by its hash, see
+    :func:`scripts.audit.audit.declared`.
 
     Raises:
         ValueError: gates that could not be judged.
     """
 
-    def __init__(
-        self,
-        gates: Sequence[Mapping],
-        statistics: Statistics,
-        subgroups: Sequence[str],
-        weights: str | Path,
-        experiments: Sequence[Experiment],
-        evaluation: Undersample,
-        likelihood: Mapping[str, Any],
-        treated: bool = False,
-    ) -> None:
+    def __init__(self, gates: Sequence[Mapping], statistics: Statistics, weights: str | Path) -> None:
         check_gates(gates)
-        measures = {**measure_settings(experiments, evaluation), "likelihood": dict(likelihood)}
-        self.declared = declared(gates, statistics, subgroups, measures, treated)
+        self.declared = declared(gates, statistics)
         self.weights = Path(weights)
         self.path = self.weights.with_name(NAME)
 
@@ -99,9 +85,9 @@ class Declaration:
 
 
 def _parts(declared: Mapping[str, Any]) -> dict[str, Any]:
-    """What is declared, by name, the measures one by one."""
-    measures = {f"measures/{name}": settings for name, settings in declared.get("measures", {}).items()}
-    return {**{name: value for name, value in declared.items() if name != "measures"}, **measures}
+    """What is declared, by name, the settings one by one."""
+    settings = {f"settings/{name}": digest for name, digest in declared.get("settings", {}).items()}
+    return {**{name: value for name, value in declared.items() if name != "settings"}, **settings}
 
 
 def declared_sha256(folder: str | Path) -> str | None:

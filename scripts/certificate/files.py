@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Set
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from scripts.audit.provenance import record_facts, weights_hashes
 from scripts.certificate import predicate
-from scripts.certificate.checks import UNCHECKED, Finding, finding, same
+from scripts.certificate.checks import FAILS, UNCHECKED, Finding, finding, same
 from scripts.certificate.identifiers import DIGEST, Identifiers
-from scripts.certificate.scans import results_of
-from scripts.certificate.statement import Unreadable, parse
-from scripts.evaluation.metrics import METRICS
-from scripts.evaluation.results import read_results
+from scripts.certificate.statement import Unreadable, parse, read_bounded
+from scripts.networks import load_weights
+from scripts.networks.from_record import network_from_record
+from scripts.requests.ledger import Ledger
 from scripts.run.files import file_sha256, json_sha256
+from scripts.run.keys import read_key
 from scripts.training.record import environment
 
+SUBJECTS = ("model.pt", "model.ts", "model.pt2")
 REDACTED = re.compile(r"\[[0-9a-f]{16}\]")
 
 
@@ -35,8 +39,6 @@ def audit_files(content: Mapping[str, Any], folder: Path) -> Iterator[Finding]:
         digest = json_sha256(audit["configuration"])
         yield finding(digest == content["audit"]["configuration_sha256"], "configuration of the audit")
         yield from _inputs(content, audit)
-    if (folder / "metrics.csv").is_file():
-        yield finding(_same_results(content, folder / "metrics.csv"), "results of each scan are those of metrics.csv")
 
 
 def _inputs(content: Mapping[str, Any], audit: Mapping[str, Any]) -> Iterator[Finding]:
@@ -51,7 +53,8 @@ def _inputs(content: Mapping[str, Any], audit: Mapping[str, Any]) -> Iterator[Fi
     yield finding(content["records"] == runs, "records of the runs are those of audit.json")
     yield finding(seen is audit["oracle_tuned"], "oracle used to choose settings as audit.json says")
     yield finding(all(content["audit"][name] == value for name, value in ran.items()), "device and code of audit.json")
-    files = sorted(scan["sha256"] for scan in content["scans"])
+    evaluated = content["audit"]["provenance"]["audit"]["evaluated"]
+    files = sorted(sha256 for part in evaluated.values() for sha256 in part)
     yield finding(files == sorted(inputs["scans"].values()), "files of the scans are those of audit.json")
 
 
@@ -140,11 +143,12 @@ def scan_files(
     files = {entry["kspace"]: Path(datalist).parent / entry["kspace"] for entry in entries}
     found = {file_sha256(path) for path in files.values() if path.is_file()}
     gone = sum(not path.is_file() for path in files.values())
-    for scan in content["scans"]:
-        if scan["sha256"] in found or not gone:
-            yield finding(scan["sha256"] in found, f"file of {scan['scan']} ({scan['cohort']}): SHA-256")
+    for cohort, hashes in content["audit"]["provenance"]["audit"]["evaluated"].items():
+        missing = set(hashes) - found
+        if missing and gone:
+            yield UNCHECKED, f"files of {cohort}: {len(missing)} of {len(hashes)} were not found, {gone} are gone"
         else:
-            yield UNCHECKED, f"file of {scan['scan']} ({scan['cohort']}): no such file, {gone} of the datalist are gone"
+            yield finding(not missing, f"files of {cohort}: SHA-256 of {len(hashes)}")
     if identifiers is None:
         yield UNCHECKED, "names of the forget files: no identifier key was given"
         return
@@ -165,31 +169,10 @@ def read_audit(folder: Path) -> dict[str, Any] | None:
     return audit if {"inputs", "configuration"} <= set(audit) else None
 
 
-def _same_results(content: Mapping[str, Any], path: Path) -> bool:
-    """Whether ``metrics.csv`` has the same results, and the same scans of the same patients under their names."""
-    try:
-        rows, ours = (
-            sorted(part, key=lambda r: (r.volume, r.model))
-            for part in (read_results(path), results_of(content["scans"]))
-        )
-        pairs = list(zip(rows, ours, strict=True))
-    except (KeyError, ValueError, TypeError):
-        return False
-    compared = ("model", "cohort", "slices", *METRICS)
-    same_values = all(getattr(a, name) == getattr(b, name) for a, b in pairs for name in compared)
-    names = {(a.volume, b.volume) for a, b in pairs}
-    patients = {(a.patient_id, b.patient_id) for a, b in pairs}
-    return same_values and _one_to_one(names) and _one_to_one(patients)
-
-
-def _one_to_one(pairs: Set[tuple[str, str]]) -> bool:
-    return all(len(set(side)) == len(pairs) for side in zip(*pairs, strict=True))
-
-
 def _said(stated: Any, found: Any) -> bool:
     """Whether a certificate says the same, but for identifiers that it leaves out."""
     if isinstance(stated, str) and isinstance(found, str) and not DIGEST.fullmatch(found):
-        return re.fullmatch(".+".join(map(re.escape, REDACTED.split(stated))), found, re.S) is not None
+        return _holds(REDACTED.split(stated), found)
     if isinstance(stated, Mapping) and isinstance(found, Mapping):
         return _said(list(stated), list(found)) and _said(list(stated.values()), list(found.values()))
     if isinstance(stated, list) and isinstance(found, list):
@@ -197,8 +180,113 @@ def _said(stated: Any, found: Any) -> bool:
     return same(stated, found)
 
 
+def _holds(parts: list[str], text: str) -> bool:
+    """Whether a text is these parts in order, with something between each two."""
+    first, *others = parts
+    if not others:
+        return first == text
+    if not text.startswith(first) or not text.endswith(others[-1]):
+        return False
+    place, end = len(first), len(text) - len(others[-1])
+    for part in others[:-1]:
+        place = text.find(part, place + 1, end)
+        if place < 0:
+            return False
+        place += len(part)
+    return place < end
+
+
 def _json(path: Path) -> dict[str, Any]:
     try:
-        return parse(path.read_bytes(), path)
+        return parse(read_bounded(path), path)
     except (OSError, Unreadable):
         return {}
+
+
+def ledger(content: Mapping[str, Any], path: str | Path | None) -> Iterator[Finding]:
+    """What a ledger says of the certified run and of its audits.
+
+    Args:
+        content: The predicate.
+        path: The ledger; its key lies beside it or in ``MRI_UNLEARNING_KEY``. None: nothing is checked.
+
+    Raises:
+        FileNotFoundError: no such file.
+    """
+    if path is None:
+        yield UNCHECKED, "ledger: none was given; it would show the run, and every audit of these weights"
+        return
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"'ledger': no such file: {path}")
+    beside = Path(path).with_suffix(".key")
+    if read_key(beside if beside.is_file() else None) is None:
+        yield UNCHECKED, "ledger: its key is not here"
+        return
+    try:
+        known = Ledger(path)
+    except ValueError as error:
+        yield FAILS, f"ledger: {error}"
+        return
+    yield from _ledger_run(content, known)
+    yield from _audits(content, known)
+
+
+def _ledger_run(content: Mapping[str, Any], known: Ledger) -> Iterator[Finding]:
+    weights, record = (
+        content["weights"]["unlearned"]["sha256"],
+        content["audit"]["provenance"]["runs"]["unlearned"][0]["record"],
+    )
+    ends = [line for line in known.lines if line["event"] == "erased" and line["weights_out"] == weights]
+    if not ends:
+        yield FAILS, "ledger: it knows no run that made these weights"
+        return
+    yield finding(ends[-1]["record_sha256"] == record, "ledger: its run has the certified record")
+    begun = known.lines[ends[-1]["begun"] - 1]
+    erased = sorted(scan["sha256"] for scan in begun["scans"])
+    forgotten = sorted(entry["sha256"] for entry in content["forget_files"])
+    yield finding(erased == forgotten, "ledger: its run erased the certified forget files")
+    stated = content["method"]["ledger"]
+    same = stated is not None and known.line_hash(stated["line"]) == stated["line_sha256"]
+    yield finding(same, "ledger: the run's line is the one that the run's record holds")
+
+
+def _audits(content: Mapping[str, Any], known: Ledger) -> Iterator[Finding]:
+    weights, record = content["weights"]["unlearned"]["sha256"], content["outputs"]["audit.json"]
+    audits = [line for line in known.lines if line["event"] == "audited" and line["weights"] == weights]
+    own = [line for line in audits if line["audit_sha256"] == record]
+    yield finding(bool(own), "ledger: it knows the certified audit")
+    others = [line["verdict"] for line in audits if line["audit_sha256"] != record]
+    if others:
+        yield UNCHECKED, f"ledger: {len(others)} other audits of these weights, with the verdicts {', '.join(others)}"
+
+
+def models(content: Mapping[str, Any], bundle: Path) -> Iterator[Finding]:
+    """Everything in a shipped bundle that can run: the certified weights, and programs that give the same images.
+
+    Args:
+        content: The predicate.
+        bundle: The bundle's folder, with ``models``.
+    """
+    there = {path.name: path for path in sorted((bundle / "models").iterdir())}
+    unknown = sorted(set(there) - set(SUBJECTS))
+    yield finding(not unknown, "; ".join(["models holds the certified forms alone", *unknown]))
+    missing = sorted(set(SUBJECTS) - set(there))
+    if missing:
+        yield FAILS, f"subject: expected {', '.join(SUBJECTS)} in models, found no {', '.join(missing)}"
+        return
+    weights, *programs = SUBJECTS
+    yield finding(
+        file_sha256(there[weights]) == content["weights"]["unlearned"]["sha256"],
+        f"subject: {weights} is what the certificate is about",
+    )
+    config = _json(bundle / "configs" / "inference.json").get("network_def")
+    network = load_weights(network_from_record(config, "inference.json: 'network_def'"), there[weights]).eval()
+    kspace = torch.randn(1, 2, 96, 88, 2, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        expected = network(kspace)
+        for name in programs:
+            load = torch.jit.load if name.endswith(".ts") else torch.export.load
+            program: Any = load(there[name])
+            image = (program if name.endswith(".ts") else program.module())(kspace)
+            alike = image.shape == expected.shape and torch.allclose(image, expected, rtol=1e-4, atol=1e-6)
+            yield finding(alike, f"subject: {name} gives the images of {weights}")

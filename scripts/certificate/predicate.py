@@ -10,14 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from scripts.audit.audit import GUARANTEE
+from scripts.audit.gates import project_gates
 from scripts.certificate.identifiers import SCHEME, Identifiers
-from scripts.certificate.reference import GATES
-from scripts.certificate.scans import anonymous_scans
-from scripts.evaluation.results import read_results
 from scripts.requests.cohorts import Cohorts
 from scripts.run.files import file_sha256, json_sha256
 
-SCHEMA_VERSION = "2.1"
+SCHEMA_VERSION = "3.0"
 SCHEMA_FILE = Path(__file__).with_name("certificate.schema.json")
 OUTPUTS = (
     "audit.json",
@@ -29,7 +27,16 @@ OUTPUTS = (
     "hallucination.png",
     "panels.png",
 )
-FIGURES = ("verdict", "gates", "control", "declared", "models", "measures", "provenance")  # the audit's, as they are
+FIGURES = (
+    "verdict",
+    "forgetting",
+    "gates",
+    "control",
+    "declared",
+    "models",
+    "measures",
+    "provenance",
+)  # the audit's, as they are
 SETTINGS = ("method", "retain_fraction", "seed", "started", "declaration")
 VERBS = ("train", "unlearn")
 PLAIN_FIELDS = ("anatomy", "acquisition")  # they name no patient
@@ -84,7 +91,6 @@ def make_predicate(
             "configuration_sha256": json_sha256(audit["configuration"]),
             "code_sha256": audit["environment"]["code_sha256"],
         },
-        "scans": scans(data, audit, audit_dir),
         "records": [
             {"model": name, "sha256": entry["sha256"]}
             for name, entries in audit["inputs"]["records"].items()
@@ -97,7 +103,7 @@ def make_predicate(
 
 def vocabulary(content: Any) -> set[str]:
     """Words that name nobody: those of the schema, of the gates, of a content's keys and code, and of plain fields."""
-    own = [SCHEMA_FILE.read_text(encoding="utf-8"), *VERBS, *(f"{g['name']} {g['measure']}" for g in GATES)]
+    own = [SCHEMA_FILE.read_text(encoding="utf-8"), *VERBS, *(f"{g['name']} {g['measure']}" for g in project_gates())]
     return set(re.findall(r"\w+", " ".join([*own, *_own_texts(content)]).lower()))
 
 
@@ -156,14 +162,6 @@ def oracle_seen(record: Mapping[str, Any], audit: Mapping[str, Any]) -> dict[str
         "used_to_choose_settings": audit["oracle_tuned"],
         "compared_with_after_unlearning": record.get("oracle_weights") is not None,
     }
-
-
-def scans(data: Cohorts, audit: Mapping[str, Any], audit_dir: Path) -> list[dict]:
-    """:func:`scripts.certificate.scans.anonymous_scans` of an audit."""
-    volumes = [volume for section in data.sections.values() for volume in section]
-    fields = audit["declared"]["subgroups"]
-    results = read_results(audit_dir / "metrics.csv")
-    return anonymous_scans(results, volumes, audit["null_space"], audit["inputs"]["scans"], fields, audit["observed"])
 
 
 def _forget_files(data: Cohorts, record: Mapping[str, Any], identifiers: Identifiers) -> list[dict]:

@@ -12,7 +12,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from scripts.certificate.statement import ENVELOPE, PAYLOAD_TYPE, parse, read_payload
+from scripts.certificate.statement import ENVELOPE, PAYLOAD_TYPE, parse, read_bounded, read_payload
 from scripts.run.files import write_text
 
 
@@ -123,7 +123,7 @@ def read_public_key(path: str | Path) -> Any:
 def _read(path: str | Path) -> bytes:
     if not Path(path).is_file():
         raise FileNotFoundError(f"{path}: no such file")
-    return Path(path).read_bytes()
+    return read_bounded(path)
 
 
 def _library() -> Any:

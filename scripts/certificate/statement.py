@@ -16,10 +16,11 @@ from typing import Any
 from scripts.run.files import write_text
 
 STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
-PREDICATE_TYPE = "urn:mri-unlearning:predicate:unlearning:v2"
+PREDICATE_TYPE = "urn:mri-unlearning:predicate:unlearning:v3"
 PAYLOAD_TYPE = "application/vnd.in-toto+json"
 SUBJECT = "unlearned.pt"
 NAME, ENVELOPE = "certificate.json", "certificate.dsse.json"
+MAX_BYTES = 8_000_000
 MAX_DIGITS = 18  # of a whole number: fits 64 bits
 
 
@@ -48,10 +49,7 @@ def read_payload(path: str | Path) -> tuple[bytes, bool]:
     Raises:
         FileNotFoundError, Unreadable: no such file, or neither statement nor envelope.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such certificate")
-    raw = path.read_bytes()
+    raw = read_bounded(path)
     content = parse(raw, path)
     if "payload" not in content:
         return raw, False
@@ -59,6 +57,21 @@ def read_payload(path: str | Path) -> tuple[bytes, bool]:
         return base64.b64decode(content["payload"], validate=True), True
     except (binascii.Error, TypeError, ValueError) as error:
         raise Unreadable(f"{path}: 'payload': expected base64, found text that does not decode: {error}") from error
+
+
+def read_bounded(path: str | Path) -> bytes:
+    """The bytes of a file that may come from anyone.
+
+    Raises:
+        FileNotFoundError: no regular file; a device would never end.
+        Unreadable: more than :data:`MAX_BYTES`.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: expected a file, found none")
+    if path.stat().st_size > MAX_BYTES:
+        raise Unreadable(f"{path}: expected at most {MAX_BYTES} bytes, found {path.stat().st_size}")
+    return path.read_bytes()
 
 
 def parse(raw: bytes, path: str | Path) -> dict[str, Any]:

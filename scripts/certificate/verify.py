@@ -1,12 +1,12 @@
-"""Check a certificate of unlearning: compute again what can be computed, and say of the rest that it is not checked.
+"""Check a certificate of unlearning: hashes, signature, form, and gates judged again from the measures that it states.
 
-``python -m scripts.certificate.verify CERTIFICATE [--public_key …] [--datalist … --identifier_key …] [--recompute …]``
+``python -m scripts.certificate.verify --run FOLDER [--rerun] [--replay] [--public_key …]``, or with the certificate in
+place of ``--run``. ``--rerun`` audits the run again, ``--replay`` unlearns again; what was not checked is said.
 """
 
 from __future__ import annotations
 
 import json
-import secrets
 import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,16 +15,18 @@ from typing import Any
 
 import jsonschema
 
-from scripts.certificate import checks, files, ledger_checks, reference, timestamp
+from scripts.audit.gates import project_gates
+from scripts.certificate import again, checks, files, timestamp
 from scripts.certificate.checks import FAILS, HOLDS, UNCHECKED, Finding, finding
 from scripts.certificate.identifiers import Identifiers, read_key
 from scripts.certificate.predicate import SCHEMA_FILE
 from scripts.certificate.signature import signature_problem
-from scripts.certificate.statement import ENVELOPE, PREDICATE_TYPE, STATEMENT_TYPE, SUBJECT, parse, read_payload
+from scripts.certificate.statement import ENVELOPE, NAME, PREDICATE_TYPE, STATEMENT_TYPE, SUBJECT, parse, read_payload
+from scripts.requests import find_ledger
 from scripts.run.files import file_sha256
+from scripts.run.source import RecordedRun
 
-UNSIGNED = "signature"
-SHIPPED_WEIGHTS = "models/model.pt"
+UNSIGNED, SUBJECT_MISSING = "signature", "subject: the weights are not here"
 
 
 def verify_certificate(
@@ -71,16 +73,18 @@ def verify_certificate(
     paths = _weights_paths(audit, place, weights)
     findings += _signature(path, payload, enveloped, public_key)
     findings += _subject(statement, paths)
+    if audit is None and (place.parent / "models").is_dir():
+        findings += _until_nonsense("subject", files.models(content, place.parent))
     parts: dict[str, Iterator[Finding]] = {
         "provenance": checks.provenance(content),
         "declaration": checks.declaration(content),
         "time stamp": timestamp.timestamp(content, timestamp_root),
-        "figures": checks.figures(content, reference.GATES if gates is None else gates),
+        "figures": checks.figures(content, gates),
         "outputs": files.audit_files(content, place),
         "weights": files.weights(content, paths),
         "records": files.records(content, _record_paths(audit, place), identifiers),
         "identifier key": iter(problem),
-        "ledger": ledger_checks.ledger(content, ledger),
+        "ledger": files.ledger(content, ledger),
         "scans": files.scan_files(content, datalist, identifiers),
         "code": files.code(content),
     }
@@ -93,7 +97,7 @@ def _until_nonsense(name: str, part: Iterator[Finding]) -> Iterator[Finding]:
     """The findings of one part; where a certificate is so wrong that nothing can be computed, that is what fails."""
     try:
         yield from part
-    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+    except (ArithmeticError, AttributeError, LookupError, RecursionError, RuntimeError, TypeError, ValueError) as error:
         yield FAILS, f"{name}: nothing can be computed from what is stated: {error!r}"
 
 
@@ -107,7 +111,11 @@ def _form(statement: Mapping[str, Any]) -> Iterator[Finding]:
             yield FAILS, f"form: {name}: expected {expected}, found {statement.get(name)!r}"
             return
     validator = jsonschema.Draft202012Validator(json.loads(SCHEMA_FILE.read_text(encoding="utf-8")))
-    problem = jsonschema.exceptions.best_match(validator.iter_errors(statement.get("predicate")))
+    try:
+        problem = jsonschema.exceptions.best_match(validator.iter_errors(statement.get("predicate")))
+    except RecursionError:
+        yield FAILS, "schema: expected a document of ordinary depth"
+        return
     if problem is not None:
         yield FAILS, f"schema: {problem.json_path}: {problem.message[:200]}"
         return
@@ -135,13 +143,13 @@ def _subject(statement: Mapping[str, Any], paths: Mapping[str, Path]) -> Iterato
     yield finding(alone, "subject is the unlearned weights of the predicate, and nothing else")
     path = paths.get("unlearned")
     if path is None or not path.is_file():
-        yield UNCHECKED, "subject: the weights are not here"
+        yield UNCHECKED, SUBJECT_MISSING
     else:
         yield finding(file_sha256(path) == stated, f"subject: {path.name} is what the certificate is about")
 
 
 def _weights_paths(audit: Mapping | None, place: Path, given: Mapping[str, str | Path] | None) -> dict[str, Path]:
-    shipped = place.parent / SHIPPED_WEIGHTS
+    shipped = place.parent / "models" / files.SUBJECTS[0]
     found = {"unlearned": shipped} if audit is None and shipped.is_file() else {}
     known = {} if audit is None else audit["inputs"]["weights"]
     found |= {name: place / entry["path"] for name, entry in known.items()}
@@ -164,7 +172,8 @@ def _identifiers(content: Mapping[str, Any], path: str | Path | None) -> tuple[I
 
 
 def main(  # noqa: PLR0913 each is an option of the command
-    certificate: str,
+    certificate: str | None = None,
+    run: str | None = None,
     folder: str | None = None,
     public_key: str | None = None,
     datalist: str | None = None,
@@ -174,13 +183,14 @@ def main(  # noqa: PLR0913 each is an option of the command
     ledger: str | None = None,
     timestamp_root: str | None = None,
     allow_unsigned: bool = False,
-    recompute: bool = False,
-    sample: float = 1.0,
+    rerun: bool = False,
+    replay: bool = False,
 ) -> None:
     """Print one line a check. Exit with 1 where any fails, with 2 where no signature was verified, else with 0.
 
     Args:
-        certificate: The statement or the envelope (JSON).
+        certificate: The statement or the envelope (JSON); by default that of the audit in the run's folder.
+        run: The folder of the run, which says where datalist and ledger are.
         folder: The audit's folder, if the certificate lies elsewhere.
         public_key: The Ed25519 public key (PEM) that the signature has to fit.
         datalist: The datalist, to check the scans' files.
@@ -189,17 +199,22 @@ def main(  # noqa: PLR0913 each is an option of the command
         gates: A YAML or JSON file with the gates that you accept, in place of the project's own.
         ledger: The ledger that knows the run; its key lies beside it or in ``MRI_UNLEARNING_KEY``.
         timestamp_root: The root certificate (PEM) of the authority that stamped the declaration.
-        allow_unsigned: Exit with 0 without a verified signature, where nothing fails.
-        recompute: Reconstruct and evaluate again; needs the datalist and the weights.
-        sample: The share of the scans of each cohort to evaluate again, drawn by chance.
+        allow_unsigned: Exit with 0 without a verified signature or the weights, where nothing fails.
+        rerun: Audit the run again and compare; needs ``run`` with its data and weights.
+        replay: Unlearn again and compare the bits; needs ``run`` with the retained scans and the prior.
     """
     try:
-        accepted = None if gates is None else _gates(gates)
+        if certificate is None and run is None:
+            raise ValueError("verify: expected --run FOLDER or the file of a certificate, found neither")
+        if run is not None:
+            datalist, ledger = datalist or _datalist(run), ledger or find_ledger(f"{run}/unlearned.pt")
+        certificate = certificate or f"{run}/audit/{NAME}"
+        accepted = None if gates is None else project_gates(gates)
         found = verify_certificate(
             certificate, folder, public_key, datalist, identifier_key, weights, accepted, ledger, timestamp_root
         )
-        if recompute and found[0][0] != FAILS:
-            found += _again(certificate, folder, datalist, weights, sample)
+        if (rerun or replay) and found[0][0] != FAILS:
+            found += _again(certificate, folder, run, rerun, replay)
     except (OSError, ValueError, ModuleNotFoundError) as error:
         sys.exit(str(error))
     for verdict, what in found:
@@ -210,8 +225,18 @@ def main(  # noqa: PLR0913 each is an option of the command
     if unsigned:
         print("The certificate is unsigned: whoever wrote it could have written anything that fits together.")
     print("There is no formal guarantee of removal; see the certificate's statement and limits.")
-    if counts[FAILS] or (unsigned and not allow_unsigned):
+    doubtful = unsigned or (UNCHECKED, SUBJECT_MISSING) in found
+    if counts[FAILS] or (doubtful and not allow_unsigned):
         sys.exit(1 if counts[FAILS] else 2)
+
+
+def _datalist(run: str) -> str | None:
+    """The datalist of a run, if it is still there."""
+    try:
+        path = RecordedRun.open(run).value("datalist")
+    except FileNotFoundError:
+        return None
+    return path if path is not None and Path(path).is_file() else None
 
 
 def _printable(text: str) -> str:
@@ -219,37 +244,16 @@ def _printable(text: str) -> str:
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
-def _again(
-    certificate: str,
-    folder: str | None,
-    datalist: str | None,
-    weights: Mapping[str, str] | None,
-    sample: float,
-) -> list[Finding]:
-    from scripts.certificate.recompute import recompute
-
-    if datalist is None:
-        raise ValueError("recompute: expected the datalist and the weights, found no 'datalist'")
+def _again(certificate: str, folder: str | None, run: str | None, rerun: bool, replay: bool) -> list[Finding]:
+    if run is None:
+        raise ValueError("verify: 'rerun', 'replay': expected --run FOLDER beside, found none")
     place = Path(folder) if folder is not None else Path(certificate).parent
     content = parse(read_payload(certificate)[0], certificate)["predicate"]
-    paths = _weights_paths(files.read_audit(place), place, weights)
-    paths = {name: path for name, path in paths.items() if path.is_file() and name in content["weights"]}
-    if "unlearned" not in paths:
-        raise ValueError("recompute: 'weights': expected the file of the unlearned weights, found none")
-    return list(recompute(content, datalist, paths, sample, secrets.randbits(64)))
-
-
-def _gates(path: str) -> list[dict[str, Any]]:
-    import yaml
-
-    from scripts.audit.gates import check_gates
-
-    content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    gates = content.get("gates") if isinstance(content, dict) else content
-    if not isinstance(gates, list):
-        raise ValueError(f"{path}: 'gates': expected a list, found {type(gates).__name__}")
-    check_gates(gates)
-    return gates
+    unlearned, stated = Path(run, "unlearned.pt"), content["weights"]["unlearned"]["sha256"]
+    if not unlearned.is_file() or file_sha256(unlearned) != stated:
+        return [(FAILS, f"run: {run} does not hold the certified weights")]
+    found = list(again.rerun(content, run, files.read_audit(place))) if rerun else []
+    return found + (list(again.replay(run)) if replay else [])
 
 
 if __name__ == "__main__":

@@ -64,14 +64,14 @@ def check_volumes(
 def _check_values(volumes: Sequence[Volume]) -> None:
     """Check all values of the volumes that were not checked before; much data by processes side by side."""
     new = [volume for volume in volumes if not has_passed(volume)]
-    logger.info("values of %d volumes: %d were checked before", len(volumes), len(volumes) - len(new))
+    logger.debug("values of %d volumes: %d were checked before", len(volumes), len(volumes) - len(new))
     outcomes = DataLoader(
         _Checks(new),
         batch_size=None,
         num_workers=_readers(new),
         generator=torch.Generator(),  # the loader draws a seed, and the run's own random numbers stay as they are
     )
-    options = {"unit": "volume", "mininterval": 1.0, "dynamic_ncols": True, "disable": idist.get_rank() > 0}
+    options = {"unit": "volume", "mininterval": 1.0, "dynamic_ncols": True, "disable": not new or idist.get_rank() > 0}
     for error in progress_bar(outcomes, desc="checking data", total=len(new), **options):
         if error:
             raise error

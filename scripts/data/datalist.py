@@ -56,7 +56,7 @@ def _read_json(path: str | Path) -> Mapping:
     if not Path(path).is_file():
         raise FileNotFoundError(f"{path}: no such datalist")
     try:
-        content = json.loads(Path(path).read_text(encoding="utf-8"), object_pairs_hook=_unique_keys)
+        content = json.loads(Path(path).read_text(encoding="utf-8-sig"), object_pairs_hook=_unique_keys)
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path}: expected a JSON datalist, found text that does not parse: {error}") from error
     if not isinstance(content, dict):

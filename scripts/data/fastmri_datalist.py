@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from scripts.data.volumes import Volume, inspect_volume
+from scripts.data.volumes import SUFFIXES, Volume, files_below, inspect_volume
 from scripts.run.files import atomic_write
 
 logger = logging.getLogger(__name__)
@@ -77,9 +77,9 @@ class _Pool:
     """Volumes of one folder in random order, each given out once."""
 
     def __init__(self, folder: str, anatomy: str, rng: np.random.Generator, acquisition: str | None = None) -> None:
-        files = sorted(Path(folder).glob("*.h5"))
+        files = files_below(folder) if Path(folder).is_dir() else []
         if not files:
-            raise FileNotFoundError(f"{folder}: expected fastMRI files (*.h5), found none")
+            raise FileNotFoundError(f"{folder}: expected fastMRI files ({', '.join(SUFFIXES)}), found none")
         self.folder = folder
         self.anatomy = anatomy
         self._volumes = self._inspect([files[i] for i in rng.permutation(len(files))], acquisition)

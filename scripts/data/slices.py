@@ -31,6 +31,7 @@ class SliceDataset(Dataset):
         volumes: The volumes, in order.
         transform: mapping -> mapping, for example :class:`Undersample`.
         slices: Volume and number of each slice, where not all are meant.
+        report: Whether what is opened counts as read by the run; false for what only looks at a network.
     """
 
     def __init__(
@@ -38,13 +39,15 @@ class SliceDataset(Dataset):
         volumes: Sequence[Volume],
         transform: Callable[[dict], dict] | None = None,
         slices: Sequence[tuple[Volume, int]] | None = None,
+        report: bool = True,
     ) -> None:
         self.volumes = list(volumes)
         self.transform = transform
         every = [(volume, index) for volume in self.volumes for index in range(volume.num_slices)]
         self.slices = every if slices is None else list(slices)
         self._opened: Counter[str] = Counter()
-        report_reader(self)
+        if report:
+            report_reader(self)
 
     def opened(self) -> Counter[str]:
         """Path of each file that was opened -> how many slices were read of it."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import xml.etree.ElementTree as ET
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,10 +12,11 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from scripts.data.header import acquired_columns, check_axes, header_fields, recon_size
-from scripts.run.files import write_bytes
+from scripts.data.header import acquired_columns, check_axes, encoding_of, header_fields, matrix_size, parse_header
+from scripts.run.files import NO_LOCKS, write_bytes
 
 MOST_SLICES, MOST_SAMPLES = 10_000, 16_384  # of what is still a scan
+SUFFIXES = (".h5", ".hdf5", ".hdf", ".mrd", ".ismrmrd")
 TARGET_KEYS = ("reconstruction_rss", "reconstruction_esc")
 """Multi-coil and single-coil reference image; single-coil files hold both, and their ``max`` is that of the second."""
 
@@ -111,18 +114,54 @@ def _write_slices(
     return maximum, square
 
 
+def files_below(folder: str | Path) -> list[Path]:
+    """Raw data files of a folder and its subfolders, by their endings in capitals or not; linked ones too.
+
+    A folder that several links lead to is read once. What macOS adds beside files (``._scan.h5``) is none.
+
+    Raises:
+        OSError: A folder that cannot be read.
+    """
+    found: list[Path] = []
+    seen: set[str] = set()
+    for place, folders, names in os.walk(folder, onerror=_raise, followlinks=True):
+        if (real := os.path.realpath(place)) in seen:
+            folders[:] = names[:] = []
+        seen.add(real)
+        folders.sort()
+        found += [Path(place, name) for name in names if Path(name).suffix.lower() in SUFFIXES]
+    return sorted(path for path in found if not path.name.startswith("._") and (path.is_file() or path.is_symlink()))
+
+
+def _raise(error: OSError) -> None:
+    raise error
+
+
 def open_volume(path: str | Path) -> h5py.File:
-    """Open an HDF5 file for reading.
+    """Open an HDF5 file for reading; on a file system without locks without one.
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: not HDF5, or truncated.
+        PermissionError: a file that may not be read.
+        ValueError: not HDF5, truncated, or being written by another program.
     """
     if not Path(path).is_file():
-        raise FileNotFoundError(f"{path}: no such file")
+        raise FileNotFoundError(f"{path}: {'a link that leads nowhere' if Path(path).is_symlink() else 'no such file'}")
     try:
-        return h5py.File(path, "r")
+        try:
+            return h5py.File(path, "r")
+        except OSError as error:
+            if error.errno not in NO_LOCKS:
+                raise
+            return h5py.File(path, "r", locking=False)
+    except PermissionError as error:
+        raise PermissionError(f"{path}: expected a file to read, found that it may not be read: {error}") from error
     except OSError as error:
+        if error.errno in (errno.EAGAIN, errno.EWOULDBLOCK):
+            raise ValueError(
+                f"{path}: another program has the file open for writing; expected it to be closed (after a crash of "
+                "that program, HDF5_USE_FILE_LOCKING=FALSE reads it all the same)"
+            ) from error
         raise ValueError(f"{path}: not a readable HDF5 file (truncated, or another format): {error}") from error
 
 
@@ -142,7 +181,8 @@ def inspect_volume(path: str | Path, name: str | None = None, fields: Mapping[st
         attributes = read_attributes(file, path)
         header = read_header(file, path)
         target_key = find_target(file)
-        if "mask" in file:
+        acquired = read_acquired(header, shape[-1], path)
+        if "mask" in file and not _fully_sampled(file["kspace"], acquired):
             raise ValueError(
                 f"{path}: 'mask': expected fully sampled data, found that 'kspace' is already undersampled (it carries "
                 "'mask')"
@@ -161,9 +201,15 @@ def inspect_volume(path: str | Path, name: str | None = None, fields: Mapping[st
             target_key=target_key,
             crop_source="header" if stated else "target" if target_key else "matrix",
             max_value=_max_value(file, target_key, attributes, size, path),
-            acquired=read_acquired(header, shape[-1], path),
+            acquired=acquired,
             fields=known,
         )
+
+
+def _fully_sampled(kspace: h5py.Dataset, acquired: tuple[int, int]) -> bool:
+    """Whether every column that was acquired has a value in the middle row of the middle slice, whatever masks say."""
+    row = kspace[kspace.shape[0] // 2, ..., kspace.shape[-2] // 2, slice(*acquired)]
+    return bool((row.reshape(-1, row.shape[-1]) != 0).any(axis=0).all())
 
 
 def read_kspace_shape(file: h5py.File, path: str | Path) -> tuple[int, int, int, int]:
@@ -210,7 +256,7 @@ def read_header(file: h5py.File, path: str | Path) -> ET.Element | None:
     if "ismrmrd_header" not in file:
         return None
     try:
-        return ET.fromstring(file["ismrmrd_header"][()])
+        return parse_header(file["ismrmrd_header"][()])
     except (TypeError, AttributeError) as error:
         raise ValueError(f"{path}: 'ismrmrd_header': expected a text, found something else: {error}") from error
     except ET.ParseError as error:
@@ -229,9 +275,9 @@ def read_attributes(file: h5py.File, path: str | Path) -> dict[str, str]:
 
 
 def read_recon_size(header: ET.Element | None, path: str | Path) -> tuple[int, int] | None:
-    """:func:`scripts.data.header.recon_size` of a file's header, None without one; ValueError names the file."""
+    """The size (h, w) of the reconstructed space of a file's header, None without one; ValueError names the file."""
     try:
-        return None if header is None else recon_size(header)
+        return matrix_size(encoding_of(header), "reconSpace")
     except ValueError as error:
         raise ValueError(f"{path}: 'ismrmrd_header': {error}") from error
 
@@ -245,7 +291,7 @@ def find_target(file: h5py.File) -> str | None:
 def read_acquired(header: ET.Element | None, width: int, path: str | Path) -> tuple[int, int]:
     """:func:`scripts.data.header.acquired_columns` of a file's header; ValueError names the file."""
     try:
-        return acquired_columns(header, width)
+        return acquired_columns(encoding_of(header), width)
     except ValueError as error:
         raise ValueError(f"{path}: 'ismrmrd_header': {error}") from error
 

@@ -149,10 +149,10 @@ class Comparison:
         write_text(self.output_dir / "table.md", f"{markdown(table)}\n\n{markdown_text(table.note)}\n")
         if self.figure:
             unlearning_panels(self._examples(), self.output_dir / "panels.png")
-        logger.info("results in %s\n\n%s\n\n%s\n", self.output_dir, plain(table), table.note)
+        logger.info("\n%s\n\n%s", plain(table), table.note)
 
     def _evaluate(self, name: str, network: torch.nn.Module) -> list[VolumeResult]:
-        logger.info("evaluating %s", name)
+        logger.debug("evaluating %s", name)
         self.evaluator.network = network.to(self.device)
         self.evaluator.run()
         return [
@@ -164,4 +164,4 @@ class Comparison:
         """The middle slice of the first volume of the first two cohorts."""
         first = [(cohort, volumes[0]) for cohort, volumes in list(self.cohorts.items())[:2]]
         scans = [reconstruct(self.models, c, v, [v.num_slices // 2], self.transform, self.device) for c, v in first]
-        return [Example.of(scan) for scan in scans]
+        return [Example.of(scan, which=f"scan 1 of {len(self.cohorts[scan.cohort])}") for scan in scans]

@@ -41,8 +41,16 @@ class Example:
     images: Mapping[str, np.ndarray]
 
     @classmethod
-    def of(cls, scan: Scan, position: int = 0, models: Sequence[str] = ()) -> Example:
-        """The slice at a position of a scan, with the images of some models, by default of all."""
+    def of(cls, scan: Scan, position: int = 0, models: Sequence[str] = (), which: str = "") -> Example:
+        """The slice at a position of a scan, with the images of some models, by default of all.
+
+        Args:
+            scan: The scan.
+            position: Which of its slices.
+            models: Names of models.
+            which: Which scan of its cohort it is, e.g. ``scan 1 of 12``: a picture travels further than the data, so
+                the file is not named.
+        """
         return cls(
             title=", ".join(
                 filter(
@@ -50,7 +58,8 @@ class Example:
                     [
                         scan.volume.fields.get("anatomy", ""),
                         COHORTS.get(scan.cohort, scan.cohort),
-                        f"slice {scan.slices[position]}",
+                        which,
+                        f"slice {scan.slices[position] + 1} of {scan.volume.num_slices}",
                     ],
                 )
             ),

@@ -62,6 +62,7 @@ def each_slice(
     slices: Sequence[tuple[Volume, int]],
     transform: Callable[[dict], dict],
     device: torch.device | str = "cpu",
+    report: bool = True,
 ) -> Iterator[SliceImages]:
     """Reconstruct slices, one after the other, with every model.
 
@@ -70,9 +71,10 @@ def each_slice(
         slices: Volume and number of each slice.
         transform: Undersamples a slice, see :class:`scripts.data.Undersample`.
         device: Where to run the networks.
+        report: Whether what is opened counts as read by the run.
     """
     ready = {name: network.to(device).eval() for name, network in models.items()}
-    dataset = SliceDataset([], transform, slices)
+    dataset = SliceDataset([], transform, slices, report)
     for index in range(len(dataset)):
         inputs, label, args, _ = prepare_batch(torch.utils.data.default_collate([dataset[index]]), device)
         images = {name: crop_like(network(inputs, *args), label["target"]).float() for name, network in ready.items()}
@@ -104,6 +106,7 @@ def measure_models(
     cohorts: Mapping[str, Sequence[tuple[Volume, int]]],
     transform: Callable[[dict], dict],
     device: torch.device | str = "cpu",
+    report: bool = True,
 ) -> list[VolumeResult]:
     """PSNR, SSIM and NMSE of every model on chosen slices of some volumes.
 
@@ -112,11 +115,12 @@ def measure_models(
         cohorts: cohort -> volume and number of each slice; a volume's figures are those of its chosen slices.
         transform: Undersamples a slice, see :class:`scripts.data.Undersample`.
         device: Where to run the networks.
+        report: Whether what is opened counts as read by the run.
     """
     results = []
     for cohort, slices in cohorts.items():
         metrics = {name: VolumeMetrics() for name in models}
-        for one in each_slice(models, slices, transform, device):
+        for one in each_slice(models, slices, transform, device, report):
             for name, metric in metrics.items():
                 metric.update((one.images[name], one.label))
         for name, metric in metrics.items():

@@ -22,7 +22,8 @@ from scripts.run.files import atomic_write
 
 COHORTS = {"BTA": "retain test", "KTA": "forget test", "UA": "forget training data"}
 ZERO_FILLED = "zero-filled"
-REFERENCES = (ZERO_FILLED, "G", "oracle")  # rows in front of the unlearned models
+ORIGINAL = "original"
+REFERENCES = (ZERO_FILLED, ORIGINAL, "G", "oracle")  # rows in front of the unlearned models
 FORMULA = re.compile(r"'*[=+\-@\t\r]")  # how a cell begins that a spreadsheet program would run
 
 Summary = dict[str, dict[str, dict[str, Any]]]
@@ -95,6 +96,10 @@ class Results:
         """(n,) the patient of each volume, "" where unknown."""
         return [row.patient_id for row in self._any(cohort)]
 
+    def anatomies(self, cohort: str) -> list[str]:
+        """(n,) the anatomy of each volume, "" where unknown."""
+        return [row.anatomy for row in self._any(cohort)]
+
     def volumes(self, cohort: str) -> list[str]:
         """(n,) the names of the volumes."""
         return [row.volume for row in self._any(cohort)]
@@ -158,10 +163,10 @@ def summarise(results: Iterable[VolumeResult]) -> Summary:
             different volumes of one cohort.
 
     Example:
-        >>> scan = {"model": "G", "cohort": "BTA", "patient_id": "P1", "anatomy": "brain", "slices": 2}
+        >>> scan = {"model": "original", "cohort": "BTA", "patient_id": "P1", "anatomy": "brain", "slices": 2}
         >>> results = [VolumeResult(**scan, volume=name, psnr=psnr, ssim=0.9, nmse=0.01)
         ...            for name, psnr in [("a", 30.0), ("b", 32.0)]]
-        >>> summarise(results)["G"]["BTA"]["psnr"]
+        >>> summarise(results)["original"]["BTA"]["psnr"]
         {'mean': 31.0, 'std': 1.414...}
     """
     groups: dict[str, dict[str, list[VolumeResult]]] = defaultdict(lambda: defaultdict(list))

@@ -48,10 +48,10 @@ class Table:
 def markdown(table: Table) -> str:
     """The rows as a Markdown table, without title and note; text that would become HTML or a link stays text.
 
-    >>> print(markdown(Table("", "", ["model", "BTA"], [["G", "30.1"]])))
+    >>> print(markdown(Table("", "", ["model", "BTA"], [["unlearned", "30.1"]])))
     | model | BTA |
     | --- | ---: |
-    | G | 30.1 |
+    | unlearned | 30.1 |
     """
     rule = ["---", *["---:"] * (len(table.columns) - 1)]
     shown = [[markdown_text(cell) for cell in row] for row in (table.flat_columns(), *table.rows)]
@@ -71,10 +71,10 @@ def markdown_text(text: str) -> str:
 def plain(table: Table) -> str:
     """The rows as aligned text, without title and note.
 
-    >>> print(plain(Table("", "", ["model", "BTA"], [["G", "30.1"]])))
-    model   BTA
-    -----------
-    G      30.1
+    >>> print(plain(Table("", "", ["model", "BTA"], [["unlearned", "30.1"]])))
+    model       BTA
+    ---------------
+    unlearned  30.1
     """
     rows = [table.columns, *table.rows]
     widths = [max(len(row[column]) for row in rows) for column in range(len(table.columns))]

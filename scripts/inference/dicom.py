@@ -6,8 +6,11 @@ import copy
 import datetime
 import hashlib
 import json
+import logging
+import math
 import re
 import uuid
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +29,7 @@ from scripts.run.files import atomic_folder
 LEVELS = 2**16 - 1
 UID = re.compile(r"(0|[1-9]\d*)(\.(0|[1-9]\d*))+")
 SEXES = {"M": "M", "F": "F", "O": "O"}
+logger = logging.getLogger(__name__)
 
 
 def rescale_slope(maximum: float, levels: int = LEVELS) -> float:
@@ -67,31 +71,31 @@ def write_dicom(folder: str | Path, images: np.ndarray, raw: RawVolume, model: M
 
 def _common(raw: RawVolume, model: ModelIdentity, series_uid: str) -> Dataset:
     """What every image of the series says, module by module."""
-    geometry, fields = raw.geometry, raw.fields
+    geometry, fields, texts = raw.geometry, raw.fields, _Texts(raw)
     now = datetime.datetime.now()
     ds = Dataset()
     ds.SpecificCharacterSet = "ISO_IR 192"
     ds.SOPClassUID = MRImageStorage if geometry.oriented else SecondaryCaptureImageStorage
     ds.InstanceCreationDate, ds.InstanceCreationTime = now.strftime("%Y%m%d"), now.strftime("%H%M%S")
     # patient and study
-    ds.PatientName = fields.get("patientName", "")
-    ds.PatientID = fields.get("patientID", fields.get("patient_id", ""))[:64]
-    ds.PatientBirthDate = _date(fields.get("patientBirthdate", ""))
+    ds.PatientName = texts.name("patientName")
+    ds.PatientID = texts.identifier("patientID" if fields.get("patientID") else "patient_id", 64)
+    ds.PatientBirthDate = texts.read("patientBirthdate", _date)
     ds.PatientSex = SEXES.get(fields.get("patientGender", ""), "")
-    ds.StudyInstanceUID = _uid(fields.get("studyInstanceUID"), raw.scan_id, "study")
-    ds.StudyDate, ds.StudyTime = _date(fields.get("studyDate", "")), _time(fields.get("studyTime", ""))
-    ds.StudyID, ds.AccessionNumber = fields.get("studyID", "")[:16], fields.get("accessionNumber", "")[:16]
+    ds.StudyInstanceUID = texts.read("studyInstanceUID", _uid) or uid_of(raw.scan_id, "study")
+    ds.StudyDate, ds.StudyTime = texts.read("studyDate", _date), texts.read("studyTime", _time)
+    ds.StudyID, ds.AccessionNumber = texts.identifier("studyID", 16), texts.identifier("accessionNumber", 16)
     ds.ReferringPhysicianName = ""
     # series and equipment
     ds.Modality = "MR"
     ds.Laterality = ""
     ds.SeriesInstanceUID = series_uid
     ds.SeriesNumber = series_number(raw.number, fields.get("initialSeriesNumber"))
-    ds.SeriesDescription = f"{model}{raw.suffix}"[-64:]
-    ds.Manufacturer = fields.get("systemVendor", "")[:64]
+    ds.SeriesDescription = _line(f"{model}{raw.suffix}")[-64:]
+    ds.Manufacturer = texts.line("systemVendor", 64)
     if fields.get("systemModel"):
-        ds.ManufacturerModelName = fields["systemModel"][:64]
-    ds.SoftwareVersions = model.version[:64]
+        ds.ManufacturerModelName = texts.line("systemModel", 64)
+    ds.SoftwareVersions = _line(model.version)[:64]
     # general image
     ds.ImageType = ["DERIVED", "PRIMARY", "OTHER"] if geometry.oriented else ["DERIVED", "PRIMARY"]
     made = "; ".join((f"Reconstructed from undersampled k-space by {model}", *raw.notes))
@@ -109,8 +113,8 @@ def _equipment(model: ModelIdentity) -> Dataset:
     purpose.CodeMeaning = "Processing Equipment"
     item = Dataset()
     item.PurposeOfReferenceCodeSequence = [purpose]
-    item.Manufacturer = item.ManufacturerModelName = (model.name or "unnamed model")[:64]
-    item.SoftwareVersions = model.version[:64]
+    item.Manufacturer = item.ManufacturerModelName = _line(model.name or "unnamed model")[:64]
+    item.SoftwareVersions = _line(model.version)[:64]
     if model.weights_sha256:
         item.DeviceSerialNumber = model.weights_sha256  # 64 characters, the longest that is allowed
     certificate = model.certificate_id or "none"
@@ -127,9 +131,10 @@ def _add_mr(ds: Dataset, raw: RawVolume) -> None:
     along_row, along_column = geometry.row_direction, geometry.column_direction
     if spacing is None or positions is None or along_row is None or along_column is None:
         raise ValueError(f"{raw.path}: expected position and orientation for an MR image, found none")
-    ds.FrameOfReferenceUID = _uid(fields.get("frameOfReferenceUID"), raw.scan_id, "frame of reference")
+    frame = _Texts(raw).read("frameOfReferenceUID", _uid)
+    ds.FrameOfReferenceUID = frame or uid_of(raw.scan_id, "frame of reference")
     ds.PositionReferenceIndicator = ""
-    ds.PatientPosition = fields.get("patientPosition", "").upper()
+    ds.PatientPosition = _Texts(raw).read("patientPosition", _position)
     ds.PixelSpacing = [_decimal(value) for value in spacing]
     ds.ImageOrientationPatient = [_decimal(v) for v in (*along_row, *along_column)]
     ds.SliceThickness = None if geometry.slice_thickness is None else _decimal(geometry.slice_thickness)
@@ -171,11 +176,6 @@ def _instance(common: Dataset, image: np.ndarray, index: int, slope: float, raw:
     return ds
 
 
-def _uid(text: str | None, *identity: str) -> str:
-    """The header's UID where it is a valid one, else one that follows from the texts."""
-    return text if text and len(text) <= 64 and UID.fullmatch(text) else uid_of(*identity)
-
-
 def uid_of(*identity: str) -> str:
     """A UID below 2.25 that is the same for the same texts, and for no others.
 
@@ -207,22 +207,89 @@ def _digest(images: np.ndarray) -> str:
     return digest.hexdigest()
 
 
+class _Texts:
+    """The header's texts as DICOM allows them; what had to be replaced or left empty is logged, without its value.
+
+    A backslash would make two values of one, and two patients with one identifier would be merged: an identifier that
+    is too long ends with a hash of the whole.
+    """
+
+    def __init__(self, raw: RawVolume) -> None:
+        self.raw = raw
+
+    def read(self, name: str, parse: Callable[[str], str]) -> str:
+        """What ``parse`` makes of a field, "" where it makes nothing of it."""
+        text = self.raw.fields.get(name, "").strip()
+        return self._logged(name, parse(text), text and not parse(text), "left empty")
+
+    def line(self, name: str, longest: int) -> str:
+        """A field as one line."""
+        text = self.raw.fields.get(name, "").strip()
+        line = _line(text)[:longest].strip()
+        return self._logged(name, line, line != text, "replaced")
+
+    def identifier(self, name: str, longest: int) -> str:
+        """A field as one line that stays unlike others."""
+        text = self.raw.fields.get(name, "").strip()
+        line = _line(text)
+        if len(line) > longest:
+            line = f"{line[: longest - 9]}~{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+        return self._logged(name, line, line != text, "replaced")
+
+    def name(self, name: str) -> str:
+        """A person's name: at most three groups of at most five components, each group at most 64 characters."""
+        text = self.raw.fields.get(name, "").strip()
+        groups = []
+        for group in _line(text).split("=")[:3]:
+            components = group.split("^")
+            groups.append("^".join([*components[:4], " ".join(components[4:])] if components[4:] else components))
+        person = "=".join(group[:64].strip() for group in groups)
+        return self._logged(name, person, person != text, "replaced")
+
+    def _logged(self, name: str, text: str, changed: object, how: str) -> str:
+        if changed:
+            logger.warning("%s: header: %r: no text that DICOM allows there: %s", self.raw.path, name, how)
+        return text
+
+
+def _line(text: str) -> str:
+    """One value on one line: a slash for each backslash, a space for whatever is no character to print."""
+    return "".join(c if c.isprintable() else " " for c in text).replace("\\", "/").strip()
+
+
+def _uid(text: str) -> str:
+    return text if len(text) <= 64 and UID.fullmatch(text) else ""
+
+
+def _position(text: str) -> str:
+    return text.upper() if re.fullmatch(r"[HF]F(S|P|D[LR])|[LR]F[SP]|[AP]F[SPD][LR]?", text.upper()) else ""
+
+
 def _date(text: str) -> str:
-    """``2024-01-31`` or ``20240131`` as DICOM writes it; "" for anything else."""
-    found = re.fullmatch(r"(\d{4})-?(\d{2})-?(\d{2})", text)
-    return "".join(found.groups()) if found else ""
+    """``2024-01-31`` or ``20240131``, with or without a time zone, as DICOM writes it; "" for no day of a calendar."""
+    found = re.fullmatch(r"(\d{4})-?(\d{2})-?(\d{2})(Z|[+-]\d{2}:\d{2})?", text, re.ASCII)
+    try:
+        return f"{datetime.date.fromisoformat('-'.join(found.groups()[:3])):%Y%m%d}" if found else ""
+    except ValueError:
+        return ""
 
 
 def _time(text: str) -> str:
-    found = re.match(r"(\d{2}):?(\d{2}):?(\d{2})", text)
-    return "".join(found.groups()) if found else ""
+    """``12:30:15`` or ``123015``, with or without fraction and time zone; "" for no time of a day."""
+    found = re.fullmatch(r"(\d{2}):?(\d{2}):?(\d{2})(\.\d+)?(Z|[+-]\d{2}:\d{2})?", text, re.ASCII)
+    try:
+        return f"{datetime.time.fromisoformat(':'.join(found.groups()[:3])):%H%M%S}" if found else ""
+    except ValueError:
+        return ""
 
 
 def _number(text: str | None) -> float:
+    """A number above 0; else 0."""
     try:
-        return float(text or 0)
+        number = float(text or 0)
     except ValueError:
         return 0.0
+    return number if 0 < number < math.inf else 0.0
 
 
 def _decimal(value: float) -> str:

@@ -4,23 +4,25 @@ from __future__ import annotations
 
 import hashlib
 import json
-import xml.etree.ElementTree as ET
 from pathlib import Path
 
 import h5py
 import numpy as np
 
-from scripts.data.header import header_fields, recon_size
+from scripts.data.header import encoding_of, header_fields
 from scripts.data.volumes import (
     find_target,
     open_volume,
     read_acquired,
     read_header,
     read_kspace_shape,
+    read_recon_size,
     refuse_swapped_axes,
 )
 from scripts.inference.geometry import Geometry, pixel_spacing, slice_thickness
+from scripts.inference.ismrmrd_raw import find_groups
 from scripts.inference.raw_volume import RawVolume
+from scripts.inference.readouts import incomplete
 
 
 class FastMRIRaw(RawVolume):
@@ -40,17 +42,23 @@ class FastMRIRaw(RawVolume):
             shape = read_kspace_shape(file, path)
             header = read_header(file, path)
             refuse_swapped_axes(header, shape, path)
-            matrix = shape[-2:]
+            matrix, encoding = shape[-2:], encoding_of(header)
             attributes = {key: _text(value) for key, value in file.attrs.items()}
+            mask, acquired = _mask(file, matrix[1], path), read_acquired(header, matrix[1], path)
+            slice_notes, refused = _judge(file["kspace"], mask, acquired)
+            groups = find_groups(file)
             return cls(
                 path=str(path),
                 shape=shape,
-                crop=_crop(file, header, matrix),
-                geometry=Geometry(pixel_spacing(header, matrix), slice_thickness(header)),
+                crop=_crop(file, read_recon_size(header, path), matrix),
+                geometry=Geometry(pixel_spacing(encoding, matrix), slice_thickness(encoding)),
                 fields={**header_fields(header), **attributes},
-                mask=_mask(file, matrix[1], path),
-                acquired=read_acquired(header, matrix[1], path),
+                mask=mask,
+                acquired=acquired,
+                notes=(f"left out: readouts in {', '.join(groups)}",) if groups else (),
                 scan_id=hashlib.sha256(json.dumps([Path(path).name, shape, attributes]).encode()).hexdigest(),
+                slice_notes=slice_notes,
+                refused=refused,
             )
 
     def _read(self, index: int) -> np.ndarray:
@@ -59,10 +67,26 @@ class FastMRIRaw(RawVolume):
         return kspace if kspace.ndim == 3 else kspace[None]
 
 
-def _crop(file: h5py.File, header: ET.Element | None, matrix: tuple[int, int]) -> tuple[int, int]:
+def _judge(kspace: h5py.Dataset, mask: np.ndarray | None, acquired: tuple[int, int]) -> tuple[dict[int, str], str]:
+    """Notes on slices of which fewer columns were measured than the mask states or the fullest one has; the refusal.
+
+    Read from the row at the centre of k-space, which is measured wherever its column is.
+    """
+    rows = kspace[..., kspace.shape[-2] // 2, :].reshape(len(kspace), -1, kspace.shape[-1])
+    measured, stated = (rows != 0).any(axis=1), np.zeros(kspace.shape[-1], bool)
+    if mask is not None:
+        stated[slice(*acquired)] = mask[slice(*acquired)]
+        measured &= mask
+    most = max(int(measured.sum(axis=1).max()), int(stated.sum()))
+    judged = [incomplete(np.flatnonzero(columns), most, len(stated)) for columns in measured]
+    refused = [f"slice {index}: {text}" for index, (text, too_few) in enumerate(judged) if too_few]
+    return {index: text for index, (text, _) in enumerate(judged) if text}, "; ".join(refused)
+
+
+def _crop(file: h5py.File, stated: tuple[int, int] | None, matrix: tuple[int, int]) -> tuple[int, int]:
     """Centre-crop size as in training: the header's, never more than the stored reference image or the matrix."""
     limits = [matrix]
-    if header is not None and (stated := recon_size(header)):
+    if stated is not None:
         limits.append(stated)
     key = find_target(file)
     if key is not None and file[key].ndim == 3:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from scripts.data.header import whole_number
+
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0])
 
 
@@ -58,15 +60,15 @@ class Geometry:
         return affine
 
 
-def pixel_spacing(header: ET.Element | None, matrix: tuple[int, int]) -> tuple[float, float] | None:
+def pixel_spacing(encoding: ET.Element | None, matrix: tuple[int, int]) -> tuple[float, float] | None:
     """Spacing (mm) of rows and columns: field of view / matrix of the header, or None where it does not say.
 
     Args:
-        header: ISMRMRD header; x is along H, the readout, and y along W.
+        encoding: Of an ISMRMRD header; x is along H, the readout, and y along W.
         matrix: (H, W) of the k-space. Where it is the encoded matrix, the encoded space counts; otherwise, for
             instance after zero-filling, the reconstructed space.
     """
-    encoded, recon = (space_of(header, name) for name in ("encodedSpace", "reconSpace"))
+    encoded, recon = (space_of(encoding, name) for name in ("encodedSpace", "reconSpace"))
     space = encoded if encoded is not None and encoded[0][:2] == tuple(matrix) else recon
     if space is None:
         return None
@@ -74,19 +76,19 @@ def pixel_spacing(header: ET.Element | None, matrix: tuple[int, int]) -> tuple[f
     return wide / x, high / y
 
 
-def slice_thickness(header: ET.Element | None) -> float | None:
+def slice_thickness(encoding: ET.Element | None) -> float | None:
     """Thickness (mm) of a slice of a 2-D acquisition, or None where the header does not say."""
-    space = space_of(header, "reconSpace") or space_of(header, "encodedSpace")
+    space = space_of(encoding, "reconSpace") or space_of(encoding, "encodedSpace")
     return None if space is None else space[1][2] / space[0][2]
 
 
-def space_of(header: ET.Element | None, name: str) -> tuple[tuple[int, ...], tuple[float, ...]] | None:
+def space_of(encoding: ET.Element | None, name: str) -> tuple[tuple[int, ...], tuple[float, ...]] | None:
     """Matrix size and field of view (mm), each (x, y, z); None where one is missing or not positive."""
-    space = None if header is None else header.find(f"{{*}}encoding/{{*}}{name}")
+    space = None if encoding is None else encoding.find(f"{{*}}{name}")
     if space is None:
         return None
     try:
-        size = tuple(int(space.findtext(f"{{*}}matrixSize/{{*}}{axis}", "")) for axis in "xyz")
+        size = tuple(whole_number(space.findtext(f"{{*}}matrixSize/{{*}}{axis}", "")) for axis in "xyz")
         extent = tuple(float(space.findtext(f"{{*}}fieldOfView_mm/{{*}}{axis}", "")) for axis in "xyz")
     except ValueError:
         return None

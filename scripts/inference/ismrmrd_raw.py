@@ -3,42 +3,48 @@
 from __future__ import annotations
 
 import hashlib
-from collections import defaultdict
-from dataclasses import dataclass, field
-from typing import Any
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sized
+from dataclasses import dataclass, field, replace
 
 import h5py
 import numpy as np
 
+from scripts.data.header import stored_text
 from scripts.data.volumes import open_volume
-from scripts.inference.encoding import Encoding, read_encoding
+from scripts.inference.encoding import Encoding, read_encodings
 from scripts.inference.prewhitening import NoiseCovariance
 from scripts.inference.raw_volume import RawVolume
 from scripts.inference.readouts import (
+    LAST_IN_SLICE,
     NOISE,
     SERIES,
+    Key,
+    Measured,
+    calibrates,
     columns_of,
+    grid_of,
     has_flag,
-    is_image,
+    judge,
     order_slices,
+    purpose_of,
     rows_of,
     series_suffix,
     slice_geometry,
-    zero_filled,
 )
 from scripts.inference.slice_kspace import SliceKspace
 
 
 @dataclass(frozen=True)
 class IsmrmrdRaw(RawVolume):
-    """One series of an ISMRMRD file: one contrast, phase, repetition and set.
+    """One series of an ISMRMRD file: one encoding, contrast, phase, repetition and set of one measurement.
 
     Noise, navigator and separate calibration readouts are left out of the image; embedded calibration lines are used.
 
     Attributes:
-        group: The HDF5 group.
+        group: The HDF5 group of the measurement.
         readouts: Numbers of the readouts of each slice, in order of position.
-        encoding: Grid of the scan.
+        encoding: Its grid.
         whitening: (C, C) complex64, or None where there is no usable noise.
     """
 
@@ -53,61 +59,31 @@ class IsmrmrdRaw(RawVolume):
 
         Args:
             path: The file.
-            remove_oversampling: As for :func:`scripts.inference.encoding.read_encoding`.
+            remove_oversampling: As for :func:`scripts.inference.encoding.read_encodings`.
 
         Returns:
-            The series, in the order of their counters.
+            The series of every group, in the order of their counters. Their notes say what is left out: a group or an
+            encoding that cannot be read beside others that can, and readouts that are no part of an image.
 
         Raises:
             FileNotFoundError, ValueError: naming file, field, what was found and what was expected.
         """
+        found: dict[str, list[IsmrmrdRaw]] = {}
+        problems: dict[str, ValueError] = {}
         with open_volume(path) as file:
-            group = find_group(file)
-            text = file[group]["xml"][0]
-            encoding = read_encoding(text, path, remove_oversampling)
-            data = file[group]["data"]
-            heads = data.fields("head")[:]
-            used = np.flatnonzero(is_image(heads, encoding))
-            if len(used) == 0:
-                raise ValueError(f"{path}: readouts: expected image data, found none among {len(heads)} readouts")
-            coils = np.unique(heads["active_channels"][used])
-            if len(coils) != 1:
-                found = coils.tolist()
-                raise ValueError(f"{path}: 'active_channels': expected the same for every readout, found {found}")
-            try:
-                columns = columns_of(heads[used], encoding)
-            except ValueError as error:
-                raise ValueError(f"{path}: {error}") from error
-            noise = NoiseCovariance()
-            for number in np.flatnonzero(has_flag(heads[: used[0]], NOISE)):
-                if heads["active_channels"][number] == coils[0]:
-                    noise.add(samples_of(data[int(number)]))
-        whitening, note = noise.prewhitening()
-        notes = (note, *zero_filled(encoding, columns, rows_of(heads[used], encoding.matrix[0])))
-        series = _series(heads, used)
-        scan_id = hashlib.sha256(text if isinstance(text, bytes) else text.encode())
-        scan_id.update(heads.tobytes())
-        common: dict[str, Any] = {
-            "path": str(path),
-            "encoding": encoding,
-            "group": group,
-            "whitening": whitening,
-            "notes": notes,
-        }
-        common["scan_id"] = scan_id.hexdigest()
-        return [
-            cls(
-                shape=(len(slices), int(coils[0]), encoding.height, encoding.matrix[1]),
-                crop=encoding.crop,
-                geometry=slice_geometry([heads[readouts[0]] for readouts in slices], encoding),
-                fields=encoding.fields,
-                suffix=suffix,
-                number=number,
-                readouts=slices,
-                **common,
-            )
-            for number, (suffix, slices) in enumerate(series.items(), start=1)
+            for group in find_groups(file):
+                try:
+                    found[group] = _measurement(path, group, file[group], remove_oversampling)
+                except ValueError as error:
+                    problems[f"group {group!r}"] = error
+        notes = _left_out(path, found, problems)
+        several = len(found) > 1
+        series = [
+            replace(raw, suffix=f"_{group.replace('/', '-')}{raw.suffix}" if several else raw.suffix)
+            for group, measurement in found.items()
+            for raw in measurement
         ]
+        return [replace(raw, number=number, notes=raw.notes + notes) for number, raw in enumerate(series, start=1)]
 
     def _read(self, index: int) -> np.ndarray:
         kspace = SliceKspace(self.shape[1], self.encoding)
@@ -122,10 +98,19 @@ class IsmrmrdRaw(RawVolume):
         return kspace.finish(self.whitening)
 
 
-def find_group(file: h5py.File) -> str | None:
-    """The group that holds ISMRMRD data (``xml`` and ``data``); None where there is none."""
-    groups = (key for key, item in file.items() if isinstance(item, h5py.Group) and {"xml", "data"} <= set(item))
-    return next(groups, None)
+def find_groups(file: h5py.File) -> list[str]:
+    """The groups that hold ISMRMRD data (``xml`` and ``data``), at whatever depth."""
+    groups: list[str] = []
+
+    def visit(name: str, item: object) -> None:
+        if isinstance(item, h5py.Group) and {"xml", "data"} <= set(item):
+            groups.append(name)
+
+    for key in file:
+        if isinstance(group := file.get(key), h5py.Group):  # a link too
+            visit(key, group)
+            group.visititems(lambda name, item, key=key: visit(f"{key}/{name}", item))
+    return groups
 
 
 def samples_of(readout: np.void) -> np.ndarray:
@@ -141,16 +126,131 @@ def samples_of(readout: np.void) -> np.ndarray:
     return data.astype(np.float32, copy=False).view(np.complex64).reshape(coils, length)
 
 
-def _series(heads: np.ndarray, used: np.ndarray) -> dict[str, tuple[tuple[int, ...], ...]]:
-    """Suffix of each series -> numbers of the readouts of each slice, slices ordered by position."""
-    counters = np.stack([heads["idx"][name][used] for name in SERIES], axis=1).astype(int)
-    varying = [len(np.unique(column)) > 1 for column in counters.T]
-    groups: dict[tuple[int, ...], dict[int, list[int]]] = defaultdict(lambda: defaultdict(list))
-    for number, key in zip(used.tolist(), map(tuple, counters.tolist()), strict=True):
-        groups[key][int(heads["idx"]["slice"][number])].append(number)
-    return {
-        series_suffix(key, varying): tuple(
-            tuple(slices[index]) for index in order_slices({i: heads[numbers[0]] for i, numbers in slices.items()})
+@dataclass
+class _Part:
+    """The image readouts of one encoding of a measurement: of each series the numbers of those of each slice."""
+
+    encoding: Encoding
+    coils: int
+    series: dict[Key, dict[int, np.ndarray]]
+    judged: dict[Key, tuple[tuple[str, ...], dict[int, str], dict[int, str]]]
+
+
+def _measurement(path: str, group: str, item: h5py.Group, remove_oversampling: bool) -> list[IsmrmrdRaw]:
+    """The series of one group."""
+    text = stored_text(item["xml"][()])
+    encodings = read_encodings(text, path, remove_oversampling)
+    heads = item["data"].fields("head")[:]
+    parts: list[_Part] = []
+    problems: dict[str, ValueError] = {}
+    left_out: Counter[str] = Counter()
+    for number in np.unique(heads["encoding_space_ref"]).tolist():
+        encoding: Encoding | ValueError = ValueError(
+            f"'encoding_space_ref': expected one of {len(encodings)} encodings of the header, found {number}"
         )
-        for key, slices in sorted(groups.items())
-    }
+        if number < len(encodings):
+            encoding = encodings[number]
+        own = np.flatnonzero(heads["encoding_space_ref"] == number)
+        purposes = purpose_of(heads[own], isinstance(encoding, Encoding) and encoding.separate_calibration)
+        slices = _slices(number, heads, own[purposes == ""])
+        if len(encodings) > 1:  # slices of calibration alone are a reference scan
+            for place in [place for place, numbers in slices.items() if calibrates(heads[numbers]).all()]:
+                purposes[np.isin(own, slices.pop(place))] = "calibration"
+        named = f" readouts of encoding {number}" if len(encodings) > 1 else " readouts"
+        left_out.update(f"{purpose}{named}" for purpose in purposes.tolist() if purpose not in ("", "noise"))
+        if slices:
+            try:
+                parts.append(_part(encoding, heads, slices))
+            except ValueError as error:
+                problems[f"{(purposes == '').sum()}{named}"] = ValueError(
+                    f"{path}: {str(error).removeprefix(f'{path}: ')}"
+                )
+    if not parts and not problems:
+        raise ValueError(f"{path}: readouts: expected image data, found none among {len(heads)} readouts")
+    notes = _left_out(path, parts, problems)
+    if left_out:
+        notes += (f"left out: {', '.join(f'{count} {what}' for what, count in sorted(left_out.items()))}",)
+    keys = [key for part in parts for key in part.series]
+    varying = [len(set(values)) > 1 for values in zip(*keys, strict=True)]
+    scan_id = hashlib.sha256(text)
+    scan_id.update(heads.tobytes())
+    found = []
+    for part in parts:
+        whitening, note = _prewhitening(item["data"], heads, part)
+        for key, slices_of in sorted(part.series.items()):
+            own_notes, slice_notes, refused = part.judged[key]
+            order = order_slices({index: heads[numbers[0]] for index, numbers in slices_of.items()})
+            encoding = part.encoding
+            found.append(
+                IsmrmrdRaw(
+                    path=path,
+                    shape=(len(order), part.coils, encoding.height, encoding.matrix[1]),
+                    crop=encoding.crop,
+                    geometry=slice_geometry([heads[slices_of[index][0]] for index in order], encoding),
+                    fields=encoding.fields_of(key[1]),
+                    suffix=series_suffix(key, varying),
+                    notes=(note, *encoding.notes, *own_notes, *notes),
+                    scan_id=scan_id.hexdigest(),
+                    slice_notes={
+                        place: slice_notes[index] for place, index in enumerate(order) if index in slice_notes
+                    },
+                    refused="; ".join(f"slice {order.index(i)}: {why}" for i, why in sorted(refused.items())),
+                    group=group,
+                    readouts=tuple(tuple(slices_of[index].tolist()) for index in order),
+                    encoding=encoding,
+                    whitening=whitening,
+                )
+            )
+    return found
+
+
+def _slices(number: int, heads: np.ndarray, used: np.ndarray) -> dict[tuple[Key, int], np.ndarray]:
+    """The readouts of each slice of each series."""
+    places: dict[tuple[Key, int], list[int]] = defaultdict(list)
+    counters = np.stack([heads["idx"][name][used] for name in (*SERIES, "slice")], axis=1).astype(int)
+    for readout, (*key, index) in zip(used.tolist(), counters.tolist(), strict=True):
+        places[(number, *key), index].append(readout)
+    return {place: np.array(readouts) for place, readouts in places.items()}
+
+
+def _part(encoding: Encoding | ValueError, heads: np.ndarray, slices: dict[tuple[Key, int], np.ndarray]) -> _Part:
+    """Check the readouts of an encoding, fit its grid to them and judge its slices."""
+    if isinstance(encoding, ValueError):
+        raise encoding
+    used = np.concatenate(list(slices.values()))
+    coils = np.unique(heads["active_channels"][used]).tolist()
+    if len(coils) != 1:
+        raise ValueError(f"'active_channels': expected the same for every readout, found {coils}")
+    columns_of(heads[used], encoding)  # refuses those outside the grid
+    encoding = encoding.fitted(grid_of(heads[used]))
+    series: dict[Key, dict[int, np.ndarray]] = defaultdict(dict)
+    measured: dict[Key, dict[int, Measured]] = defaultdict(dict)
+    for (key, index), numbers in slices.items():
+        own = heads[numbers]
+        series[key][index] = numbers
+        measured[key][index] = Measured(
+            columns_of(own, encoding), rows_of(own, encoding.matrix[0]), bool(has_flag(own, LAST_IN_SLICE).any())
+        )
+    return _Part(encoding, coils[0], dict(series), judge(encoding, measured))
+
+
+def _prewhitening(data: h5py.Dataset, heads: np.ndarray, part: _Part) -> tuple[np.ndarray | None, str]:
+    """Of the noise before the first readout of a part."""
+    noise = NoiseCovariance()
+    first = min(int(numbers[0]) for slices in part.series.values() for numbers in slices.values())
+    for number in np.flatnonzero(has_flag(heads[:first], NOISE)):
+        if heads["active_channels"][number] == part.coils:
+            noise.add(samples_of(data[int(number)]))
+    return noise.prewhitening()
+
+
+def _left_out(path: str, found: Sized, problems: Mapping[str, ValueError]) -> tuple[str, ...]:
+    """A note on what cannot be read beside what can.
+
+    Raises:
+        ValueError: nothing can.
+    """
+    texts = [f"{what}: {str(error).removeprefix(f'{path}: ')}" for what, error in problems.items()]
+    if not found:
+        raise next(iter(problems.values())) if len(problems) == 1 else ValueError(f"{path}: {'; '.join(texts)}")
+    return (f"left out: {'; '.join(texts)}",) if texts else ()

@@ -45,29 +45,42 @@ class KspaceSlices(Dataset):
         self.remove_oversampling = remove_oversampling
         self.raw: RawVolume | None = None
 
-    def open(self, path: str | Path) -> Sequence[RawVolume]:
-        """The series of a file; the first is turned to.
+    def series(self, path: str | Path) -> Sequence[RawVolume]:
+        """The series of a file.
 
         Raises:
-            FileNotFoundError, ValueError: the file cannot be read, or is too small for network or mask; named.
+            FileNotFoundError, ValueError: the file cannot be read; named.
         """
         self.raw = None
-        series = open_raw(path, self.remove_oversampling)
-        try:
-            if self.check_image_size is not None:
-                self.check_image_size(*series[0].shape[-2:])
-            if self.undersample is not None:
-                self.undersample.mask.check_width(series[0].shape[-1])
-        except ValueError as error:
-            raise ValueError(f"{path}: {error}") from error
-        if series[0].notes:
-            logger.info("%s: %s", path, "; ".join(series[0].notes))
-        self.raw = series[0]
-        return series
+        return open_raw(path, self.remove_oversampling)
 
     def turn_to(self, raw: RawVolume) -> None:
-        """Serve the slices of a series that :meth:`open` returned."""
+        """Serve the slices of a series; what there is to say about it is logged.
+
+        Raises:
+            ValueError: it cannot be reconstructed, or is too small for network or mask; its file is named.
+        """
+        self.raw = None
+        try:
+            if raw.refused:
+                raise ValueError(raw.refused)
+            if self.check_image_size is not None:
+                self.check_image_size(*raw.shape[-2:])
+            if self.undersample is not None:
+                self.undersample.mask.check_width(raw.shape[-1])
+        except ValueError as error:
+            raise ValueError(f"{raw.path}: {error}") from error
+        if raw.notes:
+            logger.info("%s%s: %s", raw.path, raw.suffix, "; ".join(raw.notes))
+        for index, note in raw.slice_notes.items():
+            logger.warning("%s%s: slice %d: %s", raw.path, raw.suffix, index, note)
         self.raw = raw
+
+    def open(self, path: str | Path) -> Sequence[RawVolume]:
+        """The series of a file, see :meth:`series`; the first is turned to, see :meth:`turn_to`."""
+        series = self.series(path)
+        self.turn_to(series[0])
+        return series
 
     def __len__(self) -> int:
         return 0 if self.raw is None else self.raw.num_slices

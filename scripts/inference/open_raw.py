@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from scripts.data.volumes import open_volume
+from scripts.data.volumes import SUFFIXES, files_below, open_volume
 from scripts.inference.fastmri_raw import FastMRIRaw
-from scripts.inference.ismrmrd_raw import IsmrmrdRaw, find_group
+from scripts.inference.ismrmrd_raw import IsmrmrdRaw, find_groups
 from scripts.inference.raw_volume import RawVolume
-
-SUFFIXES = (".h5", ".hdf5", ".mrd", ".ismrmrd")
 
 
 def open_raw(path: str | Path, remove_oversampling: bool = True) -> Sequence[RawVolume]:
@@ -29,7 +27,7 @@ def open_raw(path: str | Path, remove_oversampling: bool = True) -> Sequence[Raw
     """
     with open_volume(path) as file:
         names = sorted(file)
-        fastmri, ismrmrd = "kspace" in file, find_group(file) is not None
+        fastmri, ismrmrd = "kspace" in file, bool(find_groups(file))
     if fastmri:
         return [FastMRIRaw.open(str(path))]
     if ismrmrd:
@@ -44,7 +42,7 @@ def find_inputs(source: str | Path | Sequence[str | Path]) -> dict[str, Path]:
     """The files to reconstruct by the name of their outputs: the relative path without suffix.
 
     Args:
-        source: a folder, searched with its subfolders for .h5, .hdf5, .mrd and .ismrmrd; a file; or a list of files.
+        source: a folder, searched as by :func:`scripts.data.volumes.files_below`; a file; or a list of files.
 
     Raises:
         FileNotFoundError: no such folder, or no raw data in it.
@@ -53,7 +51,7 @@ def find_inputs(source: str | Path | Sequence[str | Path]) -> dict[str, Path]:
     if isinstance(source, (str, Path)):
         root = Path(source)
         if root.is_dir():
-            files = sorted(path for path in root.rglob("*") if path.suffix in SUFFIXES and path.is_file())
+            files = files_below(root)
             if not files:
                 raise FileNotFoundError(f"{root}: 'dataset_dir': expected files {', '.join(SUFFIXES)}, found none")
             return _named(files, root)

@@ -27,6 +27,7 @@ class RawVolume:
         notes: How the k-space was made, in words: prewhitening, partial Fourier, asymmetric echo.
         scan_id: The same for all series of one scan and for no other scan; UIDs that the header lacks follow from it.
         slice_notes: What there is to say about single slices, by their place in the series.
+        refused: Why the series cannot be reconstructed; "" where it can.
     """
 
     path: str
@@ -41,6 +42,7 @@ class RawVolume:
     notes: tuple[str, ...] = ()
     scan_id: str = ""
     slice_notes: Mapping[int, str] = field(default_factory=dict)
+    refused: str = ""
 
     @property
     def num_slices(self) -> int:
@@ -50,8 +52,10 @@ class RawVolume:
         """K-space of one slice, (C, H, W) complex64.
 
         Raises:
-            ValueError: NaN or Inf, naming file and slice.
+            ValueError: NaN or Inf, or a series that cannot be reconstructed, naming file and slice.
         """
+        if self.refused:
+            raise ValueError(f"{self.path}: {self.refused}")
         kspace = self._read(index)
         if not np.isfinite(kspace).all():
             raise ValueError(f"{self.path}: k-space, slice {index}: expected finite values, found NaN or Inf")

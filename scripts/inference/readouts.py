@@ -6,6 +6,7 @@ The functions take one head or an array of heads: NumPy records with the format'
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -13,6 +14,7 @@ from scripts.inference.encoding import Encoding
 from scripts.inference.geometry import Geometry, crop_offset
 
 Heads = np.ndarray | np.void  # an array of heads, or one of them
+Key = tuple[int, ...]  # of a series: the number of its encoding and the counters of SERIES
 # readouts by the bit numbers of the format
 NOISE, CALIBRATION, CALIBRATION_AND_IMAGING, REVERSE = 19, 20, 21, 22
 LAST_IN_SLICE = 8
@@ -20,6 +22,8 @@ SKIPPED = {"noise": NOISE, "navigation": 23, "phase correction": 24, "HP feedbac
 SKIPPED |= {"surface coil correction": 29, "phase stabilization reference": 30, "phase stabilization": 31}
 SERIES = ("contrast", "phase", "repetition", "set")
 """Counters that make a series of their own."""
+LEAST_SHARE = 0.5
+"""Of the columns of a slice, below which it is no image."""
 
 
 def has_flag(heads: Heads, bit: int) -> np.ndarray:
@@ -27,12 +31,17 @@ def has_flag(heads: Heads, bit: int) -> np.ndarray:
     return (heads["flags"] >> np.uint64(bit - 1)) & np.uint64(1) != 0
 
 
-def is_image(heads: Heads, encoding: Encoding) -> np.ndarray:
-    """Whether readouts belong to the image: no noise, no navigator, no calibration of its own."""
-    skipped = np.any([has_flag(heads, bit) for bit in SKIPPED.values()], axis=0)
-    if encoding.separate_calibration:
-        skipped |= has_flag(heads, CALIBRATION) & ~has_flag(heads, CALIBRATION_AND_IMAGING)
-    return ~skipped & (heads["encoding_space_ref"] == 0)
+def calibrates(heads: Heads) -> np.ndarray:
+    """Whether readouts are for calibration alone."""
+    return has_flag(heads, CALIBRATION) & ~has_flag(heads, CALIBRATION_AND_IMAGING)
+
+
+def purpose_of(heads: Heads, separate_calibration: bool) -> np.ndarray:
+    """What readouts are for: "" those of the image, else "noise", "navigation", …, "calibration"."""
+    flags = {name: has_flag(heads, bit) for name, bit in SKIPPED.items()}
+    if separate_calibration:
+        flags["calibration"] = calibrates(heads)
+    return np.select(list(flags.values()), list(flags), "")
 
 
 def columns_of(heads: Heads, encoding: Encoding) -> np.ndarray:
@@ -63,6 +72,12 @@ def rows_of(heads: Heads, height: int) -> tuple[np.ndarray, np.ndarray]:
     return first, first + length - before - after
 
 
+def grid_of(heads: Heads) -> int:
+    """Samples of the smallest grid around the centre sample that holds the kept samples of all readouts."""
+    first, last = rows_of(heads, 0)
+    return max(0, 2 * int(np.max(-first)), 2 * int(np.max(last)) - 1)
+
+
 def zero_filled(encoding: Encoding, columns: np.ndarray, rows: tuple[np.ndarray, np.ndarray]) -> tuple[str, ...]:
     """What of the grid was never measured and is zero, in words: partial Fourier, asymmetric echo.
 
@@ -77,17 +92,86 @@ def zero_filled(encoding: Encoding, columns: np.ndarray, rows: tuple[np.ndarray,
         notes.append(f"partial Fourier: {edges[0]} columns before and {edges[1]} after the measured ones are zero")
     first, last = int(np.min(rows[0])), int(np.max(rows[1]))
     if first > 0 or last < height:
-        notes.append(f"asymmetric echo: {first} samples before and {height - last} after the measured ones are zero")
+        what = "zero-filled readout" if abs(first + last - height) <= 1 else "asymmetric echo"
+        notes.append(f"{what}: {first} samples before and {height - last} after the measured ones are zero")
     return tuple(notes)
 
 
-def series_suffix(key: tuple[int, ...], varying: list[bool]) -> str:
-    """What a series adds to the name of its scan.
+def incomplete(columns: np.ndarray, most: int, width: int) -> tuple[str, bool]:
+    """What there is to say of a slice of which not all was measured, and whether that is too little for an image.
 
-    >>> series_suffix((0, 0, 3, 0), [False, False, True, False])
+    Args:
+        columns: Its measured columns.
+        most: How many columns a slice has that is complete.
+        width: Columns of the grid.
+
+    >>> incomplete(np.arange(3, 30), 30, 40)
+    ('incomplete: 27 of 30 columns were measured', False)
+    """
+    measured = np.unique(columns)
+    if len(measured) < most * LEAST_SHARE:
+        return f"expected {most} measured columns, at least {LEAST_SHARE:.0%} of them, found {len(measured)}", True
+    if not (len(measured) and measured[0] <= width // 2 <= measured[-1]):
+        found = f"{measured[0]} to {measured[-1]}" if len(measured) else "none"
+        return f"expected measured columns around the centre of k-space, {width // 2}, found {found}", True
+    return (f"incomplete: {len(measured)} of {most} columns were measured" if len(measured) < most else ""), False
+
+
+@dataclass
+class Measured:
+    """What was measured of a slice.
+
+    Attributes:
+        columns: The columns of its readouts.
+        rows: The first row of each readout, and the one after its last.
+        ended: Whether a readout said that it was the last of the slice.
+    """
+
+    columns: np.ndarray
+    rows: tuple[np.ndarray, np.ndarray]
+    ended: bool
+
+
+def judge(
+    encoding: Encoding, series: Mapping[Key, Mapping[int, Measured]]
+) -> dict[Key, tuple[tuple[str, ...], dict[int, str], dict[int, str]]]:
+    """What there is to say of the series of one encoding, each slice judged for itself.
+
+    A slice is compared with the fullest one of its encoding; one whose last readout came, with its own series alone,
+    as a series may be sampled less than the others.
+
+    Returns:
+        Of each series: notes; notes on single slices by their numbers; why a slice is no image.
+    """
+    counts = {key: [len(np.unique(one.columns)) for one in slices.values()] for key, slices in series.items()}
+    most = max(max(count) for count in counts.values())
+    number = max(encoding.slices, *map(len, series.values()))
+    judged = {}
+    for key, slices in series.items():
+        fullest = list(slices.values())[int(np.argmax(counts[key]))]
+        notes = zero_filled(encoding, fullest.columns, fullest.rows)
+        own: dict[int, str] = {}
+        refused: dict[int, str] = {}
+        for index, one in slices.items():
+            text, too_few = incomplete(one.columns, max(counts[key]) if one.ended else most, encoding.matrix[1])
+            texts = [text, *(note for note in zero_filled(encoding, one.columns, one.rows) if note not in notes)]
+            if too_few:
+                refused[index] = text
+            if any(texts):
+                own[index] = "; ".join(filter(None, texts))
+        if len(slices) < number:
+            notes += (f"incomplete: {len(slices)} of {number} slices were measured",)
+        judged[key] = notes, own, refused
+    return judged
+
+
+def series_suffix(key: Sequence[int], varying: Sequence[bool]) -> str:
+    """What a series adds to the name of its scan: of its encoding and the counters of ``SERIES`` those that vary.
+
+    >>> series_suffix((0, 0, 0, 3, 0), [False, False, False, True, False])
     '_repetition-3'
     """
-    named = zip(SERIES, key, varying, strict=True)
+    named = zip(("encoding", *SERIES), key, varying, strict=True)
     return "".join(f"_{name}-{value}" for name, value, varies in named if varies)
 
 

@@ -40,7 +40,7 @@ def reconstruct(
     for number, (name, path) in enumerate(files.items(), start=1):
         errors = []
         try:
-            series = dataset.open(path)
+            series = dataset.series(path)
         except Exception as error:  # any reason: the next file has its own chance
             series, errors = [], [error]
         for raw in series:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import tempfile
@@ -19,7 +20,7 @@ from scripts.inference.nifti import write_nifti
 from scripts.inference.raw_volume import RawVolume
 from scripts.kspace.fourier import center_crop
 from scripts.run.engines import Workflow
-from scripts.run.files import check_disk_space, full_disk_told
+from scripts.run.files import check_disk_space, full_disk_told, write_text
 
 FORMATS = ("nifti", "dicom")
 logger = logging.getLogger(__name__)
@@ -31,7 +32,9 @@ class VolumeWriter:
     The images of one volume wait in a temporary file beside the outputs, so memory holds one slice.
 
     Args:
-        output_dir: The folder that gets ``<name>.nii.gz`` and, for DICOM, the folder ``<name>_dicom``.
+        output_dir: The folder that gets ``<name>.nii.gz`` and, for DICOM, the folder ``<name>_dicom``. What there is to
+            say about a volume or its slices, such as lines that were not measured, stands in ``<name>.json`` beside
+            the first and in the second.
         formats: The formats to write, out of "nifti" and "dicom".
         model: Named in the outputs.
         overwrite: Whether outputs that are there already may be replaced.
@@ -122,6 +125,7 @@ class VolumeWriter:
         try:
             if "nifti" in outputs:
                 write_nifti(outputs["nifti"], self._images, self.begun.geometry, str(self.model))
+                self._write_notes(self.output_dir / f"{name}.json")
             if "dicom" in outputs:
                 from scripts.inference.dicom import write_dicom  # pydicom is needed for this format alone
 
@@ -131,6 +135,14 @@ class VolumeWriter:
         finally:
             self.discard()
         return list(outputs.values())
+
+    def _write_notes(self, path: Path) -> None:
+        """Beside a NIfTI file, whose header has no room for them; slices are counted from 0."""
+        notes, slices = list(self.begun.notes), {str(i): note for i, note in sorted(self.begun.slice_notes.items())}
+        if notes or slices:
+            write_text(path, json.dumps({"model": str(self.model), "notes": notes, "slices": slices}, indent=1) + "\n")
+        else:
+            path.unlink(missing_ok=True)  # of a volume that is replaced
 
     def outputs(self, name: str) -> dict[str, Path]:
         """What a volume of this name is written as, by its format."""

@@ -5,13 +5,16 @@ import json
 import pickle
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import ignite.distributed as idist
 import torch
 from torch import Tensor, nn
 
 from scripts.run import report_weights
+from scripts.run.config import running_config
 from scripts.run.files import file_sha256, write_bytes
+from scripts.run.source import differing
 
 WRAPPERS = ("module.", "_orig_mod.", "varnet.", "unet.")  # DataParallel, torch.compile, fastMRI's Lightning modules
 # what fastMRI's Lightning modules hold beside the network: metric sums and the window of the SSIM loss
@@ -116,7 +119,26 @@ def _refuse_unfitting(
         ),
     ]
     if problems:
+        stated, found = differing(_recorded_network(path), _running_network())
+        if isinstance(stated, str) and stated:
+            raise ValueError(f"{path}: weights of another network: expected {stated} (its record), found {found}")
         raise ValueError(f"{path}: weights do not fit {network}: " + "; ".join(problems))
+
+
+def _recorded_network(path: str | Path) -> Any:
+    """The network in the record beside some weights; None without one."""
+    try:
+        return json.loads(Path(path).with_suffix(".json").read_text(encoding="utf-8"))["configuration"]["network"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _running_network() -> Any:
+    """The network of the running configuration; None outside of a running bundle."""
+    try:
+        return running_config().get("network")
+    except RuntimeError:
+        return None
 
 
 def _refuse_implausible(state: Mapping[str, Tensor], path: str | Path) -> None:

@@ -16,6 +16,7 @@ TEXT_FIELDS = ("anatomy", "acquisition", "patient_id")
 FIELDS = ("image", "volume", "slice_axis", "split", *TEXT_FIELDS)
 SECTIONS = ("training", "validation", "test")
 LEAST_COVER = 0.05
+MILLIMETRES = {"unknown": 1.0, "meter": 1000.0, "mm": 1.0, "micron": 0.001}  # of a unit of space
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,7 @@ class Magnitude:
         thickness: The spacing of slices, mm.
         fields: The datalist fields that were given.
         split: The section that was given, or None.
+        used: The slices that are simulated.
     """
 
     path: str
@@ -35,6 +37,7 @@ class Magnitude:
     thickness: float
     fields: Mapping[str, str]
     split: str | None
+    used: range = range(0)
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -77,9 +80,14 @@ def read_magnitude(entry: Mapping[str, object], name: str) -> Magnitude:
         data = np.asarray(image.dataobj[..., volume] if len(image.shape) == 4 else image.dataobj, dtype=np.float32)
     except (OSError, EOFError, ValueError, zlib.error) as error:
         raise ValueError(f"{path}: image: found a truncated or damaged file, expected whole NIfTI: {error}") from error
+    data = data if data.ndim == 3 else data[..., None]
     _check_values(data, path)
+    if not np.isfinite(image.affine).all():
+        raise ValueError(f"{path}: affine: found NaN or Inf, expected finite numbers")
     data, order = _upright(data, nib.aff2axcodes(image.affine), axis)
-    zooms = [float(image.header.get_zooms()[i]) or 1.0 for i in order]
+    unit = MILLIMETRES[_unit(image, path)]
+    stated = (*image.header.get_zooms(), 0.0)  # of a single slice, which states no thickness
+    zooms = [unit * float(stated[i]) or 1.0 for i in order]
     return Magnitude(path, data, (zooms[1], zooms[2]), zooms[0], fields, split)
 
 
@@ -107,11 +115,19 @@ def _open(path: str) -> nib.Nifti1Pair:
         raise ValueError(f"{path}: image: found a file that does not open, expected NIfTI: {error}") from error
     if not isinstance(image, nib.Nifti1Pair):
         raise ValueError(f"{path}: image: found {type(image).__name__}, expected NIfTI")
-    if len(image.shape) not in (3, 4) or 0 in image.shape:
-        raise ValueError(f"{path}: image: found shape {image.shape}, expected 3-D or 4-D")
+    if len(image.shape) not in (2, 3, 4) or 0 in image.shape:
+        raise ValueError(f"{path}: image: found shape {image.shape}, expected 2-D to 4-D")
     if image.get_data_dtype().kind not in "iuf":
         raise ValueError(f"{path}: image: found data of type {image.get_data_dtype()}, expected real magnitudes")
     return image
+
+
+def _unit(image: nib.Nifti1Pair, path: str) -> str:
+    try:
+        return str(image.header.get_xyzt_units()[0])
+    except KeyError:
+        code = int(image.header["xyzt_units"])
+        raise ValueError(f"{path}: xyzt_units: found {code}, expected units of {', '.join(MILLIMETRES)}") from None
 
 
 def _index(value: object, field: str, count: int, path: str) -> int:

@@ -6,7 +6,7 @@ import json
 import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -40,11 +40,13 @@ class Simulation:
 
     Made, it has read and cut all images; :meth:`write` writes what they become.
 
-    An image without ``split`` is cut along its slice axis: consecutive runs for training, validation and test, with
-    ``gap`` slices left out between two runs, each run cut into volumes. These are pieces of **one** subject: they
-    test texture and mechanics and say nothing about a population, so ``patient_id`` is written only when given.
-    (A request that forgets this patient is then refused, since the patient is in the test list too; select by
-    ``anatomy`` or ``kspace`` instead.) Air at both ends of the slice axis is left out.
+    A patient stays in one list: images of one ``patient_id``, or one image without it, go together. The patients of
+    each anatomy are dealt out to training, validation and test by the shares and the seed.
+
+    Only where an anatomy has fewer images than there are lists, and none names its patient, each is cut along its slice
+    axis instead: consecutive runs for the lists, with ``gap`` slices left out between two runs. These are pieces of
+    **one** subject: they test texture and mechanics and say nothing about a population. Air at both ends of the slice
+    axis is left out.
 
     The files carry the attributes ``source: "semi-synthetic"``, ``source_image``, ``source_slices`` (first and
     last, from 0), ``snr`` and ``seed``; noise that is in the source stays part of the object.
@@ -58,7 +60,8 @@ class Simulation:
         snr: The signal-to-noise ratio, see :class:`scripts.phantoms.acquisition.Scan`.
         matrix: The size (H, W) of the k-space, at most the slice's size, which is the default.
         splits: The share of each section, by default ``{"training": 0.6, "validation": 0.15, "test": 0.25}``; a
-            section of share 0 gets nothing.
+            section of share 0 gets nothing. Of fewer patients than sections the first is for training, the second for
+            the test.
         gap: The number of slices left out between two sections.
         slices_per_volume: The largest number of slices in a file.
         seed: The seed of coils, phase and noise.
@@ -94,11 +97,18 @@ class Simulation:
                 f"{output_dir}: output_dir: found something there, expected no such folder or an empty one"
             )
         _refuse_twice(self.images)
+        sources = []  # without their values
         for number, entry in enumerate(tqdm(self.images, desc="checking images", unit="image", dynamic_ncols=True)):
             source = read_magnitude(entry, f"images[{number}]")
             try:
                 check_scan(self.matrix or source.shape, source.shape, self.num_coils, self.snr)
-                self.plans.append(_cut(source, number, splits, self.gap, self.slices_per_volume))
+            except ValueError as error:
+                raise ValueError(f"{source.path}: {error}") from error
+            sources.append(replace(source, data=np.empty((0, *source.shape)), used=source.slices_with_signal()))
+        sections = _dealt_out(sources, splits, np.random.default_rng(self.seed))
+        for number, (source, section) in enumerate(zip(sources, sections, strict=True)):
+            try:
+                self.plans.append(_cut(source, number, section, splits, self.gap, self.slices_per_volume))
             except ValueError as error:
                 raise ValueError(f"{source.path}: {error}") from error
         _check_space(output_dir, self.plans, self.matrix, self.num_coils)
@@ -164,15 +174,37 @@ def split_slices(num_slices: int, splits: Mapping[str, float], gap: int) -> dict
     return runs
 
 
-def _cut(source: Magnitude, number: int, splits: Mapping[str, float], gap: int, limit: int) -> Plan:
-    used = source.slices_with_signal()
-    runs = {source.split: range(len(used))} if source.split else split_slices(len(used), splits, gap)
+def _dealt_out(sources: Sequence[Magnitude], splits: Mapping[str, float], rng: np.random.Generator) -> list[str | None]:
+    """The section of each image, one for all images of a patient; None: it is cut into pieces for all of them."""
+    patients = [source.fields.get("patient_id") or os.path.realpath(source.path) for source in sources]
+    sections = {patient: source.split for patient, source in zip(patients, sources, strict=True) if source.split}
+    kinds: dict[str, dict[str, bool]] = {}  # anatomy -> patient -> whether an image of it may be cut
+    for patient, source in zip(patients, sources, strict=True):
+        cut = "patient_id" not in source.fields and len(source.used) > 1
+        if patient not in sections and not any(patient in others for others in kinds.values()):
+            kinds.setdefault(source.fields.get("anatomy", ""), {})[patient] = cut
+    for dealt in kinds.values():
+        names = [list(dealt)[i] for i in rng.permutation(len(dealt))]
+        if len(names) >= len(splits):
+            runs = split_slices(len(names), splits, gap=0)
+            sections |= {names[i]: section for section, run in runs.items() for i in run}
+        elif not all(dealt.values()):
+            order = [section for section in ("training", "test", "validation") if section in splits]
+            sections |= dict(zip(names, order, strict=False))
+    return [source.split or sections.get(patient) for patient, source in zip(patients, sources, strict=True)]
+
+
+def _cut(
+    source: Magnitude, number: int, section: str | None, splits: Mapping[str, float], gap: int, limit: int
+) -> Plan:
+    used = source.used
+    runs = {section: range(len(used))} if section else split_slices(len(used), splits, gap)
     stem = Path(source.path).name.removesuffix(".gz").removesuffix(".nii")
     pieces: list[Piece] = []
-    for section, run in runs.items():
+    for section_of, run in runs.items():
         for part in np.array_split(np.array(run), -(-len(run) // limit)):
-            name = f"{section}/{number:02d}-{stem}-{len(pieces):02d}.h5"
-            pieces.append(Piece(section, name, used[int(part[0]) : int(part[-1]) + 1]))
+            name = f"{section_of}/{number:02d}-{stem}-{len(pieces):02d}.h5"
+            pieces.append(Piece(section_of, name, used[int(part[0]) : int(part[-1]) + 1]))
     return source.shape, pieces
 
 

@@ -19,6 +19,7 @@ import monai.bundle
 import torch
 
 from scripts.protocol.plan import DEFAULT, FORGET_ONLY, FURTHER, ORACLE, UNLEARNED, Cell, config_files
+from scripts.run.config import quoted
 from scripts.run.errors import own_error
 from scripts.run.files import file_sha256, held, write_text
 
@@ -172,9 +173,10 @@ def _epoch_files(folder: Path) -> list[Path]:
 def _run(configs: Path, verb: str, overrides: Mapping[str, Any], method: str = DEFAULT) -> None:
     """One verb of the bundle, as the command line runs it."""
     files = config_files(configs, verb, method)
+    settings = {key: quoted(value) for key, value in overrides.items()}
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "parsing config_file", UserWarning)  # the study's own configs
-        monai.bundle.run(verb, config_file=files, **{"logging_file": False, **overrides})
+        monai.bundle.run(verb, config_file=files, **{"logging_file": False, **settings})
 
 
 @contextlib.contextmanager

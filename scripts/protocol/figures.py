@@ -103,7 +103,7 @@ def radar(qualities: pd.DataFrame, costs: pd.DataFrame, words: Mapping[str, str]
             axes.plot(*closed, color=colour, linewidth=1.6, linestyle="--" if model == REFERENCE else "-")
             if model == method:
                 axes.fill(*closed, color=colour, alpha=0.22, linewidth=0)
-        names = {**words, "KTA": words["KTA"].replace(" ", "\n", 1)}  # it stands at the right, where there is no room
+        names = {**words, "KTA": words["KTA"].replace(" ", "\n")}  # it stands at the right, where there is no room
         labels = [f"{names[c]}\n{psnr[method][c]:.1f} dB" for c in COHORTS] + [f"saved\n{100 * saved:.0f} %"]
         axes.set_xticks(ANGLES, labels, fontsize=7.5, parse_math=False)
         axes.tick_params(axis="x", pad=5)

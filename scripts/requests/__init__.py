@@ -6,7 +6,7 @@ from scripts.requests.forget_request import ForgetRequest
 from scripts.requests.ledger_entry import LedgerEntry, enter_audit, enter_training
 from scripts.requests.newest import check_newest
 from scripts.requests.origin import trained_by
-from scripts.requests.preview import describe_request
+from scripts.requests.preview import conclude_preview, describe_request
 from scripts.requests.retain_subset import RetainSubsetSampler, draw_patients, draw_retain_subset
 from scripts.requests.which_ledger import find_ledger, ledger_of
 
@@ -16,6 +16,7 @@ __all__ = [
     "LedgerEntry",
     "RetainSubsetSampler",
     "check_newest",
+    "conclude_preview",
     "describe_request",
     "draw_patients",
     "draw_retain_subset",

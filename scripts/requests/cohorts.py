@@ -129,6 +129,22 @@ class Cohorts:
                 "changes the original reads them; unlearn.yaml alone does not"
             )
 
+    def counts(self) -> dict[str, dict]:
+        """How much goes and how much stays of the training data, for the record.
+
+        Returns:
+            ``forgotten`` and ``retained``, each with ``scans``, ``slices``, ``patients`` and ``anatomies``.
+        """
+        return {
+            name: {
+                "scans": len(volumes),
+                "slices": sum(volume.num_slices for volume in volumes),
+                "patients": len({volume.patient_id for volume in volumes} - {""}),
+                "anatomies": sorted({volume.fields.get("anatomy", "") for volume in volumes}),
+            }
+            for name, volumes in {"forgotten": self.forget, "retained": self.retain}.items()
+        }
+
     def by_part(self) -> dict[str, list[Volume]]:
         """The scans of the forget set by what an oracle knows of scans like them, without empty parts.
 

@@ -106,7 +106,8 @@ def _step(ledger: Ledger, run: Erasure) -> Step:
         return Step(run.number, run.name, None, "its record was changed")
     results = json.loads(record.read_text(encoding="utf-8")).get("results") or {}
     try:
-        after, before = (float(results[model]["BTA"]["psnr"]["mean"]) for model in ("unlearned", "G"))
+        original = "original" if "original" in results else "G"  # as older records have it
+        after, before = (float(results[model]["BTA"]["psnr"]["mean"]) for model in ("unlearned", original))
     except KeyError:
         return Step(run.number, run.name, None, "no evaluation in its record")
     return Step(run.number, run.name, after - before)

@@ -13,9 +13,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
+from filelock import BaseFileLock, Timeout
 
-from scripts.run.files import let_go
+from scripts.run.files import let_go, take_lock
 from scripts.run.keys import keyed_hash, make_key, read_key
 
 VERSION = 1
@@ -59,6 +59,8 @@ class Ledger:
 
     def read(self) -> None:
         """Read the file as it is now, and check every line."""
+        if self.path.exists() and not self.path.is_file():
+            raise ValueError(f"'ledger': {self.path}: expected a file, found a folder or a device")
         data = self.path.read_bytes() if self.path.is_file() else b""
         whole, _, rest = data.rpartition(b"\n")
         raw = whole.split(b"\n") if whole else []
@@ -66,8 +68,12 @@ class Ledger:
             logger.warning(
                 "%s, line %d: cut off while it was written; it counts as not written", self.path, len(raw) + 1
             )
-        if raw:
-            self._key = self._existing_key()
+        self._key = read_key(self.key_path if self.key_path.exists() else None)
+        if raw and self._key is None:
+            raise ValueError(
+                f"{self.path}: expected its key in {self.key_path} or in MRI_UNLEARNING_KEY, found neither; without it "
+                "nobody can say which patients were erased"
+            )
         self._size = len(data) - len(rest)
         self._last = hashlib.sha256(raw[-1]).hexdigest() if raw else None
         self.lines = [self._checked(number, raw) for number in range(1, len(raw) + 1)]
@@ -92,26 +98,24 @@ class Ledger:
         finally:
             let_go(lock)
 
-    def lock(self, wait: bool = False) -> FileLock:
+    def lock(self, wait: bool = False) -> BaseFileLock:
         """The lock, taken; the end of the process releases it, however it comes.
 
         Raises:
             RuntimeError: Another run has the ledger, and this one is not to wait.
         """
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(self.path.with_name(f".{self.path.name}.lock"))
         try:
-            lock.acquire(timeout=-1 if wait else 0)
+            return take_lock(self.path.with_name(f".{self.path.name}.lock"), wait)
         except Timeout:
             raise RuntimeError(
                 f"{self.path}: another run works with this ledger: expected one at a time; wait for its end"
             ) from None
-        return lock
 
     def begin(self) -> None:
         """Write the first line, where there is none; the caller holds the lock."""
         if not self.lines:
-            self._key = read_key(None) or make_key(self.key_path)
+            self._key = self._key or make_key(self.key_path)
             self.append(BEGINNING, version=VERSION, key_id=self.hash("key", "id")[:16])
 
     def append(self, event: str, **facts: Any) -> None:
@@ -162,15 +166,6 @@ class Ledger:
 
     def _complete_size(self) -> int:
         return self.path.read_bytes().rfind(b"\n") + 1
-
-    def _existing_key(self) -> bytes:
-        key = read_key(self.key_path if self.key_path.is_file() else None)
-        if key is None:
-            raise ValueError(
-                f"{self.path}: expected its key in {self.key_path} or in MRI_UNLEARNING_KEY, found neither; without it "
-                "nobody can say which patients were erased"
-            )
-        return key
 
     def _checked(self, number: int, raw: list[bytes]) -> Line:
         where = f"{self.path}, line {number}"

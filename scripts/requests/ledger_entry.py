@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import ignite.distributed as idist
-from filelock import FileLock
+from filelock import BaseFileLock
 
 from scripts.requests.cohorts import Cohorts
 from scripts.requests.erasures import outputs_of, request_digest, scan_entry
@@ -21,7 +21,7 @@ from scripts.requests.which_ledger import json_object
 from scripts.run.files import file_sha256, let_go
 
 logger = logging.getLogger(__name__)
-_HELD: dict[str, FileLock] = {}  # locks of this process's runs; one that failed leaves its own behind
+_HELD: dict[str, BaseFileLock] = {}  # locks of this process's runs; one that failed leaves its own behind
 
 
 class LedgerEntry:
@@ -105,7 +105,7 @@ class LedgerEntry:
                 raise ValueError(f"{self.outputs['record']}: expected this run's record and weights, found others")
             ledger.append("erased", begun=self._line, **outputs)
             let_go(_HELD.pop(str(self.path.resolve())))
-            logger.info("entered in %s, line %d", self.path, len(ledger.lines))
+            logger.debug("entered in %s, line %d", self.path, len(ledger.lines))
 
     def _check(self, ledger: Ledger) -> None:
         if ledger.lines and self.follows and self.weights is not None:

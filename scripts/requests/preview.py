@@ -8,6 +8,8 @@ from collections.abc import Iterable, Sequence
 from scripts.data.volumes import Volume
 from scripts.requests.cohorts import Cohorts, kind_of
 from scripts.requests.selectors import Selection, values
+from scripts.run import command_of, tell
+from scripts.run.config import running_config
 
 LISTED = 50
 GOES = {"kind": "all of its anatomy", "contrast": "all of its contrast", "member": "one of a kind that stays"}
@@ -42,6 +44,18 @@ def describe_request(data: Cohorts) -> str:
         *_what_stays(data),
     ]
     return "\n".join(lines)
+
+
+def conclude_preview(output_dir: str) -> None:
+    """Say that nothing was changed, and how the request is carried out."""
+    config = running_config()
+    given = {key: config.get(key) for key in ("datalist", "forget_request")}
+    given = {key: value for key, value in given.items() if isinstance(value, str) and not value.startswith("$")}
+    tell(
+        f"Nothing was changed; unlearn will write {output_dir}.",
+        None,
+        [("Next", command_of("unlearn", **given) + " --weights ORIGINAL.pt" * bool(given))],
+    )
 
 
 def _selectors(selection: Selection) -> list[str]:

@@ -1,8 +1,10 @@
 """What every verb does around its work: begin and end, settings, folder, files, errors."""
 
 from scripts.run import errors
+from scripts.run.closing import command_of, tell
 from scripts.run.config import bundle_root
 from scripts.run.folder import RunFolder
+from scripts.run.guide import describe_bundle
 from scripts.run.processes import device
 from scripts.run.source import results_in, results_of
 from scripts.run.start import (
@@ -21,6 +23,8 @@ __all__ = [
     "begin",
     "bundle_root",
     "check_run",
+    "command_of",
+    "describe_bundle",
     "device",
     "errors",
     "finish",
@@ -30,5 +34,6 @@ __all__ = [
     "report_weights",
     "results_in",
     "results_of",
+    "tell",
     "weights_read",
 ]

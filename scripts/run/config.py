@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import copy
 import difflib
 import os
+import re
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -71,7 +73,57 @@ def running_config() -> dict[str, Any]:
     Raises:
         RuntimeError: not called from a running bundle.
     """
-    return copy.deepcopy(running_workflow()[0].parser.get())
+    config = copy.deepcopy(running_workflow()[0].parser.get())
+    return {key: unquoted(value) for key, value in config.items()}
+
+
+def quoted(value: Any) -> Any:
+    """A value as MONAI's parser keeps it: where a text has a ``#``, which it takes for a separator, an expression.
+
+    >>> quoted({"weights": "run#2/a.pt"})
+    "${'weights': 'run\\\\x232/a.pt'}"
+    >>> quoted("run 2")
+    'run 2'
+    """
+    text = repr(value)
+    if "#" not in text:
+        return value
+    for character in "#@%":
+        text = text.replace(character, f"\\x{ord(character):x}")
+    return f"${text}"
+
+
+def unquoted(value: Any) -> Any:
+    """What :func:`quoted` was given; any other value as it is.
+
+    >>> unquoted(quoted("run#2")), unquoted("$@a + 'b'")
+    ('run#2', "$@a + 'b'")
+    """
+    if not isinstance(value, str) or not value.startswith("$"):
+        return value
+    try:
+        plain = ast.literal_eval(value[1:])
+    except (ValueError, SyntaxError):
+        return value
+    return plain if quoted(plain) == value else value
+
+
+def typed_settings() -> dict[str, str]:
+    """The settings on the command line as they were typed; {} where a program runs the bundle.
+
+    Fire, which reads it for MONAI, ends a text at ``#``, makes a number of ``20240131`` and a list of ``smith,john``.
+    """
+    several = len({id(workflow) for workflow in running_workflows()}) > 1
+    if several or Path(sys.argv[0]).parts[-3:] != ("monai", "bundle", "__main__.py"):
+        return {}
+    words = sys.argv[1:]
+    texts = {}
+    for word, following in zip(words, [*words[1:], "-"], strict=True):
+        if re.match(r"--?[A-Za-z_]", word):
+            key, equals, text = word.lstrip("-").partition("=")
+            if equals or not following.startswith("-"):
+                texts[key.replace("-", "_")] = text if equals else following
+    return texts
 
 
 def command() -> dict[str, Any]:

@@ -9,13 +9,15 @@ import json
 import os
 import shutil
 import tempfile
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from filelock import BaseFileLock, FileLock
+from filelock import BaseFileLock, FileLock, SoftFileLock
 
 FULL = 1 << 20  # bytes free on a disk that is full
+NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP)  # of a file system without locks
 FULL_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 CACHE_VARIABLE = "MRI_UNLEARNING_CACHE"
 
@@ -149,9 +151,11 @@ def check_disk_space(folder: str | Path, needed: int) -> None:
         )
 
 
-@contextlib.contextmanager
-def held(path: str | Path, wait: bool = True) -> Iterator[None]:
-    """Hold a lock file; it is removed at the end.
+def take_lock(path: str | Path, wait: bool = True) -> BaseFileLock:
+    """Take a lock file; the end of the process releases it.
+
+    On a file system without locks, such as some network mounts, the file itself is the lock; one that a process of this
+    machine left when it was killed is taken over.
 
     Args:
         path: The lock file; its folder must exist.
@@ -159,9 +163,28 @@ def held(path: str | Path, wait: bool = True) -> Iterator[None]:
 
     Raises:
         filelock.Timeout: Someone holds it, and ``wait`` is false.
+        OSError: It cannot be made; named.
     """
-    lock = FileLock(path, thread_local=False)
-    lock.acquire(blocking=wait)
+    lock: BaseFileLock = FileLock(path, thread_local=False)  # whichever thread lets it go
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "flock not supported")  # where filelock does the same of its own accord
+        try:
+            lock.acquire(blocking=wait)
+        except OSError as error:
+            if error.errno not in NO_LOCKS:
+                raise
+            left = Path(path)
+            if left.exists() and left.stat().st_size == 0:  # by the attempt; a lock names its process
+                left.unlink()
+            lock = SoftFileLock(path, thread_local=False)
+            lock.acquire(blocking=wait)
+    return lock
+
+
+@contextlib.contextmanager
+def held(path: str | Path, wait: bool = True) -> Iterator[None]:
+    """Hold a lock file, see :func:`take_lock`; it is removed at the end."""
+    lock = take_lock(path, wait)
     try:
         yield
     finally:
@@ -171,5 +194,6 @@ def held(path: str | Path, wait: bool = True) -> Iterator[None]:
 def let_go(lock: BaseFileLock) -> None:
     """Release a lock, if it is held, and remove its file: filelock takes no lock on a file that was removed."""
     if lock.is_locked:
-        Path(lock.lock_file).unlink(missing_ok=True)
+        if not isinstance(lock, SoftFileLock):  # which removes its own
+            Path(lock.lock_file).unlink(missing_ok=True)
         lock.release()

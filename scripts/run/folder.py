@@ -11,11 +11,12 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import torch
-from filelock import FileLock, Timeout
+from filelock import BaseFileLock, Timeout
 
-from scripts.run.files import check_disk_space, existing_part, let_go
+from scripts.run.files import check_disk_space, existing_part, let_go, take_lock
 
 OUTPUT_BYTES = 50_000_000  # log, TensorBoard, tables and pictures
+MOST_NAMED = 20  # of the files that a run has kept
 
 
 class RunFolder:
@@ -57,9 +58,11 @@ class RunFolder:
         self.resume, self.overwrite = resume, overwrite
         weights = 0 if network is None else sum(t.nbytes for t in network.state_dict().values())
         self.needed = OUTPUT_BYTES + (11 if resume else 3) * weights  # temporary files and optimizer states included
-        self._lock = FileLock(self.home / name, thread_local=False)  # whichever thread lets it go
-        self._handler: logging.Handler | None = None
+        self._lock_file = self.home / name
+        self._lock: BaseFileLock | None = None
+        self.handler: logging.Handler | None = None
         self._made: list[Path] = []  # folders that were not there before
+        self._before: dict[Path, int] = {}  # the files that were there, and when each was written
 
     def check(self) -> None:
         """Check what can be known before the run; nothing is written.
@@ -98,9 +101,11 @@ class RunFolder:
         self._made = [folder for folder in (self.home, *self.home.parents) if not folder.exists()]
         self.home.mkdir(parents=True, exist_ok=True)
         try:
-            self._lock.acquire(blocking=False)
+            self._lock = take_lock(self._lock_file, wait=False)
         except Timeout:
-            raise FileExistsError(f"'output_dir': {self.path}: another run is at work in this folder") from None
+            raise FileExistsError(
+                f"'output_dir': {self.path}: another run is at work in this folder (its lock: {self._lock_file})"
+            ) from None
         try:
             self.check()
         except BaseException:
@@ -111,10 +116,11 @@ class RunFolder:
         if self.overwrite and not (self.resume and self.checkpoint is not None and self.checkpoint.exists()):
             for file in [*self.results, *([self.checkpoint] if self.checkpoint else [])]:
                 _remove(file)
+        self._before = {} if self.results or self.resume else self._written()
         if self.log is not None:
-            self._handler = _Log(self.log, encoding="utf-8")
-            self._handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-            logging.getLogger().addHandler(self._handler)
+            self.handler = _Log(self.log, encoding="utf-8")
+            self.handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+            logging.getLogger().addHandler(self.handler)
 
     def _left_over(self) -> list[Path]:
         """What a killed run was writing; folders in which another run is at work are left alone."""
@@ -129,11 +135,12 @@ class RunFolder:
 
     def close(self) -> None:
         """Let the folder go."""
-        if self._handler is not None:
-            logging.getLogger().removeHandler(self._handler)
-            self._handler.close()
-            self._handler = None
-        let_go(self._lock)
+        if self.handler is not None:
+            logging.getLogger().removeHandler(self.handler)
+            self.handler.close()
+            self.handler = None
+        if self._lock is not None:
+            let_go(self._lock)
         for folder in self._made:  # by a run that wrote nothing
             with contextlib.suppress(OSError):
                 folder.rmdir()
@@ -144,6 +151,11 @@ class RunFolder:
 
     def _kept(self) -> Iterator[str]:
         there = [result.name for result in self.results if result.exists()]
+        if not self.results:  # it is not known before what will be written
+            new = [path for path, time in self._written().items() if self._before.get(path) != time]
+            there = [path.relative_to(self.path).as_posix() for path in new]
+        if len(there) > MOST_NAMED:
+            there = [*there[:MOST_NAMED], f"… ({len(there)} files)"]
         yield f"Kept in {self.path}: {', '.join(there)}." if there else f"No result was written to {self.path}."
         if self.resume and self.checkpoint is None:
             yield "What is finished is kept; the same command continues."
@@ -151,6 +163,12 @@ class RunFolder:
             yield f"{self.checkpoint.name} is kept; the same command with --resume true continues after its last epoch."
         elif self.checkpoint is not None:
             yield "With --resume true a run that is stopped can be continued."
+
+    def _written(self) -> dict[Path, int]:
+        """The files of the folder, without logs, locks and what is half written, and when each was written."""
+        files = sorted(path for path in self.path.rglob("*") if path.is_file() and path.suffix != ".log")
+        own = [path for path in files if not any(p.startswith(".") for p in path.relative_to(self.path).parts)]
+        return {path: path.stat().st_mtime_ns for path in own}
 
 
 class _Log(logging.FileHandler):

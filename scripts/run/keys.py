@@ -49,7 +49,7 @@ def make_key(path: str | Path) -> bytes:
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
-        logger.warning("%s: new key of the keyed hashes; keep it apart from what holds them", path)
+        logger.info("%s: new key of the keyed hashes; keep it apart from what holds them", path)
     key = read_key(path)
     assert key is not None
     return key

@@ -23,13 +23,16 @@ class Kind:
     Attributes:
         expected: The words of the error message.
         fits: Whether a value is of this kind.
+        names_files: Whether its texts are paths.
     """
 
     expected: str
     fits: Callable[[Any], bool]
+    names_files: bool = False
 
     def __or__(self, other: Kind) -> Kind:
-        return Kind(f"{self.expected} or {other.expected}", lambda value: self.fits(value) or other.fits(value))
+        either = f"{self.expected} or {other.expected}"
+        return Kind(either, lambda v: self.fits(v) or other.fits(v), self.names_files or other.names_files)
 
 
 def is_number(value: Any) -> bool:
@@ -70,6 +73,7 @@ def list_of(kind: Kind, low: int = 0) -> Kind:
     return Kind(
         f"a list{least}, each {kind.expected}",
         lambda v: isinstance(v, (list, tuple)) and len(v) >= low and all(_is(kind, item) for item in v),
+        kind.names_files,
     )
 
 
@@ -79,6 +83,7 @@ def mapping_of(kind: Kind, low: int = 0) -> Kind:
     return Kind(
         f"a mapping{least} of texts, each to {kind.expected}",
         lambda v: isinstance(v, Mapping) and len(v) >= low and all(_is_text(k) and _is(kind, i) for k, i in v.items()),
+        kind.names_files,
     )
 
 
@@ -111,14 +116,14 @@ NOTHING = Kind("null", lambda v: v is None)
 NONE = Kind("null or false", lambda v: v is None or v is False)
 TEXT = Kind("a text", _is_text)
 DEVICE = Kind("a device of this machine, such as cpu or cuda:0", _is_device)
-PATH = Kind("a path without '#', of names up to 255 bytes", _is_path)
+PATH = Kind("a path without '#', of names up to 255 bytes", _is_path, names_files=True)
 EXPRESSION = Kind("an expression, as the config file has it", is_expression)
 LIST = Kind("a list", lambda v: isinstance(v, list))
 MAPPING = Kind("a mapping", lambda v: isinstance(v, Mapping))
 COMPONENT = Kind("a mapping with '_target_'", lambda v: isinstance(v, Mapping) and isinstance(v.get("_target_"), str))
 HANDLERS = Kind("a list of components", lambda v: isinstance(v, list) and all(_is_handler(item) for item in v))
 ADDRESS = Kind("an address such as tcp://host:8786", lambda v: _is_text(v) and "://" in v)
-REQUEST = Kind("a file or a mapping", lambda v: _is_path(v) or isinstance(v, Mapping))
+REQUEST = Kind("a file or a mapping", lambda v: _is_path(v) or isinstance(v, Mapping), names_files=True)
 REQUESTS = REQUEST | list_of(REQUEST, 1)
 SEED = whole(0, 2**32 - 1)
 FRACTION = above(0, 1)

@@ -110,7 +110,7 @@ def verify_shipped(folder: str | Path) -> None:
     """
     folder = Path(folder).resolve()
     if folder == SOURCE and not (folder / MANIFEST).is_file():
-        logger.info("%s: source tree, no manifest to check", folder)
+        logger.debug("%s: source tree, no manifest to check", folder)
         return
     verify_bundle(folder)
     if not Path(__file__).resolve().is_relative_to(folder):

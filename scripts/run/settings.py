@@ -2,13 +2,16 @@
 
 A value that is an expression or a reference of the configuration is taken as it is. `Fire`, which reads the command
 line for MONAI, leaves words such as ``false`` and ``none`` text; where a setting can be true, false or nothing, they
-are understood as such.
+are understood as such. Where it can be a text, it is the text as it was typed.
 """
 
 from __future__ import annotations
 
+import ast
 import json
+import os
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 from scripts.run.kinds import (
@@ -42,6 +45,7 @@ from scripts.run.kinds import (
 )
 
 WORDS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False, "none": None, "null": None}
+UNREAD = object()  # of no kind
 
 COMMON: dict[str, Kind] = {
     "verb": TEXT,
@@ -102,7 +106,7 @@ OF_VERB: dict[str, dict[str, Kind]] = {
         "weights": PATH | mapping_of(FILE_OR_NONE, 1),
     },
     "simulate": {
-        "images": list_of(MAPPING, 1),
+        "images": replace(list_of(MAPPING, 1), names_files=True),
         "num_coils": whole(1, 1024),
         "snr": above(0, 1e9),
         "matrix": list_of(whole(8, 4096), 2) | NOTHING,
@@ -122,7 +126,8 @@ OF_VERB: dict[str, dict[str, Kind]] = {
         "reference_weights": list_of(PATH),
         "likelihood_rate": FRACTION,
         "oracle_tuned": FLAG | NOTHING,
-        "experiments": HANDLERS,
+        "measures": HANDLERS,
+        "full": FLAG,
         "gates": list_of(MAPPING, 1),
         "statistics": COMPONENT,
         "subgroups": list_of(TEXT),
@@ -212,13 +217,16 @@ def settings_of(verb: str) -> dict[str, Kind]:
     return {key: kind for key, kind in kinds.items() if key != verb}  # under the verb's name stands what it runs
 
 
-def read_settings(verb: str, config: Mapping[str, Any], declared: Mapping[str, Any]) -> dict[str, Any]:
-    """Check a configuration; return what has to be changed in it: id -> the value that a word stands for.
+def read_settings(
+    verb: str, config: Mapping[str, Any], declared: Mapping[str, Any], typed: Mapping[str, str] | None = None
+) -> dict[str, Any]:
+    """Check a configuration; return what has to be changed in it: id -> the value that is meant.
 
     Args:
         verb: The verb whose settings they are.
         config: The configuration being run, overrides applied, expressions unresolved.
         declared: Content of the config files, whose true, false and numbers within components fix the type there.
+        typed: Setting -> its text on the command line.
 
     Raises:
         ValueError: naming every setting that does not fit, what was expected and what was found.
@@ -232,9 +240,22 @@ def read_settings(verb: str, config: Mapping[str, Any], declared: Mapping[str, A
     """
     kinds = settings_of(verb)
     changes, problems = {}, []
-    for key, value in config.items():
+    for key, text in (typed or {}).items():
+        plain = "#" in text and not is_expression(text) and text[:1] not in ("[", "{")
+        if plain and not (key in kinds and kinds[key].fits(_literal(text))):
+            problems.append(f"'{key}': expected {kinds[key].expected if key in kinds else 'no #'}, found {text!r}")
+    for key, found in config.items():
+        value = found
+        if key in kinds and typed and key in typed:
+            meant = _literal(typed[key])
+            if kinds[key].fits(meant) and (kinds[key].names_files or not isinstance(meant, (list, dict))):
+                value = meant
+        if key in kinds and kinds[key].names_files:
+            value = _at_home(value)
         if is_expression(value):
             continue
+        if value != found:
+            changes[key] = value
         kind = kinds.get(key) or _as_declared(declared.get(key))
         pairs = [(key, kind, value)] if kind is not None else []
         if key not in ("_meta_", "imports") and (kind is None or isinstance(value, (Mapping, list))):
@@ -250,6 +271,25 @@ def read_settings(verb: str, config: Mapping[str, Any], declared: Mapping[str, A
     if problems:
         raise ValueError("; ".join(problems))
     return changes
+
+
+def _literal(text: str) -> Any:
+    """What a text of the command line stands for: itself, or the list, mapping or quoted text that it writes."""
+    if text.lower() in WORDS:
+        return WORDS[text.lower()]
+    try:
+        return ast.literal_eval(text) if text[:1] in ("[", "{", "(", "'", '"') else text
+    except (ValueError, SyntaxError):
+        return UNREAD if text[0] in "[{" else text  # such as [a, b], which Fire reads
+
+
+def _at_home(value: Any) -> Any:
+    """Paths with the home folder in the place of ``~``."""
+    if isinstance(value, list):
+        return [_at_home(item) for item in value]
+    if isinstance(value, Mapping):
+        return {key: _at_home(item) if isinstance(item, str) else item for key, item in value.items()}
+    return os.path.expanduser(value) if isinstance(value, str) and value.startswith("~") else value
 
 
 def _as_declared(declared: Any) -> Kind | None:

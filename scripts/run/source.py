@@ -58,7 +58,7 @@ class RecordedRun:
         try:
             facts = json.loads(file.read_text(encoding="utf-8"))
             found = "an object without " + ", ".join(
-                key for key in ("configuration", "datalist", "weights_out") if not isinstance(facts.get(key), Mapping)
+                key for key in ("configuration", "weights_out") if not isinstance(facts.get(key), Mapping)
             )
         except (ValueError, AttributeError) as error:
             raise ValueError(f"{file}: expected the record of a run (JSON), found {error}") from error
@@ -197,7 +197,7 @@ def take(verb: str, config: Mapping[str, Any], declared: Mapping[str, Any]) -> d
     runs = list(_beside(config)) if given is None else [RecordedRun.open(Path(str(given)).expanduser())]
     for run in runs:  # without --run lists, request and mask may be others, but no network
         _refuse_another(run, stated if given is not None else {k: v for k, v in stated.items() if k == "network"})
-        logger.info("%s: %s", run.file, ", ".join(key for key in needed if key not in stated))
+        logger.debug("%s: %s", run.file, ", ".join(key for key in needed if key not in stated))
     for key in needed:
         if key == "run_dir" or (key in FILES and key in stated):
             continue
@@ -289,9 +289,23 @@ def _refuse_another(run: RecordedRun, stated: Mapping[str, Any]) -> None:
             same = key not in FILES or ours is None or found == ours
             found = f"{value} ({found})"
         if not same:
+            ours, found = differing(ours, _over(ours, found)) if key in BLOCKS else (ours, found)
             problems.append(f"'{key}': expected that of the run, {_short(ours)}, found {_short(found)}")
     if problems:
         raise ValueError(f"{run.file}: {'; '.join(problems)}")
+
+
+def differing(one: Any, other: Any) -> tuple[Any, Any]:
+    """Of two components the arguments in which they differ, in words; anything else as it is.
+
+    >>> differing({"_target_": "x", "chans": 8}, {"_target_": "x", "chans": 4})
+    ('chans 8', 'chans 4')
+    """
+    if not isinstance(one, Mapping) or not isinstance(other, Mapping):
+        return one, other
+    names = [name for name in {**one, **other} if one.get(name) != other.get(name)]
+    first, second = (", ".join(f"{name} {part.get(name)}" for name in names) for part in (one, other))
+    return first, second
 
 
 def _as_text(request: Any) -> Any:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import logging
+import os
 import weakref
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from logging.handlers import MemoryHandler
 from typing import Any, Protocol
 
 import ignite.distributed as idist
@@ -13,15 +16,18 @@ import torch
 from monai.bundle import ConfigWorkflow
 from monai.utils import set_determinism
 
-from scripts.run import errors
+from scripts.run import console, errors
+from scripts.run.components import check_components, check_references
 from scripts.run.config import (
     bundle_folder,
     bundle_root,
     declared_config,
     is_tracked,
+    quoted,
     refuse_unknown_keys,
     running_workflow,
     running_workflows,
+    typed_settings,
 )
 from scripts.run.folder import RunFolder
 from scripts.run.manifest import is_bundle, verify_shipped
@@ -46,6 +52,7 @@ class Run:
         folder: The folder of the outputs; None: the verb writes no file.
         readers: Everything that may have opened scans.
         weights: Path of each file of weights that was read -> its SHA-256.
+        early: What was logged before the log was opened; None afterwards.
     """
 
     verb: str
@@ -53,6 +60,7 @@ class Run:
     folder: RunFolder | None = None
     readers: list[Reader] = field(default_factory=list)
     weights: dict[str, str] = field(default_factory=dict)
+    early: MemoryHandler | None = None
 
 
 _runs: weakref.WeakKeyDictionary[ConfigWorkflow, Run] = weakref.WeakKeyDictionary()
@@ -72,6 +80,22 @@ def begin(verb: str, seed: int | None = 0, several: bool = False) -> None:
             wrong type or out of range.
     """
     errors.install()
+    console.show(silent=int(os.environ.get("RANK", 0)) > 0)
+    early = console.keep_early()
+    _log_on()
+    try:
+        workflow = _checked(verb, several)
+    except BaseException:
+        console.hand_over(early, None)
+        raise
+    if seed is not None:
+        set_determinism(seed)
+    _runs[workflow] = run = Run(verb, early=early)
+    weakref.finalize(workflow, _close, run)  # an error may end the workflow without ``finish``; also at exit
+
+
+def _checked(verb: str, several: bool) -> ConfigWorkflow:
+    """The running workflow, its configuration checked and settled; see :func:`begin`."""
     verify_shipped(bundle_root())
     if several or torch.distributed.is_torchelastic_launched():
         from scripts.run import processes  # no part of the inference path
@@ -83,14 +107,13 @@ def begin(verb: str, seed: int | None = 0, several: bool = False) -> None:
     close_ended()
     declared = declared_config(verb)
     refuse_unknown_keys(declared, workflow.parser.get())
+    check_references(workflow.parser.get())
+    check_components(declared, workflow.parser.get())
     if workflow.run_id not in (verb, "run"):  # "run" is MONAI's default, where a workflow is made but not run
         raise ValueError(f"run: expected {verb!r}, the verb of these config files, found {workflow.run_id!r}")
     _settle(workflow, take(verb, workflow.parser.get(), declared))
-    _settle(workflow, read_settings(verb, workflow.parser.get(), declared))
-    if seed is not None:
-        set_determinism(seed)
-    _runs[workflow] = run = Run(verb)
-    weakref.finalize(workflow, _close, run)  # an error may end the workflow without ``finish``; also at exit
+    _settle(workflow, read_settings(verb, workflow.parser.get(), declared, typed_settings()))
+    return workflow
 
 
 def _settle(workflow: ConfigWorkflow, changes: dict[str, Any]) -> None:
@@ -100,7 +123,7 @@ def _settle(workflow: ConfigWorkflow, changes: dict[str, Any]) -> None:
     if is_tracked(workflow.parser.get()) and "train#trainer" in workflow.parser:
         changes = {**changes, "train#trainer#decollate": True}  # MONAI's handler for MLflow reads the loss of a list
     for key, value in changes.items():
-        workflow.parser[key] = value
+        workflow.parser[key] = quoted(value)
     if changes:
         workflow.parser.parse(reset=True)
 
@@ -136,6 +159,9 @@ def open_run() -> None:
         raise RuntimeError(f"{run.verb}: expected 'initialize' to have checked the run, found that it did not")
     if run.folder is not None:
         run.folder.open()
+        if run.early is not None:
+            console.hand_over(run.early, run.folder.handler)
+            run.early = None
         errors.tell_what_is_kept(run.folder.kept)
 
 
@@ -190,7 +216,17 @@ def _run_here() -> Run | None:
     return next((_runs[workflow] for workflow in running_workflows() if workflow in _runs), None)
 
 
+def _log_on() -> None:
+    """Go on with the logs of the runs that this one is a part of: MONAI's logging file took their handlers away."""
+    for workflow in running_workflows():
+        if workflow in _runs and (folder := _runs[workflow].folder) is not None and folder.handler is not None:
+            logging.getLogger().addHandler(folder.handler)
+
+
 def _close(run: Run) -> None:
+    if run.early is not None:
+        console.hand_over(run.early, None)
+        run.early = None
     if run.folder is not None:
         run.folder.close()
         run.folder = None

@@ -46,7 +46,7 @@ class Service:
         limits: The limits of every client.
         budget: Memory of all scans.
         model: Name and version.
-        remove_oversampling: As for :func:`scripts.inference.encoding.read_encoding`.
+        remove_oversampling: As for :func:`scripts.inference.encoding.read_encodings`.
         pixels: As for :func:`scripts.serving.mrd_image.mrd_image`.
     """
 
@@ -147,13 +147,16 @@ class Connection:
             await self._reconstruct(self.scan, complete)
 
     async def _reconstruct(self, scan: Scan, target: OpenSlice) -> None:
+        if refusal := scan.refuse(target):
+            await self._say("ERROR", refusal)
+            return
         image, note = await self._in_executor(
-            lambda: self.service.reconstruct(scan.kspace_of(target), scan.encoding.crop, self.name)
+            lambda: self.service.reconstruct(scan.kspace_of(target), target.encoding.crop, self.name)
         )
         done = scan.finish(target, image, note)
         self.images += 1
         series = self.series.setdefault(target.place[0], len(self.series) + 1)
-        content = mrd_image(done, scan.encoding, series, self.images, self.service.model, self.service.pixels)
+        content = mrd_image(done, target.encoding, series, self.images, self.service.model, self.service.pixels)
         if self.images == 1:
             await self._say("INFO", "; ".join(scan.notes))
         await self._send(image_message(content))
@@ -170,6 +173,8 @@ class Connection:
                 await self._say("ERROR", f"{scan.unusable} readouts could not be used")
             if not self.images:
                 raise ScanError("expected readouts of an image, found none")
+            for raw, _ in scan.series():
+                await self._say("INFO", f"series {raw.number}: {'; '.join(raw.notes)}")
             await self._deliver(scan)
         logger.info("%s: done, %d images", self.name, self.images)
         await self._send(CLOSE_MESSAGE)

@@ -42,7 +42,7 @@ class MrdServer:
         port: The port to listen on; 0 takes a free one.
         model: Named in every image.
         deliver: Writes each finished scan; its queue sends while the server runs. None: images go to the client alone.
-        remove_oversampling: As for :func:`scripts.inference.encoding.read_encoding`.
+        remove_oversampling: As for :func:`scripts.inference.encoding.read_encodings`.
         pixels: Of the images that clients get, "float32" or "int16"; see :func:`scripts.serving.mrd_image.mrd_image`.
         limits: Fields of :class:`scripts.serving.limits.Limits` that differ from its defaults.
 

@@ -9,15 +9,17 @@ from pathlib import Path
 from typing import Any
 
 from scripts.certificate.checks import FAILS
-from scripts.certificate.reference import MASKS
 from scripts.certificate.statement import ENVELOPE, NAME, parse
 from scripts.certificate.verify import verify_certificate
+from scripts.kspace.masks import EquispacedFractionMask, EquispacedMask, RandomMask
 from scripts.networks import load_weights
 from scripts.networks.from_record import network_from_record
 from scripts.networks.import_weights import infer_network
 from scripts.networks.weights import read_state
 from scripts.run.allowed import build_allowed
 from scripts.run.files import file_sha256
+
+MASKS = {f"scripts.data.{mask.__name__}": mask for mask in (RandomMask, EquispacedMask, EquispacedFractionMask)}
 
 
 @dataclass(frozen=True)

@@ -7,10 +7,10 @@ from scripts.training.finite_loss import FiniteLoss
 from scripts.training.muon import Muon
 from scripts.training.numerics import set_numerics
 from scripts.training.pass_counter import PassCounter
-from scripts.training.progress import Progress, loss_of
+from scripts.training.progress import Progress, log_validation, loss_of
 from scripts.training.reconstruction_loss import ReconstructionLoss
 from scripts.training.record import RunRecord
-from scripts.training.schedule import model_name, steps_per_epoch
+from scripts.training.schedule import conclude_training, model_name, steps_per_epoch
 
 __all__ = [
     "BatchShare",
@@ -22,6 +22,8 @@ __all__ = [
     "Progress",
     "ReconstructionLoss",
     "RunRecord",
+    "conclude_training",
+    "log_validation",
     "loss_of",
     "model_name",
     "set_numerics",

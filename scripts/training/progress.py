@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Mapping, Sequence
 
@@ -13,6 +14,7 @@ from tqdm import tqdm
 
 from scripts.run.engines import Workflow
 
+logger = logging.getLogger(__name__)
 SECONDS = 1.0  # between two prints
 
 
@@ -26,6 +28,12 @@ def loss_of(output: Mapping | Sequence[Mapping]) -> torch.Tensor | None:
     first = output if isinstance(output, Mapping) else output[0]
     loss = first.get(Keys.LOSS)
     return None if loss is None else torch.as_tensor(loss).detach()
+
+
+def log_validation(engine: Workflow) -> None:
+    """Say what an evaluator found after an epoch of the training that it belongs to."""
+    found = engine.state.metrics
+    logger.info("epoch %d: validation %.1f dB, SSIM %.3f", engine.state.epoch, found["psnr"], found["ssim"])
 
 
 class Progress:

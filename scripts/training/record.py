@@ -102,7 +102,7 @@ class RunRecord:
 
     def _start(self, engine: Trainer) -> None:
         for role, entry in self.facts["data"].items():
-            logger.info("reads %s: %d volumes, %d slices", role, len(entry["volumes"]), entry["slices"])
+            logger.debug("reads %s: %d volumes, %d slices", role, len(entry["volumes"]), entry["slices"])
         if idist.get_rank() == 0:
             self._begin_hashes()
         self._clock = time.perf_counter()

@@ -8,6 +8,7 @@ from scripts.unlearning.replay import describe_replay, replay
 from scripts.unlearning.restart import Restart, forgetting
 from scripts.unlearning.schedule import Anneal, FastTraining, NoTraining, epoch_length
 from scripts.unlearning.steps import GradientProjection, MaskedReinit, SaliencyMask
+from scripts.unlearning.summary import check_run, conclude
 from scripts.unlearning.targets import GainTarget, GainTerm, TargetPerScan
 from scripts.unlearning.teachers import BlindTeacher, Original
 from scripts.unlearning.terms import (
@@ -56,6 +57,8 @@ __all__ = [
     "TaskNegation",
     "TeacherTerm",
     "WeightAverage",
+    "check_run",
+    "conclude",
     "describe_replay",
     "epoch_length",
     "forgetting",

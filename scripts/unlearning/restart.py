@@ -60,7 +60,7 @@ class Restart:
         torch.manual_seed(self.seed)
         network = unwrap(engine.network)
         numbers = [sum(value.numel() for value in values) for values in (network.parameters(), network.buffers())]
-        logger.info("restart: all %d weights and %d values of buffers are those of %s", *numbers, self.prior.path)
+        logger.debug("restart: all %d weights and %d values of buffers are those of %s", *numbers, self.prior.path)
 
 
 def forgetting(

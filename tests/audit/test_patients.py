@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from scripts.audit import Statistics, patients
-from scripts.audit.experiment import QUANTISED
+from scripts.audit.measure import QUANTISED
 from scripts.audit.patients import Likelihood
 from scripts.audit.provenance import AuditedFiles
 from scripts.data import EquispacedFractionMask
@@ -103,7 +103,8 @@ def found(given: dict, monkeypatch, memory: float, audited_knows: set, original_
         ]
 
     monkeypatch.setattr(patients, "measure_models", results)
-    return measure.measure(dict.fromkeys(["unlearned", "G", QUANTISED]), None, Statistics())
+    result = measure.measure(dict.fromkeys(["unlearned", "G", QUANTISED]), None, Statistics())
+    return {**result, "original": measure.control(None, Statistics())}
 
 
 def forgotten(result: dict) -> dict:

@@ -11,12 +11,14 @@ from scripts.audit.provenance import doubts, lineage, origin, provenance_problem
 from scripts.networks import save_weights
 from scripts.run.files import file_sha256
 
-SETTINGS = {"network": {"chans": 4}, "mask": {"acceleration": 4}, "datalist": "list"}
+SETTINGS = {"network": {"chans": 4}, "mask": {"acceleration": 4}, "loss_function": {"w": 1}, "datalist": "list"}
+NONE = {"oracle": [], "run": [], "settings": []}
 EVALUATED = {"BTA": ["t1"], "UA": ["f1", "f2"]}
 
 
 def run(verb, weights_in, weights_out, handlers=0, **data):
     facts = {"record": weights_out + ".json", "verb": verb, "handlers": handlers, "weights_in": weights_in}
+    facts |= {"opened": None, "recipe": {"epochs": "0"}, "forgetting": None, "prior": None, "code": "c"}
     return {**facts, "weights_out": weights_out, **SETTINGS, "data": data, "evaluated": {}}
 
 
@@ -31,12 +33,12 @@ def honest():
     weights = {
         name: {"sha256": name[0].lower(), "tensors_sha256": name} for name in ("G", "oracle", "query", "unlearned")
     }
-    return runs, {**SETTINGS, "data": {"forget": ["f1", "f2"]}, "evaluated": EVALUATED}, weights
+    return runs, {**SETTINGS, "data": {"forget": ["f1", "f2"]}, "evaluated": EVALUATED, "changed": []}, weights
 
 
 def test_an_honest_audit_has_no_problem():
-    assert provenance_problems(*honest()) == {"oracle": [], "run": []}
-    assert doubts({"oracle": [], "run": []}) == []
+    assert provenance_problems(*honest()) == NONE
+    assert doubts(NONE) == []
 
 
 def put(place, value):
@@ -67,6 +69,10 @@ ORACLE_CHEATS = [
     (["runs", "G", 0, "data", "training"], ["f1", "r1", "r2"], "not trained on every forget file"),
     (["runs", "oracle", 0, "mask"], {"acceleration": 8}, "mask: another one than the original's"),
     (["runs", "oracle", 0, "network"], {"chans": 8}, "network: another one than the original's"),
+    (["runs", "oracle", 0, "loss_function"], {"w": 0}, "loss_function: another one than the original's"),
+    (["runs", "oracle", 0, "recipe"], {"epochs": "1"}, "'epochs': another one than the original's training's"),
+    (["runs", "oracle", 0, "opened"], {"scans": ["f1", "r1"], "weights": []}, "1 forget files were in its training"),
+    (["runs", "oracle", 0, "opened"], {"scans": ["x"], "weights": []}, "opened files that are not in the original's"),
 ]
 
 
@@ -120,6 +126,13 @@ def test_files_that_were_forgotten_before_stay_out_of_the_oracle():
         (["weights", "G", "sha256"], "x", "original: other weights than those that the run started from"),
         (["weights", "unlearned", "sha256"], "x", "unlearned: other weights than those of the run"),
         (["runs", "unlearned", 0, "verb"], "train", "its record is not one of unlearn"),
+        (["audit", "loss_function"], {"w": 0}, "loss_function: another one than the run's"),
+        (
+            ["runs", "G", 0, "loss_function"],
+            {"w": 2},
+            "loss_function: another one than that of the original's training",
+        ),
+        (["runs", "unlearned", 0, "forgetting"], "exact", "stated to be exact, but its record states no opened scans"),
     ],
 )
 def test_an_audit_that_is_not_of_the_run(place, value, message):
@@ -128,6 +141,26 @@ def test_an_audit_that_is_not_of_the_run(place, value, message):
     problems = provenance_problems(*made)
     assert any(message in problem for problem in problems["run"]), problems
     assert any(line.startswith("audit and run differ: ") for line in doubts(problems))
+
+
+def exact(scans=("r1",), weights=("p",), prior="p"):
+    runs, audit, known = honest()
+    opened = {"scans": list(scans), "weights": list(weights)}
+    runs["unlearned"][0] |= {"forgetting": "exact", "opened": opened, "prior": prior}
+    return provenance_problems(runs, audit, known)["run"]
+
+
+def test_an_exact_run_is_one_by_what_it_opened():
+    assert exact() == []
+    assert exact(scans=["r1", "f2"]) == ["it is stated to be exact, but opened forgotten scans"]
+    assert exact(prior="q") == ["it is stated to be exact, but did not open the prior that its record names"]
+    assert exact(scans=[]) == ["it is stated to be exact, but its record states no opened scans"]
+
+
+def test_settings_that_are_not_the_projects_are_a_doubt():
+    runs, audit, weights = honest()
+    problems = provenance_problems(runs, {**audit, "changed": ["cohorts", "relearning#training"]}, weights)
+    assert doubts(problems) == ["settings that are not the project's: 'cohorts'; 'relearning#training'"]
 
 
 def test_a_doubt_keeps_the_verdict_at_undecided_and_excuses_nothing():
@@ -176,6 +209,10 @@ def test_facts_name_no_file():
     data = {"training": {"slices": 2, "volumes": volumes}}
     facts = record_facts({"data": data, "configuration": {"method": [1], **SETTINGS}, "weights_in": None}, "r")
     assert facts["data"] == {"training": ["a", "b"]}
+    assert facts["opened"] is None
+    opened = {"scans": [{"volume": "secret", "sha256": "s"}], "weights": [{"file": "w.pt", "sha256": "w"}]}
+    stated = record_facts({"data": data, "opened": opened}, "r")["opened"]
+    assert stated == {"scans": ["s"], "weights": ["w"]}
     assert facts["handlers"] == 1
     assert "secret" not in json.dumps(facts)
     volumes[0].pop("sha256")

@@ -6,15 +6,17 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from scripts.audit import measures
-from scripts.audit.experiment import oracle_names
+from scripts.audit.cost import cost
 from scripts.audit.gates import control, judge, overall
-from scripts.audit.inputs import audited_weights, check_subgroups, cost, read_record
+from scripts.audit.hallucination import hallucination
+from scripts.audit.inputs import audited_weights, read_record
+from scripts.audit.measure import oracle_names
+from scripts.audit.membership import HaveYouForgotten, membership
+from scripts.audit.quality import Distribution, Subgroups, gaps
 from scripts.audit.relearning import relearning
+from scripts.audit.report import audit_markdown, audit_page, audit_section
 from scripts.audit.resurfacing import resurfacing
-from scripts.audit.section import audit_page, audit_section
 from scripts.audit.statistics import Statistics, is_measured, not_measured
-from scripts.audit.tables import audit_markdown
 from scripts.evaluation.results import Results, VolumeResult, summarise
 from tests.audit.helpers import GATES, curve
 
@@ -41,20 +43,20 @@ def results():
 
 
 def test_measures_of_known_levels(results):
-    gaps = measures.gaps(results, oracle_names(results.models), STATISTICS)
-    assert gaps["KTA"]["psnr"]["gap"]["value"] == pytest.approx(1.0)
-    assert gaps["KTA"]["psnr"]["above"]["value"] == pytest.approx(0.6)
-    assert gaps["KTA"]["psnr"]["below"]["interval"] == pytest.approx([1.2, 1.2])
-    assert gaps["KTA"]["psnr"]["gap"]["patients"] == 3
-    found = measures.membership(results, STATISTICS)
+    table = gaps(results, oracle_names(results.models), STATISTICS)
+    assert table["KTA"]["psnr"]["gap"]["value"] == pytest.approx(1.0)
+    assert table["KTA"]["psnr"]["above"]["value"] == pytest.approx(0.6)
+    assert table["KTA"]["psnr"]["below"]["interval"] == pytest.approx([1.2, 1.2])
+    assert table["KTA"]["psnr"]["gap"]["patients"] == 3
+    found = membership(results, STATISTICS)
     assert found["gain"]["auc"]["value"] == 0.5  # how hard each scan is explains everything
     assert found["error"]["above"]["value"] == 0
-    assert measures.distributions(results)["BTA"]["psnr"]["wasserstein"] == pytest.approx(1.0)
-    assert measures.have_you_forgotten(results)["calibration"] == "oracle"
+    assert Distribution().measure({}, results, STATISTICS)["BTA"]["psnr"]["wasserstein"] == pytest.approx(1.0)
+    assert HaveYouForgotten().measure({}, results, STATISTICS)["calibration"] == "oracle"
     volumes = [SimpleNamespace(name=f"BTA_{i}.h5", fields={"acquisition": "ab"[i % 2]}) for i in range(6)]
     others = {c: [SimpleNamespace(name=f"{c}_{i}.h5", fields={}) for i in range(6)] for c in ("KTA", "UA")}
     cohorts = {"BTA": volumes, **others}
-    groups = measures.subgroups(results, cohorts, ["acquisition"], STATISTICS)
+    groups = Subgroups(cohorts, ["acquisition"]).measure({}, results, STATISTICS)
     assert [(row["cohort"], row["group"], row["gap"]["volumes"]) for row in groups] == [
         ("BTA", "a", 3),
         ("BTA", "b", 3),
@@ -63,10 +65,10 @@ def test_measures_of_known_levels(results):
 
 def test_without_an_oracle_what_needs_it_is_not_measured():
     alone = Results(records(("zero-filled", "G", "unlearned")))
-    assert not is_measured(measures.gaps(alone, oracle_names(alone.models), STATISTICS))
-    assert not is_measured(measures.distributions(alone))
-    assert not is_measured(measures.have_you_forgotten(alone))
-    found = measures.membership(alone, STATISTICS)["gain"]
+    assert not is_measured(gaps(alone, oracle_names(alone.models), STATISTICS))
+    assert not is_measured(Distribution().measure({}, alone, STATISTICS))
+    assert not is_measured(HaveYouForgotten().measure({}, alone, STATISTICS))
+    found = membership(alone, STATISTICS)["gain"]
     assert is_measured(found["auc"])
     assert not is_measured(found["above"])
 
@@ -76,19 +78,19 @@ def audit_of(results, names=None) -> dict:
     sums = {m: {f"BTA_{i}.h5": {"null": 1.0, "error": 2.0, "target": 50.0} for i in range(6)} for m in results.models}
     patients = {f"BTA_{i}.h5": "" for i in range(6)}
     found = {
-        "oracle_gap": measures.gaps(results, references, STATISTICS),
-        "original_gap": measures.gaps(results, ["G"], STATISTICS),
-        "distribution": measures.distributions(results),
-        "membership": measures.membership(results, STATISTICS),
-        "have_you_forgotten": measures.have_you_forgotten(results),
+        "oracle_gap": gaps(results, references, STATISTICS),
+        "original_gap": gaps(results, ["G"], STATISTICS),
+        "distribution": Distribution().measure({}, results, STATISTICS),
+        "membership": membership(results, STATISTICS),
+        "have_you_forgotten": HaveYouForgotten().measure({}, results, STATISTICS),
         "relearning": relearning(curve("unlearned", {0: 22.0, 20: 23.0}), None, ["P0", "P1", "P2"], 28.0, STATISTICS),
         "resurfacing": {
             **resurfacing(curve("unlearned", {0: 22.0, 60: 22.2}), None, STATISTICS), "share_of_training": 0.1,
         },
-        "quantised": measures.gaps(results, ["G"], STATISTICS),
+        "quantised": gaps(results, ["G"], STATISTICS),
         "acquisitions": not_measured("no oracle weights"),
         "output_distance": {"KTA": {"model": 0.1, "oracles": None, "ratio": not_measured("one oracle")}},
-        "hallucination": measures.hallucination(sums, patients, STATISTICS),
+        "hallucination": hallucination(sums, patients, STATISTICS),
         "distance": {"G": {"weights": 0.1, "cka": {"BTA": 0.9}}, "oracle": not_measured("no oracle weights")},
         "subgroups": [],
         "cost": not_measured("no run record"),
@@ -180,7 +182,7 @@ def test_inputs_are_refused_by_name(tmp_path):
     with pytest.raises(ValueError, match=r"w.json: expected the record of a run"):
         read_record(tmp_path / "w.json", weights)
     with pytest.raises(ValueError, match="found patient_id"):
-        check_subgroups(["anatomy", "patient_id"])
+        Subgroups({}, ["anatomy", "patient_id"])
 
 
 @pytest.mark.parametrize("settings", [{"confidence": 1.0}, {"samples": 10}, {"equivalence": {"BTA": 0.0}}])

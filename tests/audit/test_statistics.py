@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from scripts.audit.gaps import distribution_distance, equivalence, forgotten_ratio, gap
-from scripts.audit.membership import attack, auc, tpr_at_fpr
+from scripts.audit.membership import attack, auc, forgotten_ratio, tpr_at_fpr
+from scripts.audit.quality import distribution_distance, equivalence, gap
 from scripts.audit.statistics import Statistics, is_measured
 from scripts.evaluation.bootstrap import mean_with_interval, patient_counts
 

@@ -1,11 +1,13 @@
 """Whether what was forgotten comes back: resurfacing, relearning, other acquisitions, coarser weights, distances."""
 
+import copy
+
 import numpy as np
 import pytest
 import torch
 
 from scripts.audit.acquisitions import Acquisitions, acquisition_gaps, other_masks
-from scripts.audit.continued import ContinuedTraining
+from scripts.audit.continued import ContinuedTraining, canonical, unmoved
 from scripts.audit.distances import OutputDistance
 from scripts.audit.quantised import quantised, quantised_network
 from scripts.audit.relearning import Relearning, mean_height, relearning, relearning_ratio
@@ -15,6 +17,7 @@ from scripts.data import EquispacedFractionMask, RandomMask, Undersample, inspec
 from scripts.evaluation.reconstruct import spread
 from scripts.evaluation.results import Results, VolumeResult
 from scripts.networks import VarNet, ZeroFilled
+from scripts.networks.unet import ConvBlock, TransposeConvBlock
 from scripts.training.reconstruction_loss import ReconstructionLoss
 from tests.audit.helpers import curve
 from tests.conftest import write_tiny_volume
@@ -55,8 +58,48 @@ def test_relearning_areas_are_those_between_straight_lines():
     assert not is_measured(alone["psnr"]["area"])
     assert not is_measured(alone["ratio"])
     assert alone["psnr"]["rise"]["cannot_accept"] == "4 steps, fewer than 20"
-    long = {step: curve("unlearned", {step: 22.0})[step] for step in (0, 20)}
+    long = curve("unlearned", {0: 22.0, 20: 22.1})
     assert "cannot_accept" not in relearning(long, None, ["P0", "P1", "P2"], 24.0, STATISTICS)["psnr"]["rise"]
+
+
+def test_a_training_that_moves_nothing_accepts_nothing():
+    """Whatever keeps a model from being trained keeps it from showing that it forgot."""
+    still, moving = curve("unlearned", {0: 22.0, 20: 22.01}), curve("oracle", {0: 21.0, 20: 22.0})
+    said = "the training changed the PSNR of its scans by 0.010 dB, expected"
+    for reference, least in ((None, "0.020"), (moving, "0.100")):
+        found = relearning(still, reference, ["P0", "P1", "P2"], 24.0, STATISTICS)
+        assert found["psnr"]["rise"]["cannot_accept"] == f"{said} {least} dB or more"
+        assert resurfacing(still, reference, STATISTICS, unmoved(still, reference))["KTA"]["psnr"]["rise"][
+            "cannot_accept"
+        ].startswith(said)
+    assert unmoved(moving, still) is None
+
+
+def scaled(network: torch.nn.Module, factor: float) -> torch.nn.Module:
+    """The same function, with filters before instance norms multiplied by a factor."""
+    with torch.no_grad():
+        for block in network.modules():
+            if isinstance(block, ConvBlock):
+                block.layers[0].weight.mul_(factor)
+                block.layers[4].weight.mul_(factor)
+            elif isinstance(block, TransposeConvBlock):
+                block.layers[0].weight.mul_(factor)
+    return network
+
+
+def test_filters_that_were_scaled_are_trained_like_any_others():
+    """With filters before instance norms times 1,000 a network gives the same images, and Adam cannot move it."""
+    torch.manual_seed(0)
+    honest = VarNet(num_cascades=1, chans=4, pools=2, sens_chans=4, sens_pools=2)
+    cheat = scaled(copy.deepcopy(honest), 1000.0)
+    kspace = torch.randn(1, 2, 32, 30, 2)
+    one, other = canonical(honest), canonical(cheat)
+    torch.testing.assert_close(one(kspace), honest(kspace), rtol=1e-3, atol=1e-4)
+    for first, second in zip(one.parameters(), other.parameters(), strict=True):
+        torch.testing.assert_close(first, second, rtol=1e-5, atol=1e-7)
+    filters = [m.weight for m in one.modules() if isinstance(m, torch.nn.Conv2d) and m.bias is None]
+    norms = torch.cat([w.square().sum(dim=(1, 2, 3)).sqrt() for w in filters])
+    torch.testing.assert_close(norms, torch.ones_like(norms))
 
 
 def test_mean_height_is_numpys_trapezoid():

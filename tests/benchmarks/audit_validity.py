@@ -24,7 +24,7 @@ import fire
 import monai.bundle
 import torch
 
-from scripts.audit.tables import spread
+from scripts.audit.measure import with_interval
 from tests.benchmarks.frontier import domain_settings
 
 CONFIGS = Path(__file__).parents[2] / "bundle" / "configs"
@@ -141,7 +141,7 @@ def _verdicts(found: Mapping[str, Mapping]) -> list[str]:
         alone = result["measures"]["recipe"]
         gaps = alone.get("with_memory", result["measures"]["oracle_gap"])
         because = "; ".join(text.partition(":")[0] for text in result["verdict"]["because"])
-        cells = [f"{spread(gaps[c]['psnr']['gap'], 2, True)} dB" for c in ("BTA", "KTA", "UA")]
+        cells = [f"{with_interval(gaps[c]['psnr']['gap'], 2, True)} dB" for c in ("BTA", "KTA", "UA")]
         rows.append([name, _expected(name) or "not known", result["verdict"]["verdict"], because, *cells])
     return _table(columns, rows)
 
@@ -153,7 +153,7 @@ def _gates(found: Mapping[str, Mapping]) -> list[str]:
     for index, gate in enumerate(first["gates"]):
         limit = f"≥ {gate['at_least']}" if "at_least" in gate else f"≤ {gate['at_most']}"
         values = [result["gates"][index] for result in found.values()]
-        rows.append([gate["measure"], limit, *(f"{spread(v, 3, True)} {v['verdict']}" for v in values)])
+        rows.append([gate["measure"], limit, *(f"{with_interval(v, 3, True)} {v['verdict']}" for v in values)])
     return _table(["measure", "limit", *found], rows)
 
 

@@ -7,12 +7,10 @@ from pathlib import Path
 
 import jsonschema
 import pytest
-import yaml
 
 from scripts.audit.audit import GUARANTEE
 from scripts.certificate.identifiers import Identifiers, make_key, read_key
 from scripts.certificate.predicate import LIMITS, SCHEMA_FILE, SCHEMA_VERSION, vocabulary
-from scripts.certificate.reference import GATES
 from scripts.data.volumes import Volume
 
 KEY = b"0123456789abcdef"
@@ -43,7 +41,7 @@ def test_the_projects_own_words_stay_whatever_folders_are_called():
         "data": {"oracle": "trained on data"},
         "network": {"_target_": "scripts.networks.VarNet"},
         "groups": {"anatomy": "knee", "site": "MEIER"},
-        "verdict": "forget test set still like the oracle's; retain quality",
+        "verdict": "forget test set: like the oracle after further training; retain quality",
     }
     redacted = identifiers.redact(content, vocabulary(content))
     assert re.fullmatch(r"\[[0-9a-f]{16}\]", redacted["groups"].pop("site"))
@@ -101,8 +99,3 @@ def test_schema_is_a_schema_of_this_version():
     jsonschema.Draft202012Validator.check_schema(schema)
     stated = {"schema_version": SCHEMA_VERSION, "statement": GUARANTEE, "limits": list(LIMITS)}
     assert {name: schema["properties"][name] for name in stated} == {name: {"const": v} for name, v in stated.items()}
-
-
-def test_the_reference_gates_are_those_of_the_audit():
-    config = yaml.safe_load((Path(__file__).parents[2] / "bundle" / "configs" / "audit.yaml").read_text())
-    assert [dict(gate) for gate in GATES] == config["gates"]

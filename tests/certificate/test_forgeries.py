@@ -3,7 +3,6 @@
 import copy as copies
 import json
 import shutil
-from pathlib import Path
 
 import pytest
 
@@ -13,11 +12,12 @@ from scripts.certificate.verify import main, verify_certificate
 from scripts.run.files import file_sha256, json_sha256
 from tests.certificate.conftest import QUICK, root_of, run
 from tests.certificate.forger import Forger
+from tests.verbs import process_as_before
 
 
 def test_the_forger_leaves_honest_work_alone(forger):
     before = copies.deepcopy(forger.content)
-    forger.measure()
+    forger.judge()
     assert {**forger.content, "outputs": 0} == {**before, "outputs": 0}
     forger.write()
     assert forger.failed() == []
@@ -44,7 +44,6 @@ def gaps(forger):
         for part in ("gap", "above", "below"):
             entry = forger.content["audit"]["measures"]["oracle_gap"][cohort]["psnr"][part]
             entry.update(value=0.0, interval=[-0.1, 0.1])
-    forger.judge()
 
 
 def wide_margins(forger):
@@ -62,13 +61,13 @@ def declare_again(forger):
 def other_bootstrap(forger):
     forger.content["audit"]["declared"]["seed"] = 1234
     declare_again(forger)
-    forger.measure()
+    forger.judge()
 
 
 def narrow_intervals(forger):
     forger.content["audit"]["declared"]["confidence"] = 0.01
     declare_again(forger)
-    forger.measure()
+    forger.judge()
 
 
 def declared_earlier(forger):
@@ -81,17 +80,41 @@ def declared_too_late(forger):
     forger.content["declaration"]["created"] = "2199-01-01T00:00:00+0000"
 
 
-def volume_dropped(forger):
-    dropped = next(scan for scan in forger.content["scans"] if scan["cohort"] == "KTA")
-    forger.content["scans"].remove(dropped)
-    forger.measure()
-
-
 def volume_dropped_and_denied(forger):
-    dropped = next(scan for scan in forger.content["scans"] if scan["cohort"] == "KTA")
-    forger.content["scans"].remove(dropped)
-    forger.content["audit"]["provenance"]["audit"]["evaluated"]["KTA"].remove(dropped["sha256"])
-    forger.measure()
+    forger.content["audit"]["provenance"]["audit"]["evaluated"]["KTA"].pop()
+    forger.judge()
+
+
+def cohorts_exchanged(forger):
+    evaluated = forger.content["audit"]["provenance"]["audit"]["evaluated"]
+    evaluated["UA"], evaluated["KTA"] = evaluated["KTA"], evaluated["UA"]
+    forger.judge()
+
+
+def volume_counted_twice(forger):
+    evaluated = forger.content["audit"]["provenance"]["audit"]["evaluated"]
+    evaluated["BTA"].append(evaluated["BTA"][0])
+    forger.judge()
+
+
+def changed_settings_denied(forger):
+    """The audit measured other cohorts; the certificate leaves out that it did."""
+    provenance = json.loads((forger.audit / "audit.json").read_text())
+    provenance["provenance"]["audit"]["changed"] = ["cohorts"]
+    (forger.audit / "audit.json").write_text(json.dumps(provenance))
+
+
+def exact_by_word(forger):
+    """An approximate run that states to be exact needs no measure of what it forgot."""
+    stated = forger.content["audit"]
+    stated["forgetting"] = {"how": "exact", "shown": "replayed", "text": "exact", "kept_alone": True}
+    forger.judge()
+
+
+def exact_by_record(forger):
+    """The same, with the record's facts to fit: it would have to have opened a prior, and no forgotten scan."""
+    forger.content["audit"]["provenance"]["runs"]["unlearned"][0]["forgetting"] = "exact"
+    exact_by_word(forger)
 
 
 def volume_dropped_and_record_edited(forger):
@@ -99,33 +122,6 @@ def volume_dropped_and_record_edited(forger):
     facts = forger.content["audit"]["provenance"]["runs"]["unlearned"][0]
     facts["evaluated"]["KTA"] = forger.content["audit"]["provenance"]["audit"]["evaluated"]["KTA"]
     forger.judge()
-
-
-def swapped_cohorts(forger):
-    first, second = ([s for s in forger.content["scans"] if s["cohort"] == cohort] for cohort in ("KTA", "UA"))
-    for one, other in zip(first, second, strict=True):
-        one["cohort"], other["cohort"] = "UA", "KTA"
-        other["observed"]["relearning"] = one["observed"].pop("relearning")
-        for seen, old, new in ((one["observed"], "KTA", "UA"), (other["observed"], "UA", "KTA")):
-            seen["output_distance"] = {new: seen["output_distance"][old]}
-    forger.measure()
-
-
-def swapped_cohorts_throughout(forger):
-    swapped_cohorts(forger)
-    evaluated = forger.content["audit"]["provenance"]["audit"]["evaluated"]
-    evaluated["UA"], evaluated["KTA"] = evaluated["KTA"], evaluated["UA"]
-    forger.judge()
-
-
-def patients_unknown(forger):
-    for scan in forger.content["scans"]:
-        scan["patient"] = ""
-    forger.measure()
-
-
-def results_dropped_of_one_model(forger):
-    forger.content["scans"][0]["results"].pop("oracle")
 
 
 def doubts_denied(forger):
@@ -178,40 +174,13 @@ def declared_after_the_run(forger):
     forger.content["audit"]["declared"]["seed"] = 1234
     declare_again(forger)
     forger.content["declaration"].update(before="the audit", created=forger.content["created"])
-    forger.measure()
-
-
-def curve_cut_short(forger):
-    for scan in forger.content["scans"]:
-        scan["observed"].get("relearning", {}).get("2", {}).pop("unlearned", None)
-
-
-def lower_learning_rate(forger):
-    forger.content["audit"]["declared"]["measures"]["relearning"]["training"]["learning_rate"] = 1e-9
-    declare_again(forger)
+    forger.judge()
 
 
 def guard_in_other_letters(forger):
     """A gate that fails, but for a failure that no verdict knows: the first letter is Cyrillic."""
     forger.content["audit"]["declared"]["gates"][4]["guards"] = "\u0455uppression"
     declare_again(forger)
-
-
-def volume_counted_twice(forger):
-    scans = forger.content["scans"]
-    best = max((scan for scan in scans if scan["cohort"] == "BTA"), key=lambda s: s["results"]["unlearned"]["psnr"])
-    scans.append({**copies.deepcopy(best), "scan": "scan 00099"})
-    forger.content["audit"]["provenance"]["audit"]["evaluated"]["BTA"] = sorted(
-        scan["sha256"] for scan in scans if scan["cohort"] == "BTA"
-    )
-    forger.measure()
-
-
-def made_up_oracle(forger):
-    """A second oracle that knows much of the forgotten kind raises what counts as not known."""
-    for scan in forger.content["scans"]:
-        scan["results"]["oracle 2"] = {"psnr": 60.0, "ssim": 1.0, "nmse": 0.0}
-    forger.measure()
 
 
 def forget_files_retained(forger):
@@ -234,49 +203,11 @@ def picture(forger):
 
 P = ("predicate",)
 FORGERIES = {
-    "edited verdict": (verdict, "verdict follows from gates, control and provenance: stated 'forgotten'"),
-    "edited gaps": (gaps, "measure oracle_gap follows"),
+    "edited verdict": (verdict, "verdict follows from gates, control and provenance: 'forgotten'"),
+    "edited gaps": (gaps, "gates follow from the measures"),
     "edited value of a gate": (put(*P, "audit", "gates", 0, "value", 0.123), "gates follow"),
     "gate denied a result": (put(*P, "audit", "gates", 0, "verdict", "not measured"), "gates follow"),
     "control denied": (put(*P, "audit", "control", "sees_remembering", None), "schema: $.audit.control"),
-    "edited mean": (
-        put(*P, "audit", "models", "unlearned", "KTA", "psnr", "mean", 0.0),
-        "means of each model follow",
-    ),
-    "edited membership": (
-        put(*P, "audit", "measures", "membership", "gain", "auc", "value", 0.5),
-        "measure membership follows",
-    ),
-    "edited hallucination": (
-        put(*P, "audit", "measures", "hallucination", "oracle_gap", "value", 0.0),
-        "measure hallucination follows",
-    ),
-    "edited rise of resurfacing": (
-        put(*P, "audit", "measures", "resurfacing", "KTA", "psnr", "rise", "value", 0.0),
-        "measure resurfacing follows",
-    ),
-    "edited area of relearning": (
-        put(*P, "audit", "measures", "relearning", "psnr", "area", "value", -1.0),
-        "measure relearning follows",
-    ),
-    "edited steps of relearning": (
-        put(*P, "audit", "measures", "relearning", "steps", 99),
-        "measure relearning follows",
-    ),
-    "edited acquisitions": (
-        put(*P, "audit", "measures", "acquisitions", "highest", "KTA", "psnr", "above", "value", 0.0),
-        "measure acquisitions follows",
-    ),
-    "edited distance of images": (
-        put(*P, "audit", "measures", "output_distance", "KTA", "model", 0.0),
-        "measure output_distance follows",
-    ),
-    "edited share of the cost": (
-        put(*P, "audit", "measures", "cost", "share_of_training", "steps", 1e-6),
-        "measure cost follows",
-    ),
-    "curve cut short": (curve_cut_short, "relearning: unlearned: expected results at the steps [0, 2], found [0]"),
-    "learning rate lowered": (lower_learning_rate, "the run's record holds its hash"),
     "margins at 100 dB": (wide_margins, "the run's record holds its hash"),
     "another seed of the bootstrap": (other_bootstrap, "the run's record holds its hash"),
     "narrow intervals": (narrow_intervals, "the run's record holds its hash"),
@@ -310,16 +241,10 @@ FORGERIES = {
         "oracle used to choose settings as audit.json says",
     ),
     "other forget file": (put(*P, "forget_files", 0, "sha256", "0" * 64), "forget files are its record's"),
-    "fewer slices forgotten": (put(*P, "forget_files", 0, "slices", 1), "slices of the forget files"),
     "other datalist": (put(*P, "datalist", "sha256", "0" * 64), "datalist: SHA-256"),
-    "volume dropped from the metrics": (volume_dropped, "scans of each cohort are those that the audit evaluated"),
     "volume dropped and denied": (volume_dropped_and_denied, "files of KTA: other ones than the run's"),
     "volume dropped and record edited": (volume_dropped_and_record_edited, "record of unlearned: origin as certified"),
     "volume counted twice": (volume_counted_twice, "no scan is counted twice"),
-    "swapped cohorts": (swapped_cohorts, "scans of each cohort are those that the audit evaluated"),
-    "swapped cohorts throughout": (swapped_cohorts_throughout, "UA is the forget set of the request"),
-    "results dropped of one model": (results_dropped_of_one_model, "each model has a result on each scan"),
-    "made-up second oracle": (made_up_oracle, "no other model has one"),
     "doubts about the oracle denied": (doubts_denied, "problems of origin are stated as they are"),
     "oracle trained on the forget set": (
         oracle_saw_the_forget_set,
@@ -335,6 +260,10 @@ FORGERIES = {
         put(*P, "weights", "G", "sha256", "0" * 64),
         "original: other weights than those that the run started from",
     ),
+    "exact by word": (exact_by_word, "measures of forgetting are left out of an exact run alone"),
+    "exact by record": (exact_by_record, "record of unlearned: origin as certified"),
+    "changed settings denied": (changed_settings_denied, "figures are those of audit.json"),
+    "cohorts exchanged": (cohorts_exchanged, "UA is the forget set of the request"),
     "other mask": (
         put(*P, "audit", "provenance", "audit", "mask", {"acceleration": 8}),
         "mask: another one than the run's",
@@ -386,11 +315,11 @@ def test_forged(forger, tiny_datalist, forge, message, capsys):
 @pytest.mark.parametrize(
     ("forge", "message"),
     [
-        (gaps, "measure oracle_gap follows"),
+        (gaps, "gates follow from the measures"),
         (wide_margins, "the run's record holds its hash"),
         (other_bootstrap, "the run's record holds its hash"),
-        (volume_dropped, "scans of each cohort are those that the audit evaluated"),
-        (swapped_cohorts, "scans of each cohort are those that the audit evaluated"),
+        (volume_dropped_and_denied, "files of KTA: other ones than the run's"),
+        (cohorts_exchanged, "UA is the forget set of the request"),
     ],
 )
 def test_forged_with_every_hash_made_to_fit(forger, tiny_datalist, forge, message):
@@ -399,47 +328,6 @@ def test_forged_with_every_hash_made_to_fit(forger, tiny_datalist, forge, messag
     found = forger.failed(datalist=tiny_datalist)
     assert any(message in what for what in found), found
     assert not any("SHA-256" in what or "figures are those" in what for what in found)
-
-
-def test_patients_taken_apart_to_narrow_the_intervals(forger, tiny_datalist):
-    results = (forger.audit / "metrics.csv").read_bytes()
-    patients_unknown(forger)
-    (forger.audit / "metrics.csv").write_bytes(results)
-    forger.write()
-    assert forger.failed(datalist=tiny_datalist) == ["results of each scan are those of metrics.csv"]
-
-
-def better_results(forger):
-    for scan in forger.content["scans"]:
-        scan["results"]["unlearned"] = dict(scan["results"]["oracle"])
-        if "oracle" in scan["null_space"]:
-            scan["null_space"]["unlearned"] = dict(scan["null_space"]["oracle"])
-    forger.measure()
-
-
-def test_results_made_up_throughout_are_found_by_evaluating_again(forger, tiny_datalist, capsys):
-    """No key, every file at hand: what fits together is only found by its signature, or from data and weights."""
-    better_results(forger)
-    forger.write()
-    assert forger.failed(datalist=tiny_datalist) == []
-    path = str(forger.audit / "certificate.json")
-    with pytest.raises(SystemExit) as end:
-        main(path, datalist=tiny_datalist)
-    assert end.value.code == 2
-    with pytest.raises(SystemExit) as end:
-        main(path, datalist=tiny_datalist, recompute=True)
-    assert end.value.code == 1
-    assert "FAILS:       recomputed: unlearned on scan 00001 (BTA); psnr certified" in capsys.readouterr().out
-    with pytest.raises(SystemExit) as end:
-        main(path, public_key=str(forger.folder / "keys" / "signing_key.pub.pem"))
-    assert end.value.code == 1
-
-
-def test_a_scan_exchanged_in_the_data_is_found(forger, tiny_datalist):
-    data = shutil.copytree(Path(tiny_datalist).parent, forger.folder / "data")
-    for name in [entry["kspace"] for entry in json.loads(Path(tiny_datalist).read_text())["test"]][:1]:
-        (data / name).write_bytes((data / name).read_bytes() + b"\0")
-    assert any(what.startswith("file of scan") for what in forger.failed(datalist=data / "datalist.json"))
 
 
 def test_a_replayed_signature(forger, tmp_path):
@@ -496,7 +384,7 @@ def test_weights_as_their_own_oracle(forger, tiny_datalist):
 def test_an_audit_at_another_acceleration(forger, tiny_datalist):
     with pytest.raises(RuntimeError) as error:
         audit_again(forger, tiny_datalist, **{"mask#acceleration": 2})
-    assert "declaration.json: measures/evaluation, measures/relearning" in root_of(error.value)
+    assert "declaration.json: settings/mask: declared on" in root_of(error.value)
     record = json.loads((forger.work / "unlearned.json").read_text())
     (forger.work / "unlearned.json").write_text(json.dumps({**record, "declaration": None}))
     (forger.work / "declaration.json").unlink()
@@ -524,3 +412,36 @@ def test_an_oracle_of_another_request(forger, tiny_datalist):
     problems = result["provenance"]["problems"]["oracle"]
     assert "2 forget files were in its training" in problems
     assert "its training files are not the original's without the forget files" in problems
+
+
+def made_up_throughout(forger) -> None:
+    """Every measure is as if the model were the oracle's equal, and all that needs no key fits."""
+
+    def perfect(node: object) -> None:
+        if isinstance(node, dict):
+            if {"value", "interval"} <= set(node):
+                node.update(value=0.0, interval=[-0.01, 0.01])
+                node.pop("cannot_accept", None)
+            for value in node.values():
+                perfect(value)
+
+    perfect(forger.content["audit"]["measures"])
+    forger.judge()
+
+
+def test_measures_made_up_throughout_are_found_by_measuring_again(forger, tiny_datalist, capsys):
+    """No key, every file at hand: what fits together is only found by its signature, or by a rerun."""
+    made_up_throughout(forger)
+    forger.write()
+    assert forger.failed(datalist=tiny_datalist) == []
+    with pytest.raises(SystemExit) as end:
+        main(run=str(forger.work))
+    assert end.value.code == 2
+    with process_as_before(), pytest.raises(SystemExit) as end:
+        main(run=str(forger.work), rerun=True)
+    assert end.value.code == 1
+    printed = capsys.readouterr().out
+    assert "FAILS:       rerun: no membership signal: 0.000, again" in printed or "FAILS:       rerun:" in printed
+    with pytest.raises(SystemExit) as end:
+        main(run=str(forger.work), public_key=str(forger.folder / "keys" / "signing_key.pub.pem"))
+    assert end.value.code == 1

@@ -7,10 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from scripts.audit import project_gates
 from scripts.certificate.certificate import certificate_section
 from scripts.certificate.checks import FAILS, UNCHECKED
 from scripts.certificate.verify import main, verify_certificate
 from tests.certificate.conftest import QUICK, root_of, run
+from tests.verbs import process_as_before
 
 
 def failed(*arguments, **options) -> list[str]:
@@ -39,21 +41,14 @@ def test_an_honest_run_verifies(paths, tiny_datalist):
     path, key = paths
     given = {"public_key": key, "datalist": tiny_datalist, "ledger": str(Path(path).parents[1] / "ledger.jsonl")}
     assert failed(path, **given) == []
-    needed = {
-        "distance": "the networks; recompute gives the distance of their weights, and nothing that of their features",
-        "earlier": "the networks and the scans of earlier requests",
-        "erosion": "the ledger and the records that it names",
-        "likelihood": "the reference models and the scans of each patient",
-    }
-    expected = [f"measure {name}: needs {what}" for name, what in needed.items()]
-    assert unchecked(path, **given) == expected
+    assert unchecked(path, **given) == ["measures: they are as stated; --rerun takes them again from weights and data"]
     assert code_of(path, **given) == 0
     assert code_of(path.replace(".json", ".dsse.json"), public_key=key) == 0
 
 
 def test_its_oracle_is_shown_to_be_one_and_its_gates_were_declared_first(statement):
     audit = statement["predicate"]["audit"]
-    assert audit["provenance"]["problems"] == {"oracle": [], "run": []}
+    assert audit["provenance"]["problems"] == {"oracle": [], "run": [], "settings": []}
     assert [len(runs) for runs in audit["provenance"]["runs"].values()] == [1, 1, 2]
     assert not any("differ" in why or "not shown" in why for why in audit["verdict"]["because"])
     assert statement["predicate"]["declaration"]["before"] == "the unlearning run"
@@ -117,7 +112,7 @@ def test_alone_it_says_what_it_cannot_check(paths, monkeypatch, tmp_path):
         "record of unlearned: not here",
         "output metrics.csv: not here",
         "files of the scans: no datalist was given",
-        "measure likelihood: needs",
+        "measures: they are as stated",
     ):
         assert any(line.startswith(what) for line in listed), what
 
@@ -127,19 +122,26 @@ def test_a_wrong_identifier_key_is_found(paths, tmp_path):
     assert failed(paths[0], identifier_key=tmp_path / "other.key") == ["identifier key: not the one of the certificate"]
 
 
-def test_evaluated_again_from_data_and_weights(paths, tiny_datalist, capsys):
-    path, key = paths
-    assert code_of(path, public_key=key, datalist=tiny_datalist, recompute=True) == 0
-    printed = capsys.readouterr()
-    models = "zero-filled|G|oracle|unlearned|unlearned, int8"
-    assert len(re.findall(rf"holds: +recomputed: (?:{models}) on scan", printed.out)) == 5 * 6
-    assert re.findall(r"holds: +recomputed: distance of the weights to those of (\w+)", printed.out) == ["G", "oracle"]
-    for what in ("relearning, resurfacing: the training", "acquisitions, output_distance, features: their images"):
-        assert f"not checked: recomputed: {what}" in printed.out
-    assert "evaluating again" in printed.err
-    assert code_of(path, public_key=key, datalist=tiny_datalist, recompute=True, sample=0.5) == 0
-    assert "recomputed: 3 of 6 scans not drawn" in capsys.readouterr().out
-    assert "expected the datalist" in code_of(path, recompute=True)
+def test_the_folder_of_the_run_is_all_that_a_rerun_needs(copy, capsys):
+    work = copy / "work"
+    ledger = (work / "ledger.jsonl").read_bytes()
+    with process_as_before():
+        assert code_of(run=str(work), public_key=str(copy / "keys" / "signing_key.pub.pem"), rerun=True) == 0
+    printed = capsys.readouterr().out
+    gates = json.loads((work / "audit" / "audit.json").read_text())["gates"]
+    assert len(re.findall(r"holds: +rerun: ", printed)) == len(gates)
+    assert "files of KTA: SHA-256 of 2" in printed
+    assert "ledger: it knows the certified audit" in printed
+    assert (work / "ledger.jsonl").read_bytes() == ledger
+    assert "expected --run FOLDER beside" in code_of(str(work / "audit" / "certificate.json"), rerun=True)
+    assert "expected --run FOLDER or the file of a certificate" in code_of()
+
+
+def test_a_rerun_of_another_run_is_none(copy, capsys):
+    work = copy / "work"
+    (work / "unlearned.pt").write_bytes((work / "original.pt").read_bytes())
+    assert code_of(run=str(work), rerun=True) == 1
+    assert "does not hold the certified weights" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("text", ["", "{", "[1]", '{"payload": "%"}', '{"_type": 1, "_type": 2}'])
@@ -148,13 +150,14 @@ def test_what_is_no_certificate_is_refused_in_one_line(tmp_path, text):
     message = code_of(str(tmp_path / "certificate.json"))
     assert "certificate.json: " in message
     assert "\n" not in message
-    assert "no such certificate" in code_of(str(tmp_path / "none.json"))
+    assert "expected a file, found none" in code_of(str(tmp_path / "none.json"))
 
 
 def test_declared_gates_cannot_be_changed_afterwards(copy, tiny_datalist):
     work = copy / "work"
+    wide = [{**gate, "at_most": 100.0} if "at_most" in gate else gate for gate in project_gates()]
     weights = {"weights": str(work / "original.pt"), "unlearned_weights": str(work / "unlearned.pt")}
-    changed = {**QUICK, "datalist": tiny_datalist, "output_dir": str(copy / "again"), "gates#4#at_most": 100.0}
+    changed = {**QUICK, "datalist": tiny_datalist, "output_dir": str(copy / "again"), "gates": wide}
     with pytest.raises(RuntimeError) as error:
         run("audit", **weights, **changed)
     assert re.search(r"declaration.json: gates: declared on 20.*expected the same now", root_of(error.value))

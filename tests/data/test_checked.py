@@ -134,7 +134,7 @@ def test_the_first_bad_file_is_named_and_no_random_number_drawn(tmp_path, monkey
         volumes.append(inspect_volume(tmp_path / f"scan_{number}.h5"))
     monkeypatch.setattr(checks, "_readers", lambda volumes: min(readers, len(volumes)))
     state = torch.get_rng_state()
-    with caplog.at_level(logging.INFO):
+    with caplog.at_level(logging.DEBUG):
         for known in (0, 2):
             with pytest.raises(ValueError, match="scan_2.h5: 'kspace', slice 1: expected finite values"):
                 checks.check_volumes(volumes, NETWORK, MASK)

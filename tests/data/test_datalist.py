@@ -31,6 +31,14 @@ def test_paths_are_relative_to_the_datalist(tmp_path, tiny_datalist, monkeypatch
     assert load_datalist(tiny_datalist)["test"]
 
 
+def test_a_byte_order_mark_is_no_part_of_it(tmp_path):
+    write_tiny_volume(tmp_path / "a.h5", seed=0)
+    content = "\ufeff" + json.dumps({"training": [{"kspace": "a.h5", "anatomy": "brain"}]})
+    (tmp_path / "datalist.json").write_text(content, encoding="utf-8")
+    (volume,) = load_datalist(tmp_path / "datalist.json")["training"]
+    assert (volume.name, volume.fields["anatomy"]) == ("a.h5", "brain")
+
+
 def test_absent_header_is_said_in_the_log(tmp_path, caplog):
     write_tiny_volume(tmp_path / "a.h5", seed=0)
     with h5py.File(tmp_path / "a.h5", "r+") as file:

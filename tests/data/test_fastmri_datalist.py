@@ -50,6 +50,20 @@ def test_seed(folders, tmp_path):
     assert any(lists(0) != lists(seed) for seed in range(1, 5))
 
 
+def test_linked_batches_and_other_endings(folders, tmp_path):
+    """A download in batches, each on a disk of its own."""
+    for name in folders:
+        source = tmp_path / name
+        source.rename(tmp_path / f"disk_{name}")
+        source.mkdir()
+        (source / "batch").symlink_to(tmp_path / f"disk_{name}")
+        for file in source.glob("batch/*.h5"):
+            file.rename(file.with_suffix(".HDF5"))
+    fastmri_datalist(tmp_path / "b.json", **folders, **SIZES)
+    cohorts = Cohorts(tmp_path / "b.json", {"request_id": "r", "reason": "", "forget": [{"anatomy": "knee"}]})
+    assert [sum(v.num_slices for v in part) for part in (cohorts.retain, cohorts.forget)] == [10, 2]
+
+
 def test_too_little(folders, tmp_path):
     with pytest.raises(ValueError, match="knee_val: knee: expected enough volumes for 4 volumes, found too few"):
         fastmri_datalist(tmp_path / "a.json", **folders, **{**SIZES, "test_volumes": 4})

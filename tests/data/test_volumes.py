@@ -1,11 +1,13 @@
 """Volumes: written and read back, structure checked, bad files named."""
 
+import errno
+
 import h5py
 import numpy as np
 import pytest
 
 from scripts.data.header import make_header
-from scripts.data.volumes import inspect_volume, read_slice, write_volume
+from scripts.data.volumes import files_below, inspect_volume, read_slice, write_volume
 from tests.conftest import CROP, MATRIX, tiny_slices, write_tiny_volume
 
 
@@ -104,13 +106,25 @@ def test_write_is_whole_or_nothing(tmp_path):
         (lambda f: replace(f, np.zeros((4, 2, 32, 30), np.complex64)), r"'reconstruction_rss': expected float \(4"),
         (lambda f: f.attrs.__setitem__("max", np.nan), "'max': expected a finite volume maximum above 0, found nan"),
         (lambda f: (f.__delitem__("ismrmrd_header"), f.__setitem__("ismrmrd_header", "<a")), "expected XML"),
-        (lambda f: (f.__delitem__("reconstruction_rss"), f.__setitem__("mask", [1])), "already undersampled"),
+        (lambda f: (undersample(f), f.__setitem__("mask", np.arange(30) % 3 == 0)), "already undersampled"),
     ],
 )
 def test_bad_structure_is_named(volume_file, change, message):
     edit(volume_file, change)
     with pytest.raises(ValueError, match=message):
         inspect_volume(volume_file)
+
+
+def undersample(file):
+    file["kspace"][...] = file["kspace"][...] * (np.arange(30) % 3 == 0)
+
+
+def test_a_mask_beside_whole_kspace_is_no_undersampling(volume_file):
+    """As in files that were masked by a program, not by the scanner."""
+    before = read_slice(inspect_volume(volume_file), 1)
+    edit(volume_file, lambda f: f.__setitem__("mask", np.arange(30) % 3 == 0))
+    for found, expected in zip(read_slice(inspect_volume(volume_file), 1), before, strict=True):
+        np.testing.assert_array_equal(found, expected)
 
 
 def replace(file, kspace):
@@ -137,3 +151,65 @@ def test_values_that_are_not_finite_are_named(volume_file, bad):
     read_slice(volume, 0)
     with pytest.raises(ValueError, match="scan.h5: 'kspace', slice 1: expected finite values"):
         read_slice(volume, 1)
+
+
+def test_files_that_cannot_be_locked_or_that_another_program_writes(volume_file, monkeypatch):
+    volume, opened = inspect_volume(volume_file), h5py.File
+    expected = read_slice(volume, 1)
+
+    def locked(number):
+        def file(path, mode, locking=None):
+            if locking is None:
+                raise OSError(number, "unable to lock file")
+            return opened(path, mode, locking=locking)
+
+        monkeypatch.setattr("h5py.File", file)
+
+    for number in (errno.ENOLCK, errno.ENOSYS):
+        locked(number)
+        for found, value in zip(read_slice(volume, 1), expected, strict=True):
+            np.testing.assert_array_equal(found, value)
+    locked(errno.EAGAIN)
+    with pytest.raises(
+        ValueError, match=r"scan.h5: another program has the file open for writing.*HDF5_USE_FILE_LOCKING"
+    ):
+        read_slice(volume, 1)
+    locked(errno.EACCES)
+    with pytest.raises(PermissionError, match=r"scan.h5: expected a file to read"):
+        read_slice(volume, 1)
+
+
+def test_files_below_follows_links_once_and_takes_every_ending(tmp_path):
+    (tmp_path / "set" / "batch0").mkdir(parents=True)
+    (tmp_path / "disk").mkdir()
+    for name in ("set/batch0/a.H5", "set/b.hdf", "set/._b.hdf", "set/.DS_Store", "set/notes.txt", "disk/c.hdf5"):
+        (tmp_path / name).touch()
+    (tmp_path / "set" / "batch1").symlink_to(tmp_path / "disk")
+    (tmp_path / "set" / "batch2").symlink_to(tmp_path / "disk")  # the same again
+    (tmp_path / "disk" / "round").symlink_to(tmp_path / "set")
+    (tmp_path / "set" / "gone.h5").symlink_to(tmp_path / "nowhere.h5")
+    found = [path.relative_to(tmp_path / "set").as_posix() for path in files_below(tmp_path / "set")]
+    assert found == ["b.hdf", "batch0/a.H5", "batch1/c.hdf5", "gone.h5"]
+    with pytest.raises(FileNotFoundError, match=r"gone.h5: a link that leads nowhere"):
+        inspect_volume(tmp_path / "set" / "gone.h5")
+
+
+@pytest.mark.parametrize(
+    ("shape", "slices", "refused"),
+    [((8, 4), None, False), ((8, 4), 8, False), ((8, 4), 4, True), ((8, 12), None, True), ((4, 8), 4, False)],
+)
+def test_compressed_coils_are_no_swapped_axes(tmp_path, shape, slices, refused):
+    """The header says 8 coils."""
+    header = make_header(matrix=MATRIX, recon=CROP, spacing=(1, 1), slice_thickness=5, num_coils=8)
+    limits = f"<slice><minimum>0</minimum><maximum>{(slices or 1) - 1}</maximum><center>0</center></slice>"
+    if slices is not None:
+        header = header.replace("<trajectory>", f"<encodingLimits>{limits}</encodingLimits><trajectory>")
+    values = np.random.default_rng(0).normal(size=(*shape, *MATRIX)).astype(np.complex64)
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["kspace"], file["ismrmrd_header"] = values, header
+    if refused:
+        with pytest.raises(ValueError, match="with 8 coils as in the header"):
+            inspect_volume(tmp_path / "a.h5")
+    else:
+        assert inspect_volume(tmp_path / "a.h5").kspace_shape == (*shape, *MATRIX)
+        np.testing.assert_array_equal(read_slice(inspect_volume(tmp_path / "a.h5"), 1)[0], values[1])

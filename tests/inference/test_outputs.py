@@ -114,6 +114,53 @@ def test_dicom_identity(images, tmp_path):
     assert (first.RepetitionTime, first.EchoTime, first.SpacingBetweenSlices) == (500, 20, 5)
 
 
+TEXTS = {  # a field of the header -> how it may stand in DICOM: keyword, expected text
+    "backslash in an identifier": ("patientID", "SITE\\001", "PatientID", "SITE/001"),
+    "backslash in a name": ("patientName", "SMITH\\JONES^A", "PatientName", "SMITH/JONES^A"),
+    "backslash in a vendor": ("systemVendor", "ACME\\MR", "Manufacturer", "ACME/MR"),
+    "backslash in a number": ("accessionNumber", "AC\\C", "AccessionNumber", "AC/C"),
+    "tab": ("patientID", "P\t1", "PatientID", "P 1"),
+    "line break": ("patientName", "A\nB^C", "PatientName", "A B^C"),
+    "four component groups": ("patientName", "a=b=c=d", "PatientName", "a=b=c"),
+    "seven components": ("patientName", "a^b^c^d^e^f^g", "PatientName", "a^b^c^d^e f g"),
+    "long name": ("patientName", "x" * 80 + "^y", "PatientName", "x" * 64),
+    "three scripts": (
+        "patientName",
+        "Yamada^Tarou=山田^太郎=やまだ^たろう",
+        "PatientName",
+        "Yamada^Tarou=山田^太郎=やまだ^たろう",
+    ),
+    "day that is none": ("studyDate", "2024-02-30", "StudyDate", ""),
+    "day of birth that is none": ("patientBirthdate", "2000-02-30", "PatientBirthDate", ""),
+    "day in another order": ("patientBirthdate", "31.01.2000", "PatientBirthDate", ""),
+    "leap day": ("studyDate", "2024-02-29Z", "StudyDate", "20240229"),
+    "time that is none": ("studyTime", "25:61:00", "StudyTime", ""),
+    "time with a fraction": ("studyTime", "12:30:15.123456", "StudyTime", "123015"),
+    "position that is none": ("patientPosition", "upside\\down", "PatientPosition", ""),
+    "time of echo that is none": ("TE", "nan", "EchoTime", None),
+}
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_texts_are_as_dicom_allows(images, tmp_path, caplog, name):
+    field, text, keyword, expected = TEXTS[name]
+    write_dicom(tmp_path / "s", images[:1], series(PLACED, {field: text}), MODEL)
+    (found,) = read_series(tmp_path / "s")
+    assert found.get(keyword) == expected  # one value: of several, pydicom makes a list
+    logged = [record.getMessage() for record in caplog.records if repr(field) in record.getMessage()]
+    assert len(logged) == (text != expected and field != "TE" and name not in ("leap day", "time with a fraction"))
+    assert not any(text in message for message in logged)  # nothing of a patient in a log
+
+
+def test_long_identifiers_stay_apart(images, tmp_path):
+    found = []
+    for end in "12":
+        write_dicom(tmp_path / end, images[:1], series(PLACED, {"patientID": "i" * 89 + end}), MODEL)
+        found.append(read_series(tmp_path / end)[0].PatientID)
+    assert found[0] != found[1]
+    assert {len(identifier) for identifier in found} == {64}
+
+
 def test_series_of_a_study_have_numbers_of_their_own(images, tmp_path):
     def number(place, **fields):
         write_dicom(tmp_path / "s", images, replace(series(PLACED, fields), number=place), MODEL)

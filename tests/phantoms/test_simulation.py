@@ -11,10 +11,12 @@ import numpy as np
 import pytest
 
 from scripts.data.datalist import load_datalist
+from scripts.inference import open_raw
 from scripts.phantoms.acquisition import OBJECT_LEVEL, rss_target
 from scripts.phantoms.magnitude import read_magnitude
 from scripts.phantoms.phantom import phantom_images
 from scripts.phantoms.simulation import Simulation, split_slices
+from scripts.requests.cohorts import Cohorts
 
 SHARED = Path(__file__).parents[3] / "shared" / "data"
 SHAPE = (40, 36, 24)
@@ -171,7 +173,9 @@ def test_built_in_phantom_images_are_valid_input(tmp_path):
 def bad_values(kind: str) -> np.ndarray:
     data = volume(dtype=np.float32)
     data[20, 18, 12] = {"nan": np.nan, "inf": np.inf, "negative": -1}.get(kind, 0)
-    return {"complex": data.astype(np.complex64), "zero": np.zeros_like(data), "flat": data[..., 0]}.get(kind, data)
+    return {"complex": data.astype(np.complex64), "zero": np.zeros_like(data), "five": np.ones((4, 4, 4, 1, 2))}.get(
+        kind, data
+    )
 
 
 @pytest.mark.parametrize(
@@ -182,7 +186,7 @@ def bad_values(kind: str) -> np.ndarray:
         ("negative", "found a minimum of -1"),
         ("complex", "found data of type complex64"),
         ("zero", "found only zeros"),
-        ("flat", r"found shape \(40, 36\), expected 3-D or 4-D"),
+        ("five", r"found shape \(4, 4, 4, 1, 2\), expected 2-D to 4-D"),
     ],
 )
 def test_bad_data_is_refused(kind, message, tmp_path):
@@ -264,6 +268,79 @@ def test_failure_while_writing_leaves_nothing_behind(image, tmp_path, monkeypatc
     with pytest.raises(KeyboardInterrupt):
         simulate([{"image": image}], tmp_path / "out")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["head.nii.gz"]
+
+
+@pytest.mark.parametrize(("unit", "scale"), [("mm", 1), ("meter", 1000), ("micron", 0.001), ("unknown", 1)])
+def test_spacing_is_in_millimetres_whatever_the_units(tmp_path, unit, scale):
+    stored = np.array([0.5, 1.25, 4.0]) / scale
+    image = nib.Nifti1Image(volume(), np.diag([*stored, 1]))
+    image.header.set_xyzt_units(unit)
+    nib.save(image, tmp_path / "a.nii")
+    datalist = simulate([{"image": str(tmp_path / "a.nii"), "split": "test"}], tmp_path / "out", num_coils=1)
+    found = open_raw(next(Path(datalist).parent.rglob("*.h5")))[0].geometry
+    np.testing.assert_allclose(found.spacing, (1.25, 0.5), rtol=1e-5)  # rows are those of the second axis
+    assert found.slice_thickness == pytest.approx(4.0, rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda header: header["srow_x"].__setitem__(0, np.nan), r"a.nii: affine: found NaN or Inf"),
+        (lambda header: header.__setitem__("xyzt_units", 7), r"a.nii: xyzt_units: found 7, expected units of unknown"),
+    ],
+)
+def test_a_header_that_makes_no_sense_is_named(tmp_path, change, message):
+    image = nib.Nifti1Image(volume(), np.eye(4))
+    change(image.header)
+    image.header["sform_code"] = 1
+    (tmp_path / "a.nii").write_bytes(image.header.binaryblock + bytes(4) + volume().tobytes(order="F"))
+    with pytest.raises(ValueError, match=message):
+        read_magnitude({"image": str(tmp_path / "a.nii")}, "images[0]")
+
+
+@pytest.mark.parametrize("flat", [True, False])
+def test_single_slices_are_simulated(tmp_path, flat):
+    """One image a patient, as of slices that were exported one by one."""
+    images = []
+    for number in range(10):
+        data = volume()[..., number] if flat else volume()[..., number : number + 1]
+        images.append({"image": save(tmp_path / f"s{number}.nii.gz", data)})
+    files = read(simulate(images, tmp_path / "out", num_coils=2, snr=1e6))
+    counts = {
+        section: sum(name.startswith(section) for name in files) for section in ("training", "validation", "test")
+    }
+    assert counts == {"training": 5, "validation": 2, "test": 3}  # one each, the others by the shares
+    for _, target, attributes in files.values():
+        number = int(attributes["source_image"][1])
+        expected = np.flip(volume()[..., number].T, (0, 1))
+        scale = (target[0] * expected).sum() / (expected * expected).sum()
+        assert np.abs(target[0] - scale * expected).max() < 0.02 * target.max()
+
+
+def test_a_patient_stays_in_one_list_and_can_be_forgotten(tmp_path):
+    images = []
+    for number in range(12):
+        path = save(tmp_path / f"scan{number}.nii.gz", volume((20, 18, 6)) + np.int16(number))
+        anatomy = "brain" if number < 8 else "knee"
+        images.append({"image": path, "patient_id": f"P{number // 2}", "anatomy": anatomy})
+    datalist = simulate(images, tmp_path / "out", num_coils=1)
+    sections = load_datalist(datalist)
+    patients = {section: {v.patient_id for v in volumes} for section, volumes in sections.items()}
+    assert [len(patients[section]) for section in ("training", "validation", "test")] == [3, 1, 2]
+    assert len(set.union(*patients.values())) == 6
+    assert {v.fields["anatomy"] for v in sections["training"]} == {"brain", "knee"}
+    wanted = min(patients["training"])
+    request = {"request_id": "r", "reason": "asked for", "forget": [{"patient_id": wanted}]}
+    cohorts = Cohorts(datalist, request)
+    assert {v.patient_id for v in cohorts.forget} == {wanted}
+    assert wanted not in {v.patient_id for v in cohorts.retain}
+
+
+def test_a_stated_list_holds_for_the_whole_patient(tmp_path):
+    paths = [save(tmp_path / f"scan{number}.nii.gz", volume((20, 18, 6))) for number in range(2)]
+    images = [{"image": paths[0], "patient_id": "P", "split": "test"}, {"image": paths[1], "patient_id": "P"}]
+    names = read(simulate(images, tmp_path / "out", num_coils=1))
+    assert {name.partition("/")[0] for name in names} == {"test"}
 
 
 @pytest.mark.skipif(not SHARED.is_dir(), reason="the real volumes of ../shared/data are not here")

@@ -199,7 +199,7 @@ def test_without_anything_the_line_to_type_is_said(made):
         (lambda folder: folder.rename("elsewhere"), "found no such folder"),
         (lambda folder: (folder / "unlearned.json").write_text("["), "expected the record of a run"),
         (lambda folder: (folder / "unlearned.json").write_text("[]"), "expected the record of a run"),
-        (lambda folder: (folder / "unlearned.json").write_text("{}"), "an object without configuration, datalist"),
+        (lambda folder: (folder / "unlearned.json").write_text("{}"), "an object without configuration, weights_out"),
     ],
 )
 def test_no_run(made, spoil, message):

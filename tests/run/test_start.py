@@ -1,6 +1,7 @@
 """How a verb begins, whatever the working directory and the words on the command line."""
 
 import os
+import re
 import subprocess
 import sys
 import warnings
@@ -68,6 +69,64 @@ def test_train_has_the_properties_that_monai_asks_for(tiny_datalist):
     assert len(workflow.train_dataset) == 24
     assert workflow.evaluator is not None
     workflow.finalize()
+
+
+def test_help_lists_verbs_methods_masks_and_settings(capsys):
+    run("help")
+    text = capsys.readouterr().out
+    for name in (
+        "unlearn",
+        "preview",
+        "fine_tune",
+        "RandomMask",
+        "budget: 0.1",
+        "retain_fraction: 0.1",
+        "forget_request",
+    ):
+        assert f"\n  {name} " in text
+    assert "share of the backward passes" in text
+    assert list(Path().iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ({"mask#accelaration": 6}, "'mask#accelaration': .*'acceleration'"),
+        ({"mask#_target_": "scripts.data.RadialMask"}, "EquispacedFractionMask, .*RandomMask"),
+    ],
+)
+def test_a_mistyped_part_of_a_component_is_told_before_work(tiny_datalist, override, message):
+    with pytest.raises(RuntimeError) as error:
+        run("train", datalist=tiny_datalist, **{**SMALL, **override})
+    assert re.search(message, str(own_error(error.value)))
+    assert list(Path().iterdir()) == []
+
+
+@pytest.mark.parametrize("method", ["fine_tune", "gradient_ascent_ft"])
+def test_a_method_without_its_base_says_which_file_to_add(tiny_datalist, trained, method):
+    files = [str(CONFIGS / name) for name in ("unlearn.yaml", f"methods/{method}.yaml")]
+    settings = {"datalist": tiny_datalist, "weights": str(trained / "original.pt"), "prior": str(trained / "prior.pt")}
+    with pytest.raises(RuntimeError) as error, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "parsing config_file", UserWarning)
+        monai.bundle.run("unlearn", config_file=files, **settings, **SMALL)
+    assert "approximate.yaml" in str(own_error(error.value))
+    assert list(Path().iterdir()) == []
+
+
+def test_weights_of_another_network_say_so_in_one_line(tiny_datalist, trained):
+    settings = {"datalist": tiny_datalist, "prior": str(trained / "prior.pt"), **SMALL, "network#num_cascades": 2}
+    for weights, expected in (
+        (
+            str(trained / "original.pt"),
+            "'network': expected that of the run, num_cascades 1, found num_cascades 2",
+        ),
+        (False, "prior.pt: weights of another network: expected num_cascades 1 (its record), found num_cascades 2"),
+    ):
+        with pytest.raises(RuntimeError) as error:
+            run("unlearn", weights=weights, **settings)
+        message = str(own_error(error.value))
+        assert expected in message
+        assert "\n" not in message
 
 
 def test_an_error_is_one_paragraph(tmp_path):

@@ -23,6 +23,7 @@ from scripts.data.slices import prepare_batch
 from scripts.inference import KspaceSlices, VolumeWriter, reconstruct, volume_writer
 from scripts.inference.nifti import write_nifti
 from scripts.networks import save_weights
+from tests.inference import test_headers_and_readouts as field
 from tests.inference.raw_files import make_kspace, write_ismrmrd
 from tests.inference.test_preprocessing import correlated_noise
 from tests.serving.client import (
@@ -136,7 +137,7 @@ def test_repetitions_are_series_of_their_own(tmp_path):
         name = f"scan_repetition-{head.repetition}.nii.gz"
         np.testing.assert_array_equal(values(image), expected[name][head.slice])
     assert {path.name.partition("_")[2] for path in (tmp_path / "served").iterdir()} == {
-        f"repetition-{number}{ending}" for number in (0, 1) for ending in (".nii.gz", "_dicom")
+        f"repetition-{number}{ending}" for number in (0, 1) for ending in (".nii.gz", ".json", "_dicom")
     }
     files = [pydicom.dcmread(path) for path in (tmp_path / "served").rglob("*.dcm")]
     assert {(ds.SeriesDescription[-1], ds.SeriesNumber) for ds in files} == {("0", 1), ("1", 2)}
@@ -162,7 +163,7 @@ def test_a_scan_that_cannot_be_written_is_tried_again(tmp_path, monkeypatch):
         images, texts = send_scan(server, *read_file(tmp_path / "scan.h5"))
     assert len(images) == 4
     assert sum("not delivered yet" in text and "No space left" in text for text in texts) == 2
-    written = sorted(path.name for path in (tmp_path / "served").iterdir())
+    written = sorted(path.name for path in (tmp_path / "served").glob("*.nii.gz"))
     assert [name.partition("_")[2] for name in written] == ["repetition-0.nii.gz", "repetition-1.nii.gz"]
     assert len({name.partition("_")[0] for name in written}) == 1
     assert texts[-2:] == [f"INFO: delivered: {tmp_path / 'served' / name}" for name in written]
@@ -173,6 +174,44 @@ def test_a_scan_that_cannot_be_written_is_tried_again(tmp_path, monkeypatch):
     assert len(images) == 4
     assert texts[-1].startswith("ERROR: not delivered within 0.1 s: [Errno 28]")
     assert list((tmp_path / "full").iterdir()) == []
+
+
+def test_encodings_oversampling_and_early_stops_are_those_of_the_file(tmp_path):
+    """A reference scan, an image whose header has twice its samples, and a last slice that stopped early."""
+    height, width = field.H, field.W
+    kspace = make_kspace(slices=3, coils=3, height=height, width=width)
+    text = field.header(field.encoding((height, 20), (height, 20), 10), field.encoding((2 * height, width), fov_x=96))
+    lines = [*field.readouts(kspace[..., :20], range(20), flags=[field.CALIBRATION])]
+    lines += field.readouts(kspace[:2], space=1)
+    lines += (line for line in field.readouts(kspace, field.COLUMNS[:12], space=1) if line.idx.slice == 2)
+    field.write(tmp_path / "scan.h5", lines, text)
+    expected = file_inference(tmp_path / "scan.h5", tmp_path / "files")["scan.nii.gz"]
+    said = json.loads((tmp_path / "files" / "scan.json").read_text())
+    with serving(network="varnet", output_dir=str(tmp_path / "served"), formats=["nifti", "dicom"]) as server:
+        images, texts = send_scan(server, *read_file(tmp_path / "scan.h5"))
+    assert len(images) == len(expected) == 3
+    for image in images:
+        np.testing.assert_array_equal(values(image), expected[image.getHead().slice])
+    assert json.loads(next((tmp_path / "served").glob("*.json")).read_text()) | {"model": said["model"]} == said
+    assert said["slices"]["2"].startswith("incomplete: 12 of 17 columns were measured")
+    assert any("slice 2 of series 1" in text and "incomplete: 12 of 17 columns" in text for text in texts)
+    assert any("60 calibration readouts of encoding 0" in text for text in texts)
+    found = {ds.InstanceNumber: ds for ds in map(pydicom.dcmread, (tmp_path / "served").rglob("*.dcm"))}
+    assert found[3].ImageComments == said["slices"]["2"]
+    assert "60 calibration readouts of encoding 0" in found[1].DerivationDescription
+
+
+def test_a_slice_of_too_few_lines_is_left_out(tmp_path):
+    kspace = make_kspace(slices=2, coils=3, height=field.H, width=field.W)
+    lines = [*field.readouts(kspace[:1])]
+    lines += (line for line in field.readouts(kspace, field.COLUMNS[8:11]) if line.idx.slice == 1)
+    field.write(tmp_path / "scan.h5", lines)
+    with serving(output_dir=str(tmp_path / "served")) as server:
+        images, texts = send_scan(server, *read_file(tmp_path / "scan.h5"))
+    reason = "slice 1 left out: expected 17 measured columns, at least 50% of them, found 3"
+    assert [image.getHead().slice for image in images] == [0]
+    assert f"ERROR: {reason}" in texts
+    assert reason in json.loads(next((tmp_path / "served").glob("*.json")).read_text())["notes"]
 
 
 def test_a_series_of_zeros_keeps_no_other_from_its_delivery(tmp_path):
@@ -293,7 +332,7 @@ def test_the_verb(scan, tmp_path):
     expected = file_inference(scan, tmp_path / "files")["scan.nii.gz"]
     for image in images:
         np.testing.assert_array_equal(values(image), expected[image.getHead().slice])
-    assert len(list((tmp_path / "served").iterdir())) == 1
+    assert sorted(path.suffix for path in (tmp_path / "served").iterdir()) == [".gz", ".json"]
 
 
 def test_the_shared_blocks_of_inference_and_server_are_equal():
