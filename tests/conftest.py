@@ -109,8 +109,9 @@ def tiny_datalist(tmp_path_factory) -> str:
 
 @pytest.fixture(scope="session")
 def trained(tiny_datalist, tmp_path_factory) -> Path:
-    """Original and oracle of two epochs on the tiny data, by the train verb."""
+    """Original and oracle of two epochs on the tiny data, and a prior of 40 generic slices, by the train verb."""
     output = tmp_path_factory.mktemp("trained")
+    run("train", "prior.yaml", output_dir=str(output), matrix=list(MATRIX), prior_passes=40, train_epochs=2, **SMALL)
     for oracle in (False, True):
         run("train", datalist=tiny_datalist, output_dir=str(output), oracle=oracle, train_epochs=2, **SMALL)
     return output

@@ -18,7 +18,7 @@ from scripts.run import processes
 from scripts.run.errors import own_error
 from scripts.run.files import file_sha256
 from scripts.run.start import begin
-from tests.conftest import write_tiny_volume
+from tests.conftest import MATRIX, write_tiny_volume
 
 ROOT = Path(__file__).parent.parent
 CONFIGS = ROOT / "bundle" / "configs"
@@ -37,6 +37,7 @@ METHODS = (
     "salun",
     "ssd",
     "reset_and_heal",
+    "restart",
 )  # of each level
 AVERAGED = {  # a method whose every part has a state
     "method_name": "averaged",
@@ -83,6 +84,8 @@ def datalist(tmp_path_factory) -> str:
 
 
 def files(verb: str, *overlays: str) -> list[str]:
+    if any(overlay.startswith("methods/") for overlay in overlays):
+        overlays = ("approximate", *overlays)
     return [str(CONFIGS / f"{name}.yaml") for name in (verb, *overlays)]
 
 
@@ -115,13 +118,20 @@ def original(datalist, tmp_path_factory) -> Path:
     """Weights trained in one process, in batches of two."""
     output = tmp_path_factory.mktemp("original")
     alone("train", datalist=datalist, output_dir=str(output), train_epochs=1, batch_size=2, **SGD, **SMALL)
+    few = {"prior_passes": 20, "train_epochs": 1, "matrix": list(MATRIX)}
+    alone("train", "prior", output_dir=str(output), **few, **SMALL)
     return output
 
 
 def settings(datalist: str, original: Path) -> dict:
     weights = str(original / "original.pt")
-    numbers = {"unlearn_epochs": 2, "retain_fraction": 0.5, **SGD}
-    return {"datalist": datalist, "weights": weights, **numbers, **SMALL}
+    numbers = {"unlearn_epochs": 2, "train_epochs": 1, "retain_fraction": 0.5, **SGD}
+    return {"datalist": datalist, "weights": weights, "prior": str(original / "prior.pt"), **numbers, **SMALL}
+
+
+def of_method(name: str) -> list[str]:
+    """The overlays of a method; ``restart`` needs none."""
+    return [] if name == "restart" else [f"methods/{name}"]
 
 
 @pytest.fixture(scope="module")
@@ -132,7 +142,7 @@ def together(datalist, original, tmp_path_factory) -> Path:
     jobs = [
         {
             "verb": "unlearn",
-            "files": files("unlearn", f"methods/{name}", "multi_gpu"),
+            "files": files("unlearn", *of_method(name), "multi_gpu"),
             "overrides": {**common, "output_dir": name, "evaluate_models": name == "blindspot"},
         }
         for name in METHODS
@@ -156,7 +166,7 @@ def assert_close(one: Path, other: Path) -> None:
 @pytest.mark.parametrize("method", METHODS)
 def test_two_processes_unlearn_as_one_with_the_same_batches(together, datalist, original, method):
     common = settings(datalist, original)
-    alone("unlearn", f"methods/{method}", output_dir="one", batch_size=2, evaluate_models=False, **common)
+    alone("unlearn", *of_method(method), output_dir="one", batch_size=2, evaluate_models=False, **common)
     assert_close(Path("one/unlearned.pt"), together / method / "unlearned.pt")
     one, two = (json.loads((path / "unlearned.json").read_text()) for path in (Path("one"), together / method))
     assert one["data"] == two["data"]
@@ -193,7 +203,11 @@ def test_only_the_first_process_writes_and_once(together, tmp_path):
 def test_a_killed_process_ends_the_job_and_a_new_start_goes_on(datalist, original, tmp_path):
     """Killed in epoch 2, started again by torchrun, killed in epoch 3; what two processes began, one then ends."""
     common = {**settings(datalist, original), **AVERAGED}
-    job = {"verb": "unlearn", "files": files("unlearn", "multi_gpu"), "overrides": {**common, "output_dir": "out"}}
+    job = {
+        "verb": "unlearn",
+        "files": files("unlearn", "approximate", "multi_gpu"),
+        "overrides": {**common, "output_dir": "out"},
+    }
     killed = torchrun([job], tmp_path, restarts=1, die="1:2:0,0:3:1")
     assert killed.returncode != 0
     assert "Signal 9 (SIGKILL)" in killed.stderr
@@ -203,10 +217,10 @@ def test_a_killed_process_ends_the_job_and_a_new_start_goes_on(datalist, origina
     assert checkpoint["trainer"]["iteration"] == 2 * checkpoint["trainer"]["epoch_length"]
     assert not Path("out/unlearned.pt").exists()
 
-    alone("unlearn", output_dir="out", batch_size=2, resume=True, **common)
+    alone("unlearn", "approximate", output_dir="out", batch_size=2, resume=True, **common)
     assert log.read_text().count("resumes after epoch 2") == 1
     assert not list(Path("out").glob("*checkpoint*"))
-    alone("unlearn", output_dir="one", batch_size=2, **common)
+    alone("unlearn", "approximate", output_dir="one", batch_size=2, **common)
     assert_close(Path("one/unlearned.pt"), Path("out/unlearned.pt"))
 
 
@@ -228,18 +242,18 @@ class Stop:
 def test_a_stopped_run_goes_on_bit_by_bit(datalist, original, monkeypatch):
     method = [*AVERAGED["method"][:-1], {"_target_": "tests.test_multi_process.Stop"}]
     common = {**settings(datalist, original), **AVERAGED, "method": method, "resume": True}
-    alone("unlearn", output_dir="whole", **common)
+    alone("unlearn", "approximate", output_dir="whole", **common)
     with monkeypatch.context() as stopped:
         stopped.setattr(Stop, "epoch", 3)
         with pytest.raises((KeyboardInterrupt, RuntimeError)):
-            alone("unlearn", output_dir="parts", **common)
+            alone("unlearn", "approximate", output_dir="parts", **common)
     with pytest.raises(RuntimeError) as error:
-        alone("unlearn", output_dir="parts", **common, learning_rate=0.5)
+        alone("unlearn", "approximate", output_dir="parts", **common, learning_rate=0.5)
     message = (
         r"parts/unlearned.checkpoint: checkpoint of another run: 'configuration#learning_rate': expected 0.5, found"
     )
     assert message in str(own_error(error.value))
-    alone("unlearn", output_dir="parts", **common)
+    alone("unlearn", "approximate", output_dir="parts", **common)
     assert file_sha256("parts/unlearned.pt") == file_sha256("whole/unlearned.pt")
     assert not list(Path("parts").glob(".*"))  # no lock is left
     whole, parts = (json.loads(Path(name, "unlearned.json").read_text()) for name in ("whole", "parts"))
@@ -247,7 +261,7 @@ def test_a_stopped_run_goes_on_bit_by_bit(datalist, original, monkeypatch):
         assert whole["cost"][name] == parts["cost"][name]
     Path("parts/unlearned.checkpoint").write_bytes(b"half a file")
     with pytest.raises(RuntimeError) as error:
-        alone("unlearn", output_dir="parts", **common)
+        alone("unlearn", "approximate", output_dir="parts", **common)
     assert "parts/unlearned.checkpoint: expected a checkpoint" in str(own_error(error.value))
 
 

@@ -35,18 +35,23 @@ def without_record(verb: str, datalist: str, **changes) -> dict:
 def run(verb: str, *overlays: str | None, **overrides) -> None:
     """Run a verb of the bundle, with the overlays of ``bundle/configs`` that are named."""
     base = "audit" if verb == "declare" else verb
-    files = [str(CONFIGS / f"{base}.yaml"), *(str(CONFIGS / overlay) for overlay in overlays if overlay)]
+    named = [overlay for overlay in overlays if overlay]
+    if verb == "unlearn" and any(overlay.startswith(("methods/", "selection/")) for overlay in named):
+        named.insert(0, "approximate.yaml")
+    files = [str(CONFIGS / f"{base}.yaml"), *(str(CONFIGS / overlay) for overlay in named)]
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "parsing config_file", UserWarning)
         monai.bundle.run(verb, config_file=files, **overrides)
 
 
-def unlearn(tiny_datalist, trained, output="out", method=None, **overrides) -> Path:
-    """Run unlearn for one epoch on the tiny data, from the weights of the fixture `trained`; its output folder."""
-    overlay = f"methods/{method}.yaml" if method else None
-    settings = {"datalist": tiny_datalist, "weights": str(trained / "original.pt"), "unlearn_epochs": 1, **SMALL}
+def unlearn(tiny_datalist, trained, output="out", overlay=None, **overrides) -> Path:
+    """Run unlearn for one epoch on the tiny data, from the files of the fixture `trained`; its output folder."""
+    files = {"weights": str(trained / "original.pt"), "prior": str(trained / "prior.pt")}
+    settings = {"datalist": tiny_datalist, **files, "unlearn_epochs": 1, "train_epochs": 2, "budget": 0.5, **SMALL}
+    if overlay:
+        del settings["budget"]
     settings["ledger"] = f"{output}/ledger.jsonl"  # its own: the weights are those of every test
-    run("unlearn", overlay, output_dir=output, **{**settings, **overrides})
+    run("unlearn", overlay and f"methods/{overlay}.yaml", output_dir=output, **{**settings, **overrides})
     return Path(output)
 
 

@@ -62,7 +62,18 @@ class ShareOfBatch(Dataset):
         return items
 
 
-class TrainingLoader(DataLoader):
+class CountingLoader(DataLoader):
+    """MONAI's ``DataLoader``, which tells its data set what its worker processes have opened."""
+
+    def __iter__(self) -> Iterator:  # type: ignore[override]  # torch's own class of iterators is private
+        slices = self.dataset.dataset if isinstance(self.dataset, ShareOfBatch) else self.dataset
+        for batch in super().__iter__():
+            if self.num_workers and isinstance(slices, SliceDataset):
+                slices.count(batch["volume"])
+            yield batch
+
+
+class TrainingLoader(CountingLoader):
     """MONAI's ``DataLoader``, whose batches the processes of a distributed run share: see :class:`ShareOfBatch`.
 
     Args:
@@ -78,7 +89,7 @@ class TrainingLoader(DataLoader):
         super().__init__(share, batch_size=batch_size * processes, **kwargs)
 
 
-class EvaluationLoader(DataLoader):
+class EvaluationLoader(CountingLoader):
     """MONAI's ``DataLoader`` over slices in order, each read by one process: MONAI's ``DistributedSampler``, unpadded.
 
     Args:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,14 @@ from torch.utils.data import Dataset
 
 from scripts.data.volumes import Volume, read_slice
 from scripts.kspace.masks import ColumnMask
+from scripts.run import report_reader
 
 
 class SliceDataset(Dataset):
     """Every slice of some volumes, read lazily from HDF5.
+
+    It counts what it opens and is known to the run that it belongs to: a record states what was read, not what was
+    meant.
 
     An item holds ``kspace`` (C, H, W) complex64, ``target`` (1, h, w) float32, ``max_value`` () float32, ``slice``
     () int64, ``forget`` () bool, ``acquired`` (W,) bool, false where k-space is zero-filled, and, as text, ``file``,
@@ -25,18 +30,37 @@ class SliceDataset(Dataset):
     Args:
         volumes: The volumes, in order.
         transform: mapping -> mapping, for example :class:`Undersample`.
+        slices: Volume and number of each slice, where not all are meant.
     """
 
-    def __init__(self, volumes: Sequence[Volume], transform: Callable[[dict], dict] | None = None) -> None:
+    def __init__(
+        self,
+        volumes: Sequence[Volume],
+        transform: Callable[[dict], dict] | None = None,
+        slices: Sequence[tuple[Volume, int]] | None = None,
+    ) -> None:
         self.volumes = list(volumes)
         self.transform = transform
-        self.slices = [(volume, index) for volume in self.volumes for index in range(volume.num_slices)]
+        every = [(volume, index) for volume in self.volumes for index in range(volume.num_slices)]
+        self.slices = every if slices is None else list(slices)
+        self._opened: Counter[str] = Counter()
+        report_reader(self)
+
+    def opened(self) -> Counter[str]:
+        """Path of each file that was opened -> how many slices were read of it."""
+        return self._opened
+
+    def count(self, names: Iterable[str]) -> None:
+        """Count slices of these volumes as opened; a loader does so for its worker processes."""
+        paths = {volume.name: volume.path for volume in self.volumes}
+        self._opened.update(paths[name] for name in names)
 
     def __len__(self) -> int:
         return len(self.slices)
 
     def __getitem__(self, index: int) -> dict:
         volume, number = self.slices[index]
+        self._opened[volume.path] += 1
         kspace, target = read_slice(volume, number)
         item = {
             "kspace": torch.from_numpy(kspace),

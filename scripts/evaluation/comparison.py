@@ -8,7 +8,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import ignite.distributed as idist
 import torch
@@ -17,10 +17,10 @@ from monai.engines import SupervisedEvaluator
 from scripts.data.volumes import Volume
 from scripts.evaluation.figures import Example, unlearning_panels
 from scripts.evaluation.reconstruct import Models, reconstruct
-from scripts.evaluation.results import ZERO_FILLED, Summary, VolumeResult, summarise, write_results
-from scripts.evaluation.table import markdown, model_table, plain
+from scripts.evaluation.results import ZERO_FILLED, Summary, VolumeResult, cohort_words, summarise, write_results
+from scripts.evaluation.table import markdown, markdown_text, model_table, plain
 from scripts.evaluation.volume_metrics import VolumeMetrics
-from scripts.networks import ZeroFilled, load_weights
+from scripts.networks import ZeroFilled, check_fit, load_weights
 from scripts.run.files import write_text
 
 logger = logging.getLogger(__name__)
@@ -41,23 +41,34 @@ def load_models(
     if isinstance(weights, (str, Path)):
         weights = {Path(weights).stem: weights}
     models = {name: load_weights(copy.deepcopy(network), str(path)) for name, path in weights.items() if path}
-    if not models:
-        raise ValueError("evaluation: 'weights': expected at least one file of weights, found none")
     if ZERO_FILLED in models:
         raise ValueError(f"evaluation: 'weights': expected another name than {ZERO_FILLED!r}, that of no network")
     return models
 
 
-def oracle_beside(weights: str | Path, retain: Sequence[Volume]) -> str | None:
+def check_models(network: torch.nn.Module, *weights: str | Path | bool | None) -> None:
+    """Refuse files of weights that do not fit a network, without reading a value; None and False are passed over.
+
+    Raises:
+        FileNotFoundError, ValueError: See :func:`scripts.networks.check_fit`.
+    """
+    for path in weights:
+        if path:
+            check_fit(network, str(path))
+
+
+def oracle_beside(weights: str | Path | Literal[False] | None, retain: Sequence[Volume]) -> str | None:
     """``oracle.pt`` in the folder of the original weights, where ``train`` puts it, or None.
 
     One that was made for another request is no oracle for this one: it is left where its record says that it was
     trained on other scans than those that stay. Without a record it is taken; an audit gives it no weight then.
 
     Args:
-        weights: The original weights.
+        weights: The original weights; None and False: there are none.
         retain: The training volumes that stay.
     """
+    if not weights:
+        return None
     oracle = Path(weights).with_name("oracle.pt")
     record = oracle.with_suffix(".json")
     if not oracle.is_file():
@@ -129,10 +140,13 @@ class Comparison:
 
     @idist.one_rank_only()
     def _report(self, results: Sequence[VolumeResult], summary: Summary) -> None:
-        table = model_table(summary)
+        anatomies: dict[str, set[str]] = {}
+        for result in results:
+            anatomies.setdefault(result.cohort, set()).add(result.anatomy)
+        table = model_table(summary, words=cohort_words(anatomies))
         write_results(results, self.output_dir / "metrics.csv")
         write_text(self.output_dir / "metrics.json", json.dumps(summary, indent=2) + "\n")
-        write_text(self.output_dir / "table.md", f"{markdown(table)}\n\n{table.note}\n")
+        write_text(self.output_dir / "table.md", f"{markdown(table)}\n\n{markdown_text(table.note)}\n")
         if self.figure:
             unlearning_panels(self._examples(), self.output_dir / "panels.png")
         logger.info("results in %s\n\n%s\n\n%s\n", self.output_dir, plain(table), table.note)

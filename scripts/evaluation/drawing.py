@@ -16,7 +16,11 @@ from scripts.run.files import atomic_write
 # Okabe & Ito 2008: told apart with any colour vision; further models repeat them with another marker
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7A5195", "#8C564B")
 MARKERS = "osD^vPX*"
-REFERENCE_COLOURS = {"G": "#444444", "oracle": "#000000", "forget only": "#888888"}
+REFERENCE_COLOURS = {
+    "original": "#444444",
+    "network that never saw the scans": "#000000",
+    "network that saw them alone": "#888888",
+}
 INK, FAINT = "#1a1a1a", "#d9d9d9"
 DPI = 150
 DETERMINISTIC = {  # metadata without dates and versions

@@ -10,10 +10,13 @@ from typing import Any
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from torch import Tensor
 
 from scripts.evaluation.drawing import DETERMINISTIC, DPI, save_figure
 from scripts.evaluation.metrics import combine, slice_sums
 from scripts.evaluation.reconstruct import Scan
+from scripts.evaluation.results import COHORTS
+from scripts.evaluation.table import MODELS
 
 WIDTH = 9.0  # inches: 900 px at 100 dots an inch, exceeded only where the images would be too narrow
 MIN_SIDE, MAX_SIDE = 1.45, 2.0  # inches: an image is as wide as its caption at least
@@ -41,7 +44,16 @@ class Example:
     def of(cls, scan: Scan, position: int = 0, models: Sequence[str] = ()) -> Example:
         """The slice at a position of a scan, with the images of some models, by default of all."""
         return cls(
-            title=f"{scan.cohort}, slice {scan.slices[position]}",
+            title=", ".join(
+                filter(
+                    None,
+                    [
+                        scan.volume.fields.get("anatomy", ""),
+                        COHORTS.get(scan.cohort, scan.cohort),
+                        f"slice {scan.slices[position]}",
+                    ],
+                )
+            ),
             target=scan.target[position],
             max_value=scan.volume.max_value,
             images={name: scan.images[name][position] for name in models or scan.images},
@@ -81,6 +93,16 @@ def unlearning_panels(examples: Sequence[Example], path: str | Path) -> None:
         _draw_example(figure, example, top, side)
         top -= height
     save_figure(figure, path)
+
+
+def batch_images(batch: Mapping) -> tuple[Sequence[None], Tensor]:
+    """For MONAI's TensorBoardImageHandler: no input image (k-space is none), and the reference images (B, 1, h, w)."""
+    return [None] * len(batch["target"]), batch["target"]
+
+
+def output_images(output: Mapping) -> Tensor:
+    """For the same handler, which scales each image to its own range: the reconstructions (B, 1, H, W)."""
+    return output["pred"].detach()
 
 
 def _aspect(example: Example) -> float:
@@ -128,13 +150,14 @@ def _caption(example: Example, name: str) -> str:
         values = combine(slice_sums(example.target[None], example.images[name][None], example.max_value))
     except ValueError as error:
         raise ValueError(f"{example.title}, image of {name}: {error}") from error
-    return f"{name}\n{values['psnr']:.1f} dB, SSIM {values['ssim']:.3f}"
+    shown = MODELS.get(name, name).removeprefix("network that ")
+    return f"{shown}\n{values['psnr']:.1f} dB, SSIM {values['ssim']:.3f}"
 
 
 def _panel(figure: Figure, box: tuple[float, float, float, float], image: np.ndarray, title: str, **style: Any) -> Any:
     axes = figure.add_axes(_fractions(figure, box))
     axes.set_axis_off()
-    axes.set_title(title, fontsize=8.5, pad=3, linespacing=1.15)
+    axes.set_title(title, fontsize=8.5, pad=3, linespacing=1.15, parse_math=False)
     return axes.imshow(image, interpolation="nearest", aspect="auto", **style)
 
 
@@ -146,4 +169,4 @@ def _fractions(figure: Figure, box: tuple[float, float, float, float]) -> tuple[
 
 def _text(figure: Figure, left: float, bottom: float, text: str, **style: Any) -> None:
     width, height = figure.get_size_inches()
-    figure.text(left / width, bottom / height, text, **style)
+    figure.text(left / width, bottom / height, text, parse_math=False, **style)

@@ -72,8 +72,7 @@ def each_slice(
         device: Where to run the networks.
     """
     ready = {name: network.to(device).eval() for name, network in models.items()}
-    dataset = SliceDataset([], transform)
-    dataset.slices = list(slices)
+    dataset = SliceDataset([], transform, slices)
     for index in range(len(dataset)):
         inputs, label, args, _ = prepare_batch(torch.utils.data.default_collate([dataset[index]]), device)
         images = {name: crop_like(network(inputs, *args), label["target"]).float() for name, network in ready.items()}

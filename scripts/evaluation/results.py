@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import math
+import re
 import statistics
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -22,6 +23,7 @@ from scripts.run.files import atomic_write
 COHORTS = {"BTA": "retain test", "KTA": "forget test", "UA": "forget training data"}
 ZERO_FILLED = "zero-filled"
 REFERENCES = (ZERO_FILLED, "G", "oracle")  # rows in front of the unlearned models
+FORMULA = re.compile(r"'*[=+\-@\t\r]")  # how a cell begins that a spreadsheet program would run
 
 Summary = dict[str, dict[str, dict[str, Any]]]
 
@@ -104,6 +106,8 @@ class Results:
 def write_results(results: Iterable[VolumeResult], path: str | Path) -> None:
     """Write one line a model and volume, in a fixed order and full precision, whole or not at all.
 
+    Text that a spreadsheet program would run as a formula stands behind an apostrophe, see :func:`csv_text`.
+
     Raises:
         ValueError: as :func:`summarise` does, before anything is written.
     """
@@ -111,7 +115,18 @@ def write_results(results: Iterable[VolumeResult], path: str | Path) -> None:
     with atomic_write(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as stream:
         writer = csv.DictWriter(stream, FIELDS, lineterminator="\n")
         writer.writeheader()
-        writer.writerows(asdict(row) for row in rows)
+        writer.writerows({name: csv_text(value) for name, value in asdict(row).items()} for row in rows)
+
+
+def csv_text(value: Any) -> Any:
+    """A value for a cell of a CSV file: text that begins as a formula does gets an apostrophe in front.
+
+    Source: OWASP, CSV injection.
+
+    >>> csv_text("=HYPERLINK(A1)"), csv_text("P-7"), csv_text(-1.5)
+    ("'=HYPERLINK(A1)", 'P-7', -1.5)
+    """
+    return f"'{value}" if isinstance(value, str) and FORMULA.match(value) else value
 
 
 def read_results(path: str | Path) -> list[VolumeResult]:
@@ -171,6 +186,23 @@ def mean_std(values: Sequence[float]) -> tuple[float, float]:
     return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else 0.0
 
 
+def cohort_words(anatomies: Mapping[str, Iterable[str]]) -> dict[str, str]:
+    """Plain words for the cohorts, from the anatomies of their scans; those of the field where these do not tell.
+
+    >>> cohort_words({"BTA": ["brain"], "KTA": ["knee", "knee"], "UA": ["knee"]})
+    {'BTA': 'brain kept', 'KTA': 'knee to forget', 'UA': 'forgotten scans'}
+    >>> cohort_words({"BTA": ["brain"], "KTA": ["brain"]})
+    {'BTA': 'retain test', 'KTA': 'forget test', 'UA': 'forgotten scans'}
+    """
+    kept, going = (set(anatomies.get(cohort, ())) for cohort in ("BTA", "KTA"))
+    words = {"BTA": "retain test", "KTA": "forget test", "UA": "forgotten scans"}
+    if len(kept) == 1 and kept != going and "" not in kept:
+        words["BTA"] = f"{kept.pop()} kept"
+        if len(going) == 1 and "" not in going:
+            words["KTA"] = f"{going.pop()} to forget"
+    return words
+
+
 def model_order(model: str) -> tuple[int, str]:
     """The place of a model in tables: references first."""
     return (REFERENCES.index(model) if model in REFERENCES else len(REFERENCES), model)
@@ -203,7 +235,10 @@ def ordered(results: Iterable[VolumeResult]) -> list[VolumeResult]:
 
 
 def _typed(row: Mapping[str, str]) -> VolumeResult:
-    model, cohort, volume, patient_id, anatomy = (row[name] for name in FIELDS[:5])
+    texts = (row[name] for name in FIELDS[:5])
+    model, cohort, volume, patient_id, anatomy = (
+        text[1:] if re.match(r"'+[=+\-@\t\r]", text) else text for text in texts
+    )
     psnr, ssim, nmse = (float(row[name]) for name in METRICS)
     return VolumeResult(model, cohort, volume, patient_id, anatomy, int(row["slices"]), psnr, ssim, nmse)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import html
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -9,6 +11,7 @@ from typing import Any
 from scripts.evaluation.metrics import METRICS
 from scripts.evaluation.results import COHORTS, Summary, cohort_order, model_order
 
+MODELS = {"G": "original", "oracle": "network that never saw the scans"}  # how tables call them
 HEADINGS = {"psnr": "PSNR [dB]", "ssim": "SSIM", "nmse": "NMSE"}
 DECIMALS = {"psnr": 2, "ssim": 3, "nmse": 4}
 ABSENT = "–"
@@ -43,7 +46,7 @@ class Table:
 
 
 def markdown(table: Table) -> str:
-    """The rows as a Markdown table, without title and note.
+    """The rows as a Markdown table, without title and note; text that would become HTML or a link stays text.
 
     >>> print(markdown(Table("", "", ["model", "BTA"], [["G", "30.1"]])))
     | model | BTA |
@@ -51,8 +54,18 @@ def markdown(table: Table) -> str:
     | G | 30.1 |
     """
     rule = ["---", *["---:"] * (len(table.columns) - 1)]
-    lines = [table.flat_columns(), rule, *([cell.replace("|", r"\|") for cell in row] for row in table.rows)]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    shown = [[markdown_text(cell) for cell in row] for row in (table.flat_columns(), *table.rows)]
+    return "\n".join("| " + " | ".join(line) + " |" for line in (shown[0], rule, *shown[1:]))
+
+
+def markdown_text(text: str) -> str:
+    """Text that Markdown shows as it is: no HTML, no link, no picture, no further column or line.
+
+    >>> markdown_text("<img src=x>"), markdown_text("a|b"), markdown_text("[here](http://x)"), markdown_text("[-1, 1]")
+    ('&lt;img src=x&gt;', 'a\\\\|b', '[here]\\\\(http://x)', '[-1, 1]')
+    """
+    text = html.escape(" ".join(text.split()), quote=False)
+    return text.replace("\\", "\\\\").replace("|", "\\|").replace("](", "]\\(")
 
 
 def plain(table: Table) -> str:
@@ -65,6 +78,10 @@ def plain(table: Table) -> str:
     """
     rows = [table.columns, *table.rows]
     widths = [max(len(row[column]) for row in rows) for column in range(len(table.columns))]
+    last = -1
+    for heading, span in table.groups:  # a heading may be wider than its columns
+        last += span
+        widths[last] += max(0, len(heading) + 2 - sum(widths[last - span + 1 : last + 1]) - 2 * (span - 1))
     lines = [
         "  ".join(
             text.ljust(width) if column == 0 else text.rjust(width)
@@ -78,18 +95,20 @@ def plain(table: Table) -> str:
 
 def markdown_document(title: str, lead: Sequence[str], tables: Sequence[Table]) -> str:
     """A Markdown document: title, paragraphs, then every table under its heading with its note."""
-    parts = [f"# {title}", *lead]
+    parts = [f"# {markdown_text(title)}", *map(markdown_text, lead)]
     for table in tables:
-        parts += [f"## {table.title}", table.note, *([markdown(table)] if table.rows else [])]
+        parts += [f"## {markdown_text(table.title)}", markdown_text(table.note)]
+        parts += [markdown(table)] if table.rows else []
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def model_table(summary: Summary, title: str = "Models") -> Table:
-    """One row a model, mean ± standard deviation of PSNR, SSIM and NMSE in each cohort.
+def model_table(summary: Summary, title: str = "Models", words: Mapping[str, str] = COHORTS) -> Table:
+    """One row a model, mean ± standard deviation of PSNR, SSIM and NMSE in each cohort; of a single volume no ±.
 
     Args:
         summary: See :func:`scripts.evaluation.results.summarise`; a cohort without results for a model shows "–".
         title: The table's heading.
+        words: Cohort -> how the table calls it, see :func:`scripts.evaluation.results.cohort_words`.
 
     Raises:
         ValueError: the summary is empty.
@@ -99,42 +118,45 @@ def model_table(summary: Summary, title: str = "Models") -> Table:
     counts = {cohort: entry["n"] for cohorts in summary.values() for cohort, entry in cohorts.items()}
     cohorts = sorted(counts, key=cohort_order)
     rows = [
-        [model, *(_mean_std(summary[model].get(cohort), name) for cohort in cohorts for name in METRICS)]
+        [MODELS.get(model, model), *(_mean_std(summary[model].get(cohort), m) for cohort in cohorts for m in METRICS)]
         for model in sorted(summary, key=model_order)
     ]
-    meanings = "; ".join(f"{cohort} = {COHORTS[cohort]}" for cohort in cohorts if cohort in COHORTS)
+    letters = ", ".join(f"{words[cohort]} = {cohort}" for cohort in cohorts if cohort in COHORTS)
     legend = "mean ± sample standard deviation over n volumes"
     return Table(
         title,
-        f"{meanings}; {legend}" if meanings else legend,
+        f"{legend}; in Xue et al. 2024: {letters}" if letters else legend,
         ["model", *[HEADINGS[name] for name in METRICS] * len(cohorts)],
         rows,
-        [("", 1), *((f"{cohort} (n = {counts[cohort]})", len(METRICS)) for cohort in cohorts)],
+        [("", 1), *((f"{words.get(c, c)} (n = {counts[c]})", len(METRICS)) for c in cohorts)],
     )
 
 
 def number(value: float | None, digits: int = 2, sign: bool = False) -> str:
-    """A number with its decimals, a true minus sign, and "–" for one that is missing.
+    """A number with its decimals, a true minus sign, and "–" for one that is missing (None or NaN).
 
     >>> number(30.126), number(None), number(0.5, sign=True), number(-0.0012, 3)
     ('30.13', '–', '+0.50', '−0.001')
     """
-    return ABSENT if value is None else f"{value:{'+' if sign else ''}.{digits}f}".replace("-", "−")
+    return (
+        ABSENT if value is None or math.isnan(value) else f"{value:{'+' if sign else ''}.{digits}f}".replace("-", "−")
+    )
 
 
 def percent(share: float | None) -> str:
-    """A share as per cent.
+    """A share as per cent, "–" for one that is missing (None or NaN).
 
     >>> percent(0.0312), percent(None)
     ('3.1 %', '–')
     """
-    return ABSENT if share is None else f"{100 * share:.1f} %"
+    return ABSENT if share is None or math.isnan(share) else f"{100 * share:.1f} %"
 
 
 def _mean_std(entry: Mapping[str, Any] | None, name: str) -> str:
     if entry is None:
         return ABSENT
-    return f"{entry[name]['mean']:.{DECIMALS[name]}f} ± {entry[name]['std']:.{DECIMALS[name]}f}"
+    spread = f" ± {entry[name]['std']:.{DECIMALS[name]}f}" if entry["n"] > 1 else ""
+    return f"{entry[name]['mean']:.{DECIMALS[name]}f}{spread}"
 
 
 def _spanning(groups: Sequence[tuple[str, int]], widths: Sequence[int]) -> str:

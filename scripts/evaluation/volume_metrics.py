@@ -82,31 +82,22 @@ class VolumeMetrics(Metric):
         if target.ndim != 4 or target.shape[1] != 1 or prediction.shape[:2] != target.shape[:2]:
             shapes = f"{tuple(prediction.shape)} and {tuple(target.shape)}"
             raise ValueError(f"prediction and target must both be (B, 1, height, width), got {shapes}")
-        prediction = crop_like(prediction, target)
+        target, prediction = target.cpu(), crop_like(prediction, target).cpu()
         blank = [""] * len(target)
-        identities = zip(label.get("patient_id", blank), label.get("anatomy", blank), strict=True)
-        numbers = torch.stack([torch.as_tensor(label[key]).double() for key in ("slice", "max_value")])
-        numbers = torch.cat([numbers.to(target.device), target.amax(dim=(1, 2, 3))[None].double()])
-        keys = zip(label["volume"], identities, *numbers.tolist(), strict=True)  # one look at the device for all
-        for i, (volume, identity, index, max_value, peak) in enumerate(keys):
-            self._add(volume, int(index), identity, target[i], prediction[i], max_value, peak)
+        identities = list(zip(label.get("patient_id", blank), label.get("anatomy", blank), strict=True))
+        indices, peaks = (torch.as_tensor(label[key]).tolist() for key in ("slice", "max_value"))
+        for i, volume in enumerate(label["volume"]):
+            self._add(volume, indices[i], identities[i], target[i], prediction[i], peaks[i])
 
     def _add(
-        self,
-        volume: str,
-        index: int,
-        identity: Identity,
-        target: Tensor,
-        prediction: Tensor,
-        max_value: float,
-        peak: float,
+        self, volume: str, index: int, identity: Identity, target: Tensor, prediction: Tensor, max_value: float
     ) -> None:
         slices = self._volumes.setdefault(volume, {})
         if index in slices:
             raise ValueError(f"volume {volume}, slice {index}: seen twice")
         try:
             (sums,) = slice_sums(target, prediction, max_value)
-            if peak > max_value * (1 + 1e-5):
+            if (peak := float(target.max())) > max_value * (1 + 1e-5):
                 raise ValueError(f"the target reaches {peak:.6g}, above the volume's max_value {max_value:.6g}")
         except ValueError as error:
             raise ValueError(f"volume {volume}, slice {index}: {error}") from error

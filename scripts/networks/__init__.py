@@ -4,7 +4,7 @@ from scripts.networks.compiled import compiled
 from scripts.networks.precision import at_precision, loss_scaling
 from scripts.networks.unet import ReconUnet, Unet
 from scripts.networks.varnet import VarNet
-from scripts.networks.weights import load_weights, save_weights
+from scripts.networks.weights import check_fit, load_weights, save_weights
 from scripts.networks.zero_filled import ZeroFilled
 
 __all__ = [
@@ -13,6 +13,7 @@ __all__ = [
     "VarNet",
     "ZeroFilled",
     "at_precision",
+    "check_fit",
     "compiled",
     "load_weights",
     "loss_scaling",

@@ -10,6 +10,7 @@ import ignite.distributed as idist
 import torch
 from torch import Tensor, nn
 
+from scripts.run import report_weights
 from scripts.run.files import file_sha256, write_bytes
 
 WRAPPERS = ("module.", "_orig_mod.", "varnet.", "unet.")  # DataParallel, torch.compile, fastMRI's Lightning modules
@@ -66,6 +67,32 @@ def load_weights(network: nn.Module, path: str | Path) -> nn.Module:
     bare = unwrap(network)
     expected = bare.state_dict()
     state = align_keys(read_state(path), expected)
+    _refuse_unfitting(state, expected, path, type(bare).__name__)
+    _refuse_implausible(state, path)
+    _refuse_other_record(Path(path))
+    bare.load_state_dict(state)
+    return network
+
+
+def check_fit(network: nn.Module, path: str | Path) -> None:
+    """Refuse weights whose keys, shapes or types do not fit a network, without reading a single value.
+
+    Args:
+        network: Bare or wrapped network.
+        path: File written by `torch.save`.
+
+    Raises:
+        FileNotFoundError, ValueError: See :func:`load_weights`.
+    """
+    expected = unwrap(network).state_dict()
+    state = align_keys(_content(path, "meta"), expected)
+    _refuse_unfitting(state, expected, path, type(unwrap(network)).__name__)
+    _refuse_other_record(Path(path))
+
+
+def _refuse_unfitting(
+    state: Mapping[str, Tensor], expected: Mapping[str, Tensor], path: str | Path, network: str
+) -> None:
     problems = [
         *describe("missing", sorted(expected.keys() - state.keys())),
         *describe("unexpected", sorted(state.keys() - expected.keys())),
@@ -77,25 +104,25 @@ def load_weights(network: nn.Module, path: str | Path) -> nn.Module:
                 if key in state and state[key].shape != value.shape
             ],
         ),
+        *describe(
+            "of another type",
+            [
+                f"{key} (found {state[key].dtype}, expected {value.dtype})"
+                for key, value in expected.items()
+                if key in state
+                and (state[key].is_floating_point(), state[key].is_complex())
+                != (value.is_floating_point(), value.is_complex())
+            ],
+        ),
     ]
     if problems:
-        raise ValueError(f"{path}: weights do not fit {type(bare).__name__}: " + "; ".join(problems))
-    _refuse_implausible(state, expected, path)
-    _refuse_other_record(Path(path))
-    bare.load_state_dict(state)
-    return network
+        raise ValueError(f"{path}: weights do not fit {network}: " + "; ".join(problems))
 
 
-def _refuse_implausible(state: Mapping[str, Tensor], expected: Mapping[str, Tensor], path: str | Path) -> None:
-    kinds = [
-        f"{key} (found {state[key].dtype}, expected {value.dtype})"
-        for key, value in expected.items()
-        if (state[key].is_floating_point(), state[key].is_complex()) != (value.is_floating_point(), value.is_complex())
-    ]
+def _refuse_implausible(state: Mapping[str, Tensor], path: str | Path) -> None:
     values = [key for key, value in state.items() if not torch.isfinite(value).all()]
-    problems = [*describe("of another type", kinds), *describe("with NaN or Inf", values)]
-    if problems:
-        raise ValueError(f"{path}: expected tensors of finite numbers: " + "; ".join(problems))
+    if values:
+        raise ValueError(f"{path}: expected tensors of finite numbers: " + describe("with NaN or Inf", values)[0])
     if not any(value.any() for value in state.values()):
         raise ValueError(f"{path}: expected the weights of a trained network, found zeros alone")
 
@@ -124,18 +151,30 @@ def describe(problem: str, keys: list[str]) -> list[str]:
     return [f"{len(keys)} {problem}: {listed}"] if keys else []
 
 
-def read_state(path: str | Path) -> dict[str, Tensor]:
+def read_state(path: str | Path, report: bool = True) -> dict[str, Tensor]:
     """State dict inside a checkpoint file, read without unpickling objects.
+
+    Args:
+        path: The file.
+        report: Whether the run is told that it read these weights; False where they are compared and not kept.
 
     Raises:
         FileNotFoundError: there is no such file.
         ValueError: the file is no checkpoint, or needs unpickling of objects.
     """
+    state = _content(path, "cpu")
+    if report:
+        report_weights(str(path), file_sha256(path))
+    return state
+
+
+def _content(path: str | Path, device: str) -> dict[str, Tensor]:
+    """The state dict in a file, its tensors on a device; on ``meta`` they have shapes and types but no values."""
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such weights file")
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        content = torch.load(path, map_location=device, weights_only=True)
     except pickle.UnpicklingError as error:
         raise ValueError(
             f"{path}: not a file of tensors: it is no torch file, or holds Python objects, which are not unpickled "

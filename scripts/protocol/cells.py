@@ -18,7 +18,7 @@ from typing import Any
 import monai.bundle
 import torch
 
-from scripts.protocol.plan import DEFAULT, FORGET_ONLY, FURTHER, ORACLE, UNLEARNED, Cell
+from scripts.protocol.plan import DEFAULT, FORGET_ONLY, FURTHER, ORACLE, UNLEARNED, Cell, config_files
 from scripts.run.errors import own_error
 from scripts.run.files import file_sha256, held, write_text
 
@@ -138,7 +138,7 @@ def _work(cell: Cell, folder: Path, context: Context, device: str, original: str
         "metrics": "evaluation/metrics.csv",
         "run_record": None if run_record is None else run_record.name if not cell.given else str(run_record),
         "cost": facts.get("cost"),
-        "method_name": facts.get("method"),
+        "forgetting": facts.get("forgetting"),
         "slices_read": {role: entry["slices"] for role, entry in facts.get("data", {}).items()},
     }
 
@@ -152,8 +152,7 @@ def _make_weights(cell: Cell, folder: Path, context: Context, common: Mapping, o
     if cell.fraction:
         settings["retain_fraction"] = cell.fraction
     settings |= {"weights": original, "evaluate_models": False, "epoch_weights": cell.epochs}
-    overlay = None if cell.method == DEFAULT else f"methods/{cell.method}.yaml"
-    _run(Path(context.configs), "unlearn", {**settings, **cell.settings["unlearn"]}, overlay)
+    _run(Path(context.configs), "unlearn", {**settings, **cell.settings["unlearn"]}, cell.method)
     return folder / "unlearned.pt"
 
 
@@ -161,7 +160,7 @@ def _train_on(cell: Cell, weights: Path, folder: Path, context: Context, common:
     """The weights after training went on with the retain set alone."""
     settings = {**common, "output_dir": str(folder), "seed": cell.seed, "weights": str(weights)}
     settings |= {"evaluate_models": False, **cell.settings["further_training"], "enter_in_ledger": False}
-    _run(Path(context.configs), "unlearn", settings, f"methods/{FURTHER}.yaml")
+    _run(Path(context.configs), "unlearn", settings, FURTHER)
     return folder / "unlearned.pt"
 
 
@@ -170,9 +169,9 @@ def _epoch_files(folder: Path) -> list[Path]:
     return sorted((folder / "epochs").glob("*.pt"), key=lambda path: int(path.stem.rpartition("=")[2]))
 
 
-def _run(configs: Path, verb: str, overrides: Mapping[str, Any], overlay: str | None = None) -> None:
+def _run(configs: Path, verb: str, overrides: Mapping[str, Any], method: str = DEFAULT) -> None:
     """One verb of the bundle, as the command line runs it."""
-    files = [str(configs / name) for name in (f"{verb}.yaml", overlay) if name]
+    files = config_files(configs, verb, method)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "parsing config_file", UserWarning)  # the study's own configs
         monai.bundle.run(verb, config_file=files, **{"logging_file": False, **overrides})

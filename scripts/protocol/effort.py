@@ -1,68 +1,87 @@
-"""What the study's models cost, and how quality grows with epochs and with the retain fraction."""
+"""What the models of a study cost, and how quality grows with budget, retain fraction and epochs."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from scripts.evaluation.metrics import METRICS
-from scripts.evaluation.results import COHORTS, mean_std
-from scripts.protocol.plan import Cell
-from scripts.protocol.quality import Groups, cohort_means, record_files, volume_values
-from scripts.protocol.results import Result, by_fraction, method_label
-
-COUNTS = ("epochs", "forward_slices", "backward_slices", "seconds")
-
-
-@dataclass(frozen=True)
-class Cost:
-    """Slices through the network and seconds, mean over seeds, and the same as shares of training the oracle."""
-
-    model: str
-    seeds: int
-    epochs: float
-    forward_slices: float
-    backward_slices: float
-    seconds: float
-    passes_share: float | None
-    seconds_share: float | None
-    records: str
+from scripts.evaluation.results import COHORTS
+from scripts.evaluation.table import ABSENT, DECIMALS, Table, number, percent
+from scripts.protocol.cells import LATER
+from scripts.protocol.plan import ORACLE, ORIGINAL
+from scripts.protocol.results import COUNTS, DELIVERED, NAMES, Results, method_label
+from scripts.protocol.tables import Shown, anything, files, in_order
 
 
-@dataclass(frozen=True)
-class EpochQuality:
-    """Mean quality of a cohort after an epoch of unlearning; epoch 0 is G."""
+def costs(main: Results) -> Shown:
+    """Slices and seconds, mean over seeds, and as shares of training the network that never saw the scans.
 
-    model: str
-    seed: int
-    epoch: int
-    cohort: str
-    psnr: float
-    ssim: float
-    nmse: float
-    records: str
+    Where that network was given without its run record, the original's training stands in; without either, no share.
+    """
+    runs = main.runs.assign(**{name: pd.to_numeric(main.runs[name]) for name in COUNTS})
+    complete = runs.groupby("model", sort=False).filter(lambda group: group[list(COUNTS)].notna().all(axis=None))
+    grouped = complete.groupby("model", sort=False)
+    rows = pd.DataFrame({"seeds": grouped.size(), **{name: grouped[name].mean() for name in COUNTS}})
+    passes = rows.forward_slices + rows.backward_slices
+    reference = next((NAMES[role] for role in (ORACLE, ORIGINAL) if NAMES[role] in rows.index), None)
+    rows["passes_share"] = passes / passes[reference] if reference else math.nan
+    seconds = rows.seconds[reference] if reference else 0
+    rows["seconds_share"] = rows.seconds / seconds if seconds else math.nan
+    rows = rows.assign(records=grouped.records.agg(files)).reset_index()
+    cells = [
+        [r.model, f"{r.epochs:g}", f"{r.forward_slices:,.0f}", f"{r.backward_slices:,.0f}", percent(r.passes_share),
+         f"{r.seconds:.1f}", percent(r.seconds_share)] for r in rows.itertuples()
+    ]  # fmt: skip
+    columns = ["model", "epochs", "slices forward", "slices backward", "passes / training", "time [s]"]
+    note = (
+        "Slices forward and backward through the network during training or unlearning, and its wall time, which other "
+        "work on the machine lengthens; as shares of training the network that never saw the scans."
+    )
+    return Shown(rows, Table("Run-time efficiency", note, [*columns, "time / training"], cells))
 
 
-@dataclass(frozen=True)
-class FractionQuality:
-    """Mean over seeds of a method's PSNR [dB] and cost at one retain fraction; ``*_std_seeds`` is their spread."""
+def epochs(results: Results, words: Mapping[str, str]) -> Shown:
+    """Mean quality of each cohort after each epoch of unlearning; epoch 0 is the original."""
+    scores = results.scores
+    number_of = pd.to_numeric(scores.state.str.removeprefix("epoch ").where(scores.state.str.startswith("epoch ")))
+    last = number_of.groupby(scores.cell).transform("max")  # missing where no epoch was evaluated
+    number_of = number_of.where(number_of < last).where(scores.state != DELIVERED, last)  # the last one is delivered
+    steps = scores.assign(epoch=number_of)[number_of.notna()]
+    original = scores[(scores.role == ORIGINAL) & (scores.state == DELIVERED)]
+    runs = steps.drop_duplicates("cell")[["cell", "model", "seed", "records"]]
+    first = original.drop(columns=["cell", "model", "seed", "records"]).merge(runs, how="cross").assign(epoch=0)
+    by = ["model", "seed", "epoch", "cohort"]
+    means = pd.concat([first, steps]).groupby([*by, "metric"], sort=False).value.mean().unstack("metric")
+    rows = means.reindex(columns=list(METRICS)).reset_index()
+    rows = in_order(rows.astype({"epoch": int}).sort_values("epoch", kind="stable"), ["model", "seed", "epoch"])
+    records = {run.model: files(pd.concat([original.records, pd.Series([run.records])])) for run in runs.itertuples()}
+    rows = rows.assign(records=rows.model.map(records))
+    return Shown(rows, anything("Epochs of unlearning", "Epoch 0 is the original.", rows, words))
 
-    model: str
-    retain_fraction: float
-    seeds: int
-    BTA_psnr: float | None
-    BTA_psnr_std_seeds: float | None
-    KTA_psnr: float | None
-    KTA_psnr_std_seeds: float | None
-    UA_psnr: float | None
-    UA_psnr_std_seeds: float | None
-    passes: float | None
-    seconds: float | None
-    records: str
+
+def fractions(results: Results, methods: Sequence[str], words: Mapping[str, str]) -> Shown:
+    """PSNR [dB] and cost of some methods at each retain fraction, mean over seeds; ``*_std_seeds`` is their spread."""
+    by = ["model", "fraction"]
+    runs = results.runs[results.runs.method.isin(methods) & results.runs.budget.isna()]
+    scores = results.scores[results.scores.cell.isin(runs.cell) & (results.scores.state == DELIVERED)]
+    seeds = scores[scores.metric == "psnr"].groupby([*by, "cell", "cohort"]).value.mean().groupby([*by, "cohort"])
+    grouped = runs.assign(passes=runs.forward_slices + runs.backward_slices).groupby(by)
+    rows = pd.DataFrame({"seeds": grouped.size()})
+    for cohort in COHORTS:
+        mean, spread = (found.unstack("cohort").reindex(columns=list(COHORTS)) for found in (seeds.mean(), seeds.std()))
+        rows[f"{cohort}_psnr"], rows[f"{cohort}_psnr_std_seeds"] = mean[cohort], spread[cohort]
+    for name in ("passes", "seconds"):
+        rows[name] = grouped[name].mean() if len(runs) else None
+    rows["records"] = grouped.records.agg(files) if len(runs) else None
+    rows = rows.reset_index().rename(columns={"fraction": "retain_fraction"})
+    order = {method_label(method): place for place, method in enumerate(methods)}
+    rows = rows.sort_values(["model", "retain_fraction"], key=lambda c: c.map(order) if c.name == "model" else c)
+    return Shown(rows, anything("Retain fraction", "", rows, words))
 
 
 @dataclass(frozen=True)
@@ -70,16 +89,12 @@ class Fit:
     """``y = a u² + b u + c`` with ``u = log10(retain fraction)``, and where it is best.
 
     Attributes:
-        model: The method.
-        quantity: What was fitted: ``BTA_psnr`` (dB), ``passes`` or ``seconds``.
         a, b, c: Coefficients.
         optimum: The retain fraction at the best value within the measured range.
         value: The fit there.
         inside: Whether that is the vertex of the parabola, and not an end of the range.
     """
 
-    model: str
-    quantity: str
     a: float
     b: float
     c: float
@@ -88,126 +103,10 @@ class Fit:
     inside: bool
 
     def __call__(self, fraction: float | np.ndarray) -> np.ndarray:
-        u = np.log10(fraction)
-        return (self.a * u + self.b) * u + self.c
+        return np.polyval([self.a, self.b, self.c], np.log10(fraction))
 
 
-@dataclass(frozen=True)
-class CellRow:
-    """A cell: what it was, how it ended, how long it took, where its record is."""
-
-    cell: str
-    role: str
-    method: str
-    retain_fraction: float | None
-    seed: int
-    status: str
-    error: str | None
-    seconds: float | None
-    records: str
-
-
-def cost_rows(groups: Groups) -> list[Cost]:
-    """What each model cost.
-
-    Where the oracle was given without its run record, the original's training stands in; without either, no share.
-    """
-    reference = _mean_cost(groups.get("oracle", [])) or _mean_cost(groups.get("G", []))
-    rows = []
-    for model, results in groups.items():
-        cost = _mean_cost(results)
-        if cost is None:
-            continue
-        passes = _passes(cost) / _passes(reference) if reference else None
-        seconds = cost["seconds"] / reference["seconds"] if reference and reference["seconds"] else None
-        rows.append(
-            Cost(
-                model,
-                seeds=len(results),
-                epochs=cost["epochs"],
-                forward_slices=cost["forward_slices"],
-                backward_slices=cost["backward_slices"],
-                seconds=cost["seconds"],
-                passes_share=passes,
-                seconds_share=seconds,
-                records=record_files(results),
-            )
-        )
-    return rows
-
-
-def _mean_cost(results: Sequence[Result]) -> dict[str, float] | None:
-    costs = [result.cost for result in results]
-    if not costs or not all(costs):
-        return None
-    return {name: mean_std([cost[name] for cost in costs])[0] for name in COUNTS}
-
-
-def _passes(cost: Mapping[str, float]) -> float:
-    return cost["forward_slices"] + cost["backward_slices"]
-
-
-def epoch_rows(results: Sequence[Result], original: Result) -> list[EpochQuality]:
-    """Mean PSNR, SSIM and NMSE of each cohort after each epoch of unlearning."""
-    rows = []
-    for result in results:
-        if not result.epochs:
-            continue
-        steps = {0: original.rows, **result.epochs, max(result.epochs): result.rows}
-        for epoch, values in steps.items():
-            for cohort in COHORTS:
-                found = [list(volume_values(values, cohort, metric).values()) for metric in METRICS]
-                if found[0]:
-                    psnr, ssim, nmse = (mean_std(value)[0] for value in found)
-                    label, seed, files = method_label(result.cell.method), result.cell.seed, [original, result]
-                    rows.append(EpochQuality(label, seed, epoch, cohort, psnr, ssim, nmse, record_files(files)))
-    return rows
-
-
-def fraction_rows(results: Sequence[Result], methods: Sequence[str]) -> list[FractionQuality]:
-    """Quality and cost of some methods at each retain fraction."""
-    rows = []
-    for method in methods:
-        for fraction, seeds in by_fraction(results, method).items():
-            rows_of = [result.rows for result in seeds]
-            means = [cohort_means(rows_of, cohort, "psnr") for cohort in ("BTA", "KTA", "UA")]
-            bta, kta, ua = (mean_std(found) if found else (None, None) for found in means)
-            cost = _mean_cost(seeds)
-            rows.append(
-                FractionQuality(
-                    method_label(method),
-                    fraction,
-                    len(seeds),
-                    BTA_psnr=bta[0],
-                    BTA_psnr_std_seeds=bta[1],
-                    KTA_psnr=kta[0],
-                    KTA_psnr_std_seeds=kta[1],
-                    UA_psnr=ua[0],
-                    UA_psnr_std_seeds=ua[1],
-                    passes=None if cost is None else _passes(cost),
-                    seconds=None if cost is None else cost["seconds"],
-                    records=record_files(seeds),
-                )
-            )
-    return rows
-
-
-def fits(rows: Sequence[FractionQuality]) -> list[Fit]:
-    """The fits of each model's PSNR, passes and seconds, where there are enough fractions."""
-    found = []
-    for model in dict.fromkeys(row.model for row in rows):
-        own = [row for row in rows if row.model == model]
-        for quantity, best in (("BTA_psnr", "max"), ("passes", "min"), ("seconds", "min")):
-            values = [getattr(row, quantity) for row in own]
-            if None not in values:
-                fit = quadratic_fit([row.retain_fraction for row in own], values, best, model, quantity)
-                found += [] if fit is None else [fit]
-    return found
-
-
-def quadratic_fit(
-    fractions: Sequence[float], values: Sequence[float], best: str = "max", model: str = "", quantity: str = ""
-) -> Fit | None:
+def quadratic_fit(fractions: Sequence[float], values: Sequence[float], best: str = "max") -> Fit | None:
     """Least-squares second-degree polynomial over log10 of the retain fraction; None with fewer than three fractions.
 
     The fractions span two decades, so the logarithm keeps the many small ones from acting as one point.
@@ -216,8 +115,6 @@ def quadratic_fit(
         fractions: Retain fractions in (0, 1].
         values: One for each fraction.
         best: ``max`` or ``min``.
-        model: The method, for the result.
-        quantity: The name of the values, for the result.
 
     Source: Xue et al. 2024 fit BTA and run time against the retain fraction with a second-degree polynomial.
     """
@@ -229,17 +126,62 @@ def quadratic_fit(
     ends = [float(u.min()), float(u.max())]
     vertex = -b / (2 * a) if a else math.inf
     inside = sign * a < 0 and ends[0] < vertex < ends[1]
-    candidates = [vertex] if inside else ends
-    at = max(candidates, key=lambda x: sign * ((a * x + b) * x + c))
-    return Fit(model, quantity, a, b, c, 10.0**at, (a * at + b) * at + c, inside)
+    at = max([vertex] if inside else ends, key=lambda x: sign * ((a * x + b) * x + c))
+    return Fit(a, b, c, 10.0**at, (a * at + b) * at + c, inside)
 
 
-def cell_rows(cells: Sequence[Cell], records: Mapping[str, Mapping[str, Any]]) -> list[CellRow]:
-    """Every cell of the study."""
-    rows = []
-    for cell in cells:
-        record = records[cell.name]
-        head = (cell.name, cell.role, cell.method, cell.fraction, cell.seed)
-        end = (record["status"], record.get("error"), record.get("seconds"))
-        rows.append(CellRow(*head, *end, f"cells/{cell.name}/cell.json"))
-    return rows
+def fits(rows: pd.DataFrame) -> dict[tuple[str, str], Fit]:
+    """(model, quantity) -> fit of the rows of :func:`fractions`, where there are enough fractions."""
+    found = {}
+    for model, own in rows.groupby("model", sort=False):
+        for quantity, best in (("BTA_psnr", "max"), ("passes", "min"), ("seconds", "min")):
+            values = pd.to_numeric(own[quantity])
+            fit = quadratic_fit(list(own.retain_fraction), list(values), best) if values.notna().all() else None
+            if fit is not None:
+                found[model, quantity] = fit
+    return found
+
+
+def fit_rows(found: Mapping[tuple[str, str], Fit], words: Mapping[str, str]) -> Shown:
+    """The fits as a table."""
+    rows = pd.DataFrame(
+        [{"model": model, "quantity": quantity, **vars(fit)} for (model, quantity), fit in found.items()]
+    )
+    note = "a·u² + b·u + c with u = log10(retain fraction), by least squares; optimum within the measured range."
+    return Shown(rows, anything("Second-degree fits", note, rows, words))
+
+
+def frontier(results: Results, words: Mapping[str, str]) -> Shown:
+    """Every method at each of its budgets, as delivered and later, less the network that never saw the scans."""
+    by = ["model", "budget", "state", "cohort", "metric"]
+    scores = results.scores[
+        results.scores.metric.isin(["psnr", "ssim"]) & results.scores.state.isin([DELIVERED, LATER])
+    ]
+    oracle = scores[scores.role == ORACLE]
+    reference = oracle.groupby([*by[2:], "cell"]).value.mean().groupby(by[2:]).mean()
+    own = scores[scores.budget.notna()]
+    seeds = own.groupby([*by, "cell"], sort=False).value.mean()
+    differences = (seeds - reference.reindex(seeds.index.droplevel(["model", "budget", "cell"])).to_numpy()).dropna()
+    found = differences.groupby(by, sort=False).agg(seeds="size", gap="mean", lowest="min", highest="max")
+    records = own.groupby(by[:2], sort=False).records.agg(lambda r: files(pd.concat([r, oracle.records])))
+    rows = found.reset_index().merge(records.reset_index(), on=by[:2]) if len(found) else found.reset_index()
+    rows = in_order(rows, ["model", "budget", "state"])
+    lines: dict[tuple[str, float], dict[tuple[str, str], list[str]]] = {}
+    for row in rows.itertuples():
+        digits = DECIMALS[row.metric]
+        text = number(row.gap, digits, True)
+        if row.seeds > 1:
+            text += f" ({number(row.lowest, digits, True)} to {number(row.highest, digits, True)})"
+        lines.setdefault((row.model, row.budget), {}).setdefault((row.state, row.cohort), []).append(text)
+    places = list(dict.fromkeys(place for line in lines.values() for place in line))
+    cells = [
+        [model, percent(budget), *(" / ".join(line.get(place, [ABSENT])) for place in places)]
+        for (model, budget), line in lines.items()
+    ]
+    columns = ["model", "passes", *(words[c] if s == DELIVERED else f"later: {words[c]}" for s, c in places)]
+    note = (
+        "PSNR [dB] / SSIM less those of the network that never saw the scans, mean over the seeds (lowest to highest). "
+        "Passes: share of training's backward passes that unlearning may spend. Later: after training went on with the "
+        "retain set alone, as that network's did."
+    )
+    return Shown(rows, Table("What forgetting costs and what it leaves", note, columns, cells))

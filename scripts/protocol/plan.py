@@ -1,7 +1,8 @@
-"""From the settings of a study to its cells: the trainings and unlearning runs, each a folder of its own."""
+"""From the settings of a study to its cells, each a folder of its own, and what the result of a cell depends on."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -9,9 +10,19 @@ from typing import Any
 
 from monai.bundle import ConfigParser
 
+from scripts.run.config import refuse_unknown_keys
+from scripts.run.files import file_sha256, json_sha256
+
 FURTHER = "fine_tune"  # the overlay by which training goes on
 DEFAULT = "default"  # the method that unlearn.yaml declares itself, without an overlay
+APPROXIMATE = "approximate.yaml"  # what methods that change the original need, laid between unlearn.yaml and theirs
 ORIGINAL, ORACLE, FORGET_ONLY, UNLEARNED = "original", "oracle", "forget_only", "unlearned"
+# what a cell decides itself; every other key that the study shares with a verb goes to the verb as it stands
+OWN_KEYS = {
+    "imports", "verb", "initialize", "finalize", "overwrite", "run_folder", "resume", "run", "data", "cohorts",
+    "output_dir", "seed", "device", "check_values", "name", "record", "datalist", "forget_request", "weights", "oracle",
+    "oracle_weights", "forget_only", "retain_fraction", "evaluate_models", "epoch_weights", "method", "method_name",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -59,7 +70,8 @@ class Plan:
         budget_methods: Those methods that are also run at each of ``budgets``.
         budgets: Shares of training's backward passes for ``budget_methods``.
         further_training: Share of training's backward passes by which training goes on with the retain set alone, after
-            which what was run at a budget is evaluated again, beside the oracles treated alike; None: it is not.
+            which methods at their main retain fraction and at budgets are evaluated again, beside the oracles treated
+            alike: what was only suppressed comes back; None: it is not measured.
         seed: The seed of the original, of the forget-only model and of the bootstrap.
         weights: Weights of G; None: train it.
         oracle_weights: Weights of one oracle, or a list of several; None: train them.
@@ -127,11 +139,10 @@ class Plan:
         """
         given = [Cell(f"oracle/given-{i}", ORACLE, i, given=path) for i, path in enumerate(self.oracles)]
         oracles = given or [Cell(f"oracle/seed-{seed}", ORACLE, seed) for seed in self.oracle_seeds]
-        further = self.further_training if self.budget_methods and self.budgets else None
         name = "given-0" if self.weights else f"seed-{self.seed}"
         return [
             Cell(f"original/{name}", ORIGINAL, self.seed, given=self.weights),
-            *(replace(cell, further_training=further) for cell in oracles),
+            *(replace(cell, further_training=self.further_training) for cell in oracles),
             Cell(f"forget_only/seed-{self.seed}", FORGET_ONLY, self.seed),
         ]
 
@@ -147,7 +158,9 @@ class Plan:
                 for seed in self.seeds:
                     epochs = self.dynamics and fraction == main and seed == self.seeds[0]
                     name = f"{method}/fraction-{fraction:g}/seed-{seed}"
-                    cells.append(Cell(name, UNLEARNED, seed, method, fraction, epochs=epochs))
+                    cell = Cell(name, UNLEARNED, seed, method, fraction, epochs=epochs)
+                    further = self.further_training if fraction == main else None
+                    cells.append(replace(cell, further_training=further))
             for budget in self.budgets if method in self.budget_methods else []:
                 for seed in self.seeds:
                     name = f"{method}/budget-{budget:g}/seed-{seed}"
@@ -164,6 +177,72 @@ def fixed_fraction(method: str, configs: Path) -> float | None:
     if overlay.get("retain_subset") == []:
         return 0.0
     return overlay.get("retain_fraction")
+
+
+def config_files(configs: Path, verb: str, method: str = DEFAULT) -> list[str]:
+    """The files of a verb's configuration, a method's overlay last."""
+    names = [f"{verb}.yaml"]
+    if method != DEFAULT:
+        names += [name for name in (APPROXIMATE, f"methods/{method}.yaml") if (configs / name).is_file()]
+    return [str(configs / name) for name in names]
+
+
+def verb_settings(study: Mapping[str, Any], verb: str, files: Sequence[str]) -> dict[str, Any]:
+    """What the study sets in a verb's config, unresolved.
+
+    These are the study's keys that the verb declares too (``network``, ``mask``, ``train_epochs`` and so on), and
+    above them the study's ``train_settings`` or ``unlearn_settings``.
+
+    Raises:
+        ValueError: a key of these settings that the verb does not declare.
+    """
+    declared = ConfigParser.load_config_files(files)
+    own = dict(study.get(f"{verb}_settings") or {})
+    try:
+        refuse_unknown_keys(declared, {key.replace("::", "#").partition("#")[0]: None for key in own})
+    except ValueError as error:
+        raise ValueError(f"protocol: '{verb}_settings': {error}") from None
+    return {key: value for key, value in study.items() if key in declared and key not in OWN_KEYS} | own
+
+
+def cell_settings(cell: Cell, study: Mapping[str, Any], datalist: str, request: Any, configs: Path) -> dict[str, Any]:
+    """What the result of a cell depends on, as plain JSON values.
+
+    Args:
+        cell: The cell.
+        study: The configuration of the study, overrides applied, references unresolved.
+        datalist: Path of the datalist.
+        request: The forget request, a mapping or a file.
+        configs: Folder of the verbs' configs.
+    """
+    verbs = ["unlearn", "evaluate"] if cell.role == UNLEARNED else ["evaluate"] if cell.given else ["train", "evaluate"]
+    files = {verb: config_files(configs, verb, cell.method if verb == "unlearn" else DEFAULT) for verb in verbs}
+    if cell.further_training:
+        files["further_training"] = config_files(configs, "unlearn", FURTHER)
+    settings: dict[str, Any] = {
+        "role": cell.role,
+        "method": cell.method,
+        "fraction": cell.fraction,
+        "seed": cell.seed,
+        "epochs": cell.epochs,
+        "datalist_sha256": file_sha256(datalist),
+        "forget_request": ConfigParser.load_config_files(str(request)) if isinstance(request, (str, Path)) else request,
+        "given_sha256": file_sha256(cell.given) if cell.given else None,
+        "configs_sha256": {
+            verb: json_sha256(_as_json(ConfigParser.load_config_files(paths))) for verb, paths in files.items()
+        },
+        **{verb: verb_settings(study, verb, files[verb]) for verb in verbs},
+    }
+    if cell.budget:
+        settings["unlearn"]["budget"] = cell.budget
+    if cell.further_training:
+        further = verb_settings(study, "unlearn", files["further_training"])
+        settings["further_training"] = {**further, "retain_fraction": 1.0, "budget": cell.further_training}
+    return _as_json(settings)
+
+
+def _as_json(content: Any) -> Any:
+    return json.loads(json.dumps(content, default=str))
 
 
 def _expect_known(name: str, found: Sequence[str], known: Sequence[str]) -> None:

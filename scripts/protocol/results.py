@@ -1,4 +1,4 @@
-"""What the finished cells of a study say, read back from their records."""
+"""What the finished cells of a study say: one table of runs and one of their scores, in long form."""
 
 from __future__ import annotations
 
@@ -7,48 +7,58 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from scripts.evaluation.results import ZERO_FILLED, VolumeResult, read_results
+import pandas as pd
+
+from scripts.evaluation.metrics import METRICS
+from scripts.evaluation.results import read_results
+from scripts.evaluation.table import MODELS
 from scripts.protocol.cells import FINISHED, LATER, MODEL, RECORD
 from scripts.protocol.plan import FORGET_ONLY, ORACLE, ORIGINAL, UNLEARNED, Cell
 
-NAMES = {ORIGINAL: "G", ORACLE: "oracle", FORGET_ONLY: "forget only"}
+DELIVERED = "delivered"
+NAMES = {
+    ORIGINAL: MODELS["G"],
+    ORACLE: MODELS["oracle"],
+    FORGET_ONLY: "network that saw them alone",
+}
 METHOD_NAMES = {
     "fine_tune": "FT",
     "full_fine_tune": "Full FT",
     "gradient_ascent": "GA-l1",
+    "gradient_ascent_released": "GA-l1 (released)",
     "noisy_label": "NL",
+    "noisy_label_released": "NL (released)",
     "gradient_ascent_ft": "GA-l1-FT",
+    "gradient_ascent_ft_released": "GA-l1-FT (released)",
     "noisy_label_ft": "NL-FT",
+    "noisy_label_ft_released": "NL-FT (released)",
 }
-TRAINED = tuple(NAMES.values())
+COUNTS = ("epochs", "forward_slices", "backward_slices", "seconds")
+COLUMNS = ("cell", "role", "method", "model", "fraction", "budget", "seed", "forgetting", *COUNTS, "weights", "records")
 
 
 @dataclass(frozen=True)
-class Result:
-    """A finished cell.
+class Results:
+    """The finished cells.
 
     Attributes:
-        cell: What was run.
-        record: Its record.
-        path: The record's path relative to the study's folder.
-        rows: Per-volume results of its weights.
-        zero_filled: The same of the zero-filled images.
-        epochs: The same of the weights after each epoch but the last, by epoch.
-        later: The same after training went on with the retain set alone; empty where it did not.
+        runs: One line a cell with ``cell``, ``role``, ``method``, ``model`` (how tables call it), ``fraction``,
+            ``budget``, ``seed``, ``forgetting`` (exact or approximate, "" where the run's record does not say), what it
+            cost (``epochs``, ``forward_slices``, ``backward_slices``, ``seconds``), ``weights`` (the file) and
+            ``records`` (the record's path relative to the study's folder).
+        scores: One line a cell, state, volume and metric: the columns of ``runs`` with ``state`` (``delivered``,
+            ``later``: after training went on with the retain set alone, ``zero-filled``, or ``epoch 1`` and so on),
+            ``cohort``, ``volume``, ``patient``, ``metric`` and ``value``.
     """
 
-    cell: Cell
-    record: Mapping[str, Any]
-    path: str
-    rows: Sequence[VolumeResult]
-    zero_filled: Sequence[VolumeResult]
-    epochs: Mapping[int, Sequence[VolumeResult]]
-    later: Sequence[VolumeResult] = ()
+    runs: pd.DataFrame
+    scores: pd.DataFrame
 
-    @property
-    def cost(self) -> Mapping[str, Any]:
-        """Counts and seconds of the run record; empty where there is none."""
-        return self.record.get("cost") or {}
+    def at(self, fractions: Mapping[str, float]) -> Results:
+        """The trained models, and every method at its main retain fraction (method -> fraction) and budget."""
+        main = self.runs.method.map(fractions)
+        kept = self.runs[self.runs.budget.isna() & ((self.runs.role != UNLEARNED) | (self.runs.fraction == main))]
+        return Results(kept, self.scores[self.scores.cell.isin(kept.cell)])
 
 
 def method_label(method: str) -> str:
@@ -56,27 +66,19 @@ def method_label(method: str) -> str:
     return METHOD_NAMES.get(method, method.replace("_", " "))
 
 
-def model_label(cell: Cell, main: bool = True) -> str:
-    """How tables call the model of a cell; away from the main retain fraction it is added."""
-    if cell.role != UNLEARNED:
-        return NAMES[cell.role]
-    return method_label(cell.method) if main else f"{method_label(cell.method)}, {100 * (cell.fraction or 0):g} %"
-
-
-def read_cells(cells: Iterable[Cell], records: Mapping[str, Mapping], root: Path) -> list[Result]:
+def read_cells(cells: Iterable[Cell], records: Mapping[str, Mapping], root: Path) -> Results:
     """Results of the finished cells, in the order of ``cells``; ``root`` is the study's ``cells`` folder."""
-    return [
-        _read(cell, records[cell.name], root) for cell in cells if records.get(cell.name, {}).get("status") == FINISHED
-    ]
+    done = [(cell, records[cell.name]) for cell in cells if records.get(cell.name, {}).get("status") == FINISHED]
+    runs = pd.DataFrame([_run(cell, record, root) for cell, record in done], columns=list(COLUMNS))
+    scores = [row for cell, record in done for row in _scores(cell, root / cell.name / record["metrics"])]
+    return joined(runs, scores)
 
 
-def _read(cell: Cell, record: Mapping, root: Path) -> Result:
-    groups: dict[str, list[VolumeResult]] = {}
-    for row in read_results(root / cell.name / record["metrics"]):
-        groups.setdefault(row.model, []).append(row)
-    epochs = {int(name.removeprefix("epoch ")): rows for name, rows in groups.items() if name.startswith("epoch ")}
-    path = f"{root.name}/{cell.name}/{RECORD}"
-    return Result(cell, record, path, groups[MODEL], groups[ZERO_FILLED], epochs, groups.get(LATER, []))
+def joined(runs: pd.DataFrame, scores: Sequence[Mapping[str, Any]]) -> Results:
+    """Results of runs and of their scores (``cell``, ``state``, ``cohort``, ``volume``, ``patient``, the metrics)."""
+    columns = ["cell", "state", "cohort", "volume", "patient"]
+    long = pd.DataFrame(scores, columns=[*columns, *METRICS]).melt(columns, var_name="metric")
+    return Results(runs, runs.merge(long, on="cell"))
 
 
 def weights_path(cell: Cell, record: Mapping[str, Any], root: Path) -> str:
@@ -84,26 +86,28 @@ def weights_path(cell: Cell, record: Mapping[str, Any], root: Path) -> str:
     return cell.given or str(root / cell.name / record["weights"]["path"])
 
 
-def main_results(results: Iterable[Result], fraction_of: Mapping[str, float]) -> dict[str, list[Result]]:
-    """Label -> results of all seeds: G, oracle, forget only, and every method at its main retain fraction and budget.
-
-    Args:
-        results: Finished cells.
-        fraction_of: method -> main retain fraction.
-    """
-    grouped: dict[str, list[Result]] = {}
-    for result in results:
-        if result.cell.budget is not None:
-            continue
-        if result.cell.role != UNLEARNED or result.cell.fraction == fraction_of[result.cell.method]:
-            grouped.setdefault(model_label(result.cell), []).append(result)
-    return grouped
+def _run(cell: Cell, record: Mapping[str, Any], root: Path) -> dict[str, Any]:
+    return {
+        **{name: getattr(cell, name) for name in ("role", "method", "fraction", "budget", "seed")},
+        **{name: (record.get("cost") or {}).get(name) for name in COUNTS},
+        "cell": cell.name,
+        "model": NAMES.get(cell.role) or method_label(cell.method),
+        "forgetting": record.get("forgetting") or "",
+        "weights": weights_path(cell, record, root),
+        "records": f"{root.name}/{cell.name}/{RECORD}",
+    }
 
 
-def by_fraction(results: Iterable[Result], method: str) -> dict[float, list[Result]]:
-    """Retain fraction -> results of all seeds of a method, in ascending order."""
-    grouped: dict[float, list[Result]] = {}
-    for result in results:
-        if result.cell.method == method and result.cell.fraction is not None and result.cell.budget is None:
-            grouped.setdefault(result.cell.fraction, []).append(result)
-    return dict(sorted(grouped.items()))
+def _scores(cell: Cell, file: Path) -> list[dict[str, Any]]:
+    states = {MODEL: DELIVERED, LATER: LATER}
+    return [
+        {
+            "cell": cell.name,
+            "state": states.get(row.model, row.model),
+            "cohort": row.cohort,
+            "volume": row.volume,
+            "patient": row.patient_id,
+            **{metric: row.value(metric) for metric in METRICS},
+        }
+        for row in read_results(file)
+    ]

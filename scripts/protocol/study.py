@@ -15,10 +15,9 @@ from scripts.data import check_volumes
 from scripts.data.checks import ImageSizeCheck
 from scripts.kspace.masks import ColumnMask
 from scripts.networks import load_weights
-from scripts.protocol.cell_settings import cell_settings
 from scripts.protocol.cells import FINISHED, Context, read_record
-from scripts.protocol.plan import ORIGINAL, Cell, Plan
-from scripts.protocol.results import Result, read_cells, weights_path
+from scripts.protocol.plan import ORIGINAL, Cell, Plan, cell_settings
+from scripts.protocol.results import Results, read_cells, weights_path
 from scripts.protocol.runner import run_cells
 from scripts.requests import Cohorts
 
@@ -39,7 +38,7 @@ class Outcome:
 
     cells: Sequence[Cell]
     records: Mapping[str, Mapping[str, Any]]
-    results: Sequence[Result]
+    results: Results
     main_fractions: Mapping[str, float]
     fraction_methods: Sequence[str]
 

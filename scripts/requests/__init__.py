@@ -1,14 +1,14 @@
 """What has to go, what stays, which part of what stays is read, and what was ever erased."""
 
-from scripts.requests.cohorts import Cohorts
+from scripts.requests.cohorts import Cohorts, run_folder
 from scripts.requests.erosion import warn_of_erosion
 from scripts.requests.forget_request import ForgetRequest
 from scripts.requests.ledger_entry import LedgerEntry, enter_audit, enter_training
-from scripts.requests.newest import check_newest, standing
+from scripts.requests.newest import check_newest
 from scripts.requests.origin import trained_by
 from scripts.requests.preview import describe_request
 from scripts.requests.retain_subset import RetainSubsetSampler, draw_patients, draw_retain_subset
-from scripts.requests.which_ledger import find_ledger
+from scripts.requests.which_ledger import find_ledger, ledger_of
 
 __all__ = [
     "Cohorts",
@@ -22,7 +22,8 @@ __all__ = [
     "enter_audit",
     "enter_training",
     "find_ledger",
-    "standing",
+    "ledger_of",
+    "run_folder",
     "trained_by",
     "warn_of_erosion",
 ]

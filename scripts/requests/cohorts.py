@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Literal
 
 from scripts.data.datalist import SECTIONS, load_datalist
 from scripts.data.volumes import Volume
-from scripts.requests.erasures import Erased, erasures, request_digest
+from scripts.requests.erasures import Erased, Erasure, erasures, request_digest
 from scripts.requests.forget_request import ForgetRequest
 from scripts.requests.ledger import Ledger
 
@@ -27,7 +28,7 @@ class Cohorts:
     """Volumes by the part they play.
 
     Args:
-        datalist: The datalist, see :func:`scripts.data.datalist.load_datalist`.
+        datalist: The datalist, see :func:`scripts.data.datalist.load_datalist`; None: no scan at all.
         forget_request: A file or a mapping, see :class:`ForgetRequest`, or a list of them; None or False: nothing is to
             be forgotten.
         ledger: The file that says what was erased before, see :class:`scripts.requests.ledger.Ledger`: such scans are
@@ -39,6 +40,7 @@ class Cohorts:
         erased: Name of each scan that was left out -> request that erased it.
         earlier: Request -> training scans that it erased before this one, in their order; only an audit looks at them.
         erased_in_test: The same of scans in the test list, which stay there: nothing is trained on them.
+        not_retained: Names of test scans that an earlier request selected: they are no measure of what stays.
         retain: Training volumes that stay, D_r.
         forget: Training volumes to be forgotten, D_f; empty without a request.
         validation: Validation volumes that the request does not select.
@@ -49,35 +51,42 @@ class Cohorts:
     """
 
     def __init__(
-        self, datalist: str | Path, forget_request: Source = None, ledger: str | Path | Literal[False] | None = None
+        self,
+        datalist: str | Path | None,
+        forget_request: Source = None,
+        ledger: str | Path | Literal[False] | None = None,
     ) -> None:
         self.datalist = str(datalist)
         self.requests = _load(forget_request)
         self.request = ForgetRequest.join(self.requests) if self.requests else None
-        self.sections = load_datalist(datalist)
+        self.sections = {section: [] for section in SECTIONS} if datalist is None else load_datalist(datalist)
+        known = Ledger(ledger) if ledger else None
+        runs = erasures(known) if known else []
         if self.requests:
-            self.sections = _marked(self.requests, self.sections)
+            ever = {digest for run in runs for digest in run.requests}
+            repeated = [
+                known is not None and bool(runs) and request_digest(known, request) in ever for request in self.requests
+            ]
+            self.sections = _marked(self.requests, self.sections, repeated)
         self.erased: dict[str, str] = {}
         self.earlier: dict[str, list[Volume]] = {}
         self.erased_in_test: dict[str, str] = {}
+        self.not_retained: set[str] = set()
         self._carried_out: set[str] = set()
-        if ledger:
-            self._leave_out(Ledger(ledger))
+        if known is not None and runs:
+            self._leave_out(known, runs)
         training = self.sections["training"]
         self.retain = [volume for volume in training if not volume.forget]
         self.forget = [volume for volume in training if volume.forget]
         self.validation = [volume for volume in self.sections["validation"] if not volume.forget]
         self.test = self.sections["test"]
 
-    def _leave_out(self, ledger: Ledger) -> None:
-        """Take scans that were erased before out of training and validation.
+    def _leave_out(self, ledger: Ledger, runs: Sequence[Erasure]) -> None:
+        """Take scans that were erased before out of training and validation, and their like out of the retain test.
 
         The run that carried out these very requests does not count for the scans that they select: an audit reads
-        them, and so does a run that carries them out once more from the weights before.
+        them, and so does a run that carries them out once more.
         """
-        runs = erasures(ledger)
-        if not runs:
-            return
         own = {request_digest(ledger, request) for request in self.requests}
         first = next((i for i, run in enumerate(runs) if own & set(run.requests)), len(runs))
         before, ever = Erased(ledger, runs[:first]), Erased(ledger, runs)
@@ -91,8 +100,10 @@ class Cohorts:
             self.sections[section] = [v for v in self.sections[section] if v.name not in self.erased]
         tested = {v.name: ever.by(v) for v in self.sections["test"] if not v.forget}
         self.erased_in_test = {name: by for name, by in tested.items() if by is not None}
+        alike = Erased(ledger, runs[:first], "like")
+        self.not_retained = {v.name for v in self.sections["test"] if not v.forget and alike.by(v) is not None}
         chosen = [volume for volume in self.sections["training"] if volume.forget]
-        if self.request is not None and not chosen:
+        if self.request is not None and not chosen and not own & {d for run in runs for d in run.requests}:
             raise ValueError(
                 f"{self.request.source}: request {self.request.request_id!r}: every scan that it selects was erased "
                 f"before, by {', '.join(sorted(set(self.erased.values())))} ({ledger.path}); expected one that was not"
@@ -105,6 +116,18 @@ class Cohorts:
             logger.info("left out, erased by request %s: %s", request, name)
         for name, request in self.erased_in_test.items():
             logger.warning("'test' holds a scan that request %s erased: %s", request, name)
+
+    def expect_forget_set(self) -> None:
+        """Refuse a method that reads the forgotten scans where there are none to read.
+
+        Raises:
+            ValueError: The request selects no scan of ``training``.
+        """
+        if not self.forget:
+            raise ValueError(
+                f"{self.datalist}: 'training': expected the scans that the request selects, found none: a method that "
+                "changes the original reads them; unlearn.yaml alone does not"
+            )
 
     def by_part(self) -> dict[str, list[Volume]]:
         """The scans of the forget set by what an oracle knows of scans like them, without empty parts.
@@ -173,7 +196,7 @@ class Cohorts:
         if self.request is None:
             return {"test": self.test}
         return {
-            "BTA": [volume for volume in self.test if not volume.forget],
+            "BTA": [volume for volume in self.test if not volume.forget and volume.name not in self.not_retained],
             "KTA": [volume for volume in self.test if volume.forget],
             "UA": self.forget,
         }
@@ -201,9 +224,24 @@ def _load(source: Source) -> list[ForgetRequest]:
     return requests
 
 
-def _marked(requests: Sequence[ForgetRequest], sections: Mapping[str, list[Volume]]) -> dict[str, list[Volume]]:
-    """Every section with the scans marked that any request selects; each request is checked for itself."""
-    marked = [request.apply(sections) for request in requests]
+def run_folder(forget_request: Source, root: str = "outputs") -> str:
+    """The folder of a run: ``outputs/<request_id>``, with a hyphen for what a file name should not hold.
+
+    >>> run_folder({"request_id": "2026/017", "reason": "consent", "forget": [{"anatomy": "knee"}]})
+    'outputs/2026-017'
+    """
+    names = [request.request_id for request in _load(forget_request)]
+    return f"{root}/{re.sub(r'[^A-Za-z0-9._-]+', '-', '+'.join(names)).strip('.-')[:100] or 'unlearn'}"
+
+
+def _marked(
+    requests: Sequence[ForgetRequest], sections: Mapping[str, list[Volume]], repeated: Sequence[bool]
+) -> dict[str, list[Volume]]:
+    """Every section with the scans marked that any request selects; each request is checked for itself.
+
+    Of a request that was carried out before, some scans or all may have been deleted since.
+    """
+    marked = [request.apply(sections, again) for request, again in zip(requests, repeated, strict=True)]
     joined = {
         section: [replace(v, forget=any(marks[section][i].forget for marks in marked)) for i, v in enumerate(volumes)]
         for section, volumes in sections.items()

@@ -9,7 +9,7 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from scripts.data.digests import known_sha256
 from scripts.data.volumes import Volume, read_slice
@@ -27,18 +27,20 @@ class Erasure:
     Attributes:
         number: The ledger's line on which the run began.
         requests: Identifier of each request by the keyed hash of its text.
-        weights_in: SHA-256 of the weights before.
+        weights_in: SHA-256 of the weights before; None where the run had none.
         weights_out: SHA-256 of the weights after.
         scans: What was written of each scan, see :func:`scan_entry`.
         patients: Keyed hashes of the patients all of whose scans went.
+        like: The same of scans in the test list that the requests select: nothing was learnt from them.
     """
 
     number: int
     requests: Mapping[str, str]
-    weights_in: str
+    weights_in: str | None
     weights_out: str
     scans: Sequence[Mapping[str, Any]]
     patients: Sequence[str]
+    like: Sequence[Mapping[str, Any]] = ()
 
     @property
     def name(self) -> str:
@@ -73,7 +75,15 @@ def erasures(ledger: Ledger) -> list[Erasure]:
         if weights_out is not None:
             requests = {request["digest"]: request["request_id"] for request in line["requests"]}
             found.append(
-                Erasure(line["number"], requests, line["weights_in"], weights_out, line["scans"], line["patients"])
+                Erasure(
+                    line["number"],
+                    requests,
+                    line["weights_in"],
+                    weights_out,
+                    line["scans"],
+                    line["patients"],
+                    line.get("like", ()),
+                )
             )
     return found
 
@@ -101,17 +111,18 @@ class Erased:
     Args:
         ledger: Where the patients' keyed hashes can be made.
         runs: The runs that count.
+        which: ``scans``, what they erased, or ``like``, what of the test list they select.
     """
 
-    def __init__(self, ledger: Ledger, runs: Iterable[Erasure]) -> None:
+    def __init__(self, ledger: Ledger, runs: Iterable[Erasure], which: Literal["scans", "like"] = "scans") -> None:
         self.ledger = ledger
         self._patients: dict[str, str] = {}
         self._slices: dict[str, str] = {}
         self._shapes: set[tuple[int, ...]] = set()
         for run in runs:
-            for patient in run.patients:
+            for patient in run.patients if which == "scans" else ():
                 self._patients.setdefault(patient, run.name)
-            for scan in run.scans:
+            for scan in run.scans if which == "scans" else run.like:
                 self._slices.setdefault(scan["slice_sha256"], run.name)
                 self._shapes.add(tuple(scan["shape"]))
 

@@ -46,7 +46,8 @@ def erosion(ledger: Ledger, weights: str | Path) -> list[Step]:
     """
     by_output = {run.weights_out: run for run in erasures(ledger)}
     trained = {line["weights_out"] for line in ledger.lines if line["event"] == "trained"}
-    current, steps = file_sha256(weights), list[Step]()
+    steps = list[Step]()
+    current: str | None = file_sha256(weights)
     while current in by_output and current not in trained:
         run = by_output.pop(current)
         steps.insert(0, _step(ledger, run))

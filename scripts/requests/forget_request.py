@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,6 +17,8 @@ from scripts.requests.selectors import Selection, Selector, accepted, values
 KEYS = ("request_id", "reason", "forget")
 KEEP = "keep_other_scans"
 LISTED = 10
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -80,22 +83,30 @@ class ForgetRequest:
             ", ".join(dict.fromkeys(request.source for request in requests)),
         )
 
-    def selection(self, sections: Mapping[str, Sequence[Volume]]) -> Selection:
+    def selection(self, sections: Mapping[str, Sequence[Volume]], repeated: bool = False) -> Selection:
         """The selectors, applied to the scans of a datalist."""
-        return Selection(self.forget, [v for volumes in sections.values() for v in volumes], self._where)
+        return Selection(self.forget, [v for volumes in sections.values() for v in volumes], self._where, repeated)
 
-    def apply(self, sections: Mapping[str, Sequence[Volume]]) -> dict[str, list[Volume]]:
+    def apply(self, sections: Mapping[str, Sequence[Volume]], repeated: bool = False) -> dict[str, list[Volume]]:
         """Mark the selected volumes of each section with ``forget=True``.
 
+        Args:
+            sections: The volumes of each section of the datalist.
+            repeated: Whether the request was carried out before: then its scans may have been deleted since.
+
         Raises:
-            ValueError: a field that no volume has; a selector or one of its values that selects none of ``training``;
+            ValueError: a field that no volume has; a selector or one of its values that selects no scan at all;
                 everything of ``training`` selected; other scans of a selected patient that would stay; a number whose
                 text is not certain.
         """
-        selection = self.selection(sections)
+        selection = self.selection(sections, repeated)
         self._check_numbers(selection.found)
         training = sections.get("training", [])
-        selection.check(training, [v for name, volumes in sections.items() if name != "training" for v in volumes])
+        if not repeated:
+            others = [v for name, volumes in sections.items() if name != "training" for v in volumes]
+            selection.check(training, others)
+            if not any(selection.selects(volume) for volume in training):
+                logger.warning("%s: selects no training scan, only scans of validation or test", self._where)
         marked = {name: [replace(v, forget=selection.selects(v)) for v in items] for name, items in sections.items()}
         if all(volume.forget for volume in marked.get("training", [])):
             raise ValueError(f"{self._where}: selects all {len(training)} training volumes; none left")

@@ -7,7 +7,7 @@ import os
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import ignite.distributed as idist
 from filelock import FileLock
@@ -15,7 +15,7 @@ from filelock import FileLock
 from scripts.requests.cohorts import Cohorts
 from scripts.requests.erasures import outputs_of, request_digest, scan_entry
 from scripts.requests.ledger import Ledger
-from scripts.requests.newest import UNKNOWN, check_weights
+from scripts.requests.newest import check_weights
 from scripts.requests.origin import training_record
 from scripts.requests.which_ledger import json_object
 from scripts.run.files import file_sha256, let_go
@@ -32,9 +32,10 @@ class LedgerEntry:
     Args:
         ledger: The file; None or False: nothing is checked or entered.
         data: The run's cohorts.
-        weights: The weights that the run starts from.
+        weights: The weights that are replaced; None or False: there are none.
         outputs: The files that the run will write: ``weights`` and their ``record``.
-        older_weights: Whether the weights may be others than those with which the ledger ends.
+        follows: Whether the run starts from the weights, so that they must know nothing that was erased before.
+        older_weights: Whether they may be others than those with which the ledger ends.
         wanted: Whether the run is entered at all.
     """
 
@@ -42,14 +43,16 @@ class LedgerEntry:
         self,
         ledger: str | Path | None,
         data: Cohorts,
-        weights: str | Path,
+        weights: str | Path | Literal[False] | None,
         outputs: Mapping[str, str],
+        follows: bool = False,
         older_weights: bool = False,
         wanted: bool = True,
     ) -> None:
         self.path = Path(ledger) if ledger and wanted else None
         self.data = data
-        self.weights = Path(weights)
+        self.weights = Path(weights) if weights else None
+        self.follows = follows
         self.outputs = dict(outputs)
         self.older_weights = older_weights
 
@@ -83,8 +86,6 @@ class LedgerEntry:
         ledger.read()
         _complete(ledger)
         self._check(ledger)
-        if not ledger.lines:
-            logger.warning("%s; %s is begun with them", UNKNOWN % self.weights, self.path)
         ledger.begin()
         self._line = self._enter(ledger)
         folder = Path(self.outputs["record"]).resolve().parent
@@ -107,7 +108,7 @@ class LedgerEntry:
             logger.info("entered in %s, line %d", self.path, len(ledger.lines))
 
     def _check(self, ledger: Ledger) -> None:
-        if ledger.lines:
+        if ledger.lines and self.follows and self.weights is not None:
             own = {request_digest(ledger, request) for request in self.data.requests}
             check_weights(ledger, self.weights, own, self.older_weights)
 
@@ -115,6 +116,7 @@ class LedgerEntry:
         folder = ledger.path.resolve().parent
         with ThreadPoolExecutor() as pool:  # reading and hashing leave the interpreter free
             scans = list(pool.map(scan_entry, self.data.forget))
+            like = list(pool.map(scan_entry, [volume for volume in self.data.test if volume.forget]))
         kept = {request.keep_other_scans for request in self.data.requests}
         patients = set() if True in kept else {volume.patient_id for volume in self.data.forget} - {""}
         facts: dict[str, Any] = {
@@ -127,9 +129,10 @@ class LedgerEntry:
                 for request in self.data.requests
             ],
             "scans": scans,
+            "like": like,
             "patients": sorted(ledger.hash("patient", patient) for patient in patients),
-            "weights_in": file_sha256(self.weights),
-            "trained_by": training_record(ledger, self.weights),
+            "weights_in": None if self.weights is None else file_sha256(self.weights),
+            "trained_by": None if self.weights is None else training_record(ledger, self.weights),
             **{name: os.path.relpath(Path(path).resolve(), folder) for name, path in self.outputs.items()},
         }
         last = ledger.lines[-1]

@@ -3,36 +3,30 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Iterable, Sequence
 
 from scripts.data.volumes import Volume
 from scripts.requests.cohorts import Cohorts, kind_of
 from scripts.requests.selectors import Selection, values
-from scripts.run.config import bundle_root
 
 LISTED = 50
 GOES = {"kind": "all of its anatomy", "contrast": "all of its contrast", "member": "one of a kind that stays"}
 
 
-def describe_request(data: Cohorts, methods: Mapping[str, str]) -> str:
-    """Say what a request selects, what else of it stays, and which method each part gets.
+def describe_request(data: Cohorts) -> str:
+    """Say what a request selects and what else of these patients and kinds stays.
 
     Args:
         data: The datalist, split by the request.
-        methods: The method of each part of the forget set, see :meth:`Cohorts.by_part`.
 
     Returns:
         Lines of Markdown.
 
     Raises:
-        ValueError: there is no request, or no method of that name.
+        ValueError: there is no request.
     """
     if data.request is None:
         raise ValueError("preview: expected a forget request, found none")
-    known = {path.stem for path in Path(bundle_root(), "configs", "methods").glob("*.yaml")}
-    if unknown := sorted(set(methods.values()) - known):
-        raise ValueError(f"preview: 'default_methods': expected some of {', '.join(sorted(known))}, found {unknown}")
     lines = [
         f"# Request {data.request.request_id!r}: {data.request.reason or 'no reason stated'}",
         f"From {data.request.source}, for {data.datalist}.",
@@ -41,9 +35,9 @@ def describe_request(data: Cohorts, methods: Mapping[str, str]) -> str:
         "",
         f"To be forgotten: {_count(data.forget)}.",
         "",
-        "| scan | patient | kind | goes as | method |",
-        "| --- | --- | --- | --- | --- |",
-        *_scans(data, methods),
+        "| scan | patient | kind | goes as |",
+        "| --- | --- | --- | --- |",
+        *_scans(data),
         "",
         *_what_stays(data),
     ]
@@ -62,15 +56,15 @@ def _selectors(selection: Selection) -> list[str]:
     return lines
 
 
-def _scans(data: Cohorts, methods: Mapping[str, str]) -> list[str]:
+def _scans(data: Cohorts) -> list[str]:
     parts = {volume.name: part for part, volumes in data.by_part().items() for volume in volumes}
     rows = []
     for volume in data.forget[:LISTED]:
         part = parts[volume.name]
         patient = volume.patient_id or "not named"
-        rows.append(f"| {volume.name} | {patient} | {_kind(volume)} | {GOES[part]} | {methods[part]} |")
+        rows.append(f"| {volume.name} | {patient} | {_kind(volume)} | {GOES[part]} |")
     if len(data.forget) > LISTED:
-        rows.append(f"| … {len(data.forget) - LISTED} more | | | | |")
+        rows.append(f"| … {len(data.forget) - LISTED} more | | | |")
     return rows
 
 
@@ -90,8 +84,8 @@ def _what_stays(data: Cohorts) -> list[str]:
         *lines,
         f"Of the kinds of these scans stay: {_list(f'{kinds[kind]} scans of {kind}' for kind in alike) or 'none'}.",
         f"Retain set: {_count(data.retain)}.",
-        f"Test set: {_count([v for v in data.test if not v.forget])} (BTA), "
-        f"{_count([v for v in data.test if v.forget])} that the request selects (KTA).",
+        f"Test set: {_count([v for v in data.test if not v.forget])} of what stays, "
+        f"{_count([v for v in data.test if v.forget])} that the request selects.",
     ]
 
 

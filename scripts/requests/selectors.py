@@ -34,13 +34,17 @@ class Selection:
         selectors: a volume is selected where every field of any one selector matches; of a list, one value has to.
         volumes: All scans; their values decide what is an exact match and what is a glob.
         where: Names the request in errors.
+        gone: Whether the scans may be gone, fields of theirs included.
 
     Raises:
         ValueError: a field that no volume has.
     """
 
-    def __init__(self, selectors: Sequence[Selector], volumes: Sequence[Volume], where: str) -> None:
+    def __init__(
+        self, selectors: Sequence[Selector], volumes: Sequence[Volume], where: str, gone: bool = False
+    ) -> None:
         self.where = where
+        self.gone = gone
         self.found: dict[str, set[str]] = {}
         for volume in volumes:
             for key, text in volume.fields.items():
@@ -53,6 +57,8 @@ class Selection:
         ]
 
     def _meant(self, number: int, key: str, value: str) -> set[str]:
+        if key not in self.found and self.gone:
+            return set()
         if key not in self.found:
             raise ValueError(
                 f"{self._place(number, key)}: no volume has the field {key!r}; expected one of "
@@ -65,11 +71,11 @@ class Selection:
         return any(_fits(volume, meant) for meant in self.meant)
 
     def check(self, training: Sequence[Volume], others: Sequence[Volume]) -> None:
-        """Refuse a selector, or one value of its lists, that selects no training scan.
+        """Refuse a selector, or one value of its lists, that selects no scan.
 
         Args:
             training: The scans that the network was trained on.
-            others: Those that it was validated and tested on, for the explanation.
+            others: Those that it was validated and tested on.
 
         Raises:
             ValueError: naming the request, the selector, the value, what was found and the nearest to it.
@@ -78,18 +84,16 @@ class Selection:
             for key, by_value in meant.items():
                 for value, texts in by_value.items():
                     alone = {**meant, key: {value: texts}}
-                    if not any(_fits(volume, alone) for volume in training):
+                    if not any(_fits(volume, alone) for volume in [*training, *others]):
                         raise ValueError(
                             f"{self._place(number, key)}: {value!r} selects none of {len(training)} training volumes"
-                            f"{self._why(number, key, value, any(_fits(volume, alone) for volume in others))}; {HOW}"
+                            f"{self._why(number, key, value)}; {HOW}"
                         )
 
     def _place(self, number: int, key: str) -> str:
         return f"{self.where}: 'forget', selector {number} {dict(self.selectors[number - 1])}, field {key!r}"
 
-    def _why(self, number: int, key: str, value: str, elsewhere: bool) -> str:
-        if elsewhere:
-            return ", only scans of validation or test, from which nothing was learnt"
+    def _why(self, number: int, key: str, value: str) -> str:
         if self.meant[number - 1][key][value]:
             return " that fit the other fields of this selector, too"
         found = sorted(self.found[key])

@@ -5,7 +5,16 @@ from scripts.run.config import bundle_root
 from scripts.run.folder import RunFolder
 from scripts.run.processes import device
 from scripts.run.source import results_in, results_of
-from scripts.run.start import begin, check_run, finish, open_run
+from scripts.run.start import (
+    begin,
+    check_run,
+    finish,
+    open_run,
+    opened_scans,
+    report_reader,
+    report_weights,
+    weights_read,
+)
 
 __all__ = [
     "RunFolder",
@@ -16,6 +25,10 @@ __all__ = [
     "errors",
     "finish",
     "open_run",
+    "opened_scans",
+    "report_reader",
+    "report_weights",
     "results_in",
     "results_of",
+    "weights_read",
 ]

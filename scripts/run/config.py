@@ -15,6 +15,8 @@ from monai.bundle import ConfigParser, ConfigWorkflow
 from monai.bundle.utils import DEFAULT_EXP_MGMT_SETTINGS
 from monai.utils import ensure_tuple
 
+from scripts.run.files import file_sha256
+
 STRICT = "MONAI_FAIL_ON_DUPLICATE_CONFIG"
 MLFLOW: Mapping[str, Any] = DEFAULT_EXP_MGMT_SETTINGS["mlflow"]
 # what MONAI adds to the configuration for --tracking mlflow
@@ -72,6 +74,25 @@ def running_config() -> dict[str, Any]:
     return copy.deepcopy(running_workflow()[0].parser.get())
 
 
+def command() -> dict[str, Any]:
+    """How the running verb was called, so that it can be called again.
+
+    Returns:
+        ``files``: each config file, from the bundle's folder where it lies there, with its SHA-256; ``changes``: key of
+        the configuration -> its value, where it is not what the files say.
+    """
+    files = config_files()
+    declared = ConfigParser.load_config_files(files)
+    changes = {k: v for k, v in running_config().items() if k in declared and k != "_meta_" and v != declared[k]}
+    return {"files": [_named(Path(file)) for file in files], "changes": changes}
+
+
+def _named(file: Path) -> dict[str, str]:
+    path, root = file.resolve(), Path(bundle_root())
+    name = path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path)
+    return {"file": name, "sha256": file_sha256(path)}
+
+
 def declared_config(verb: str) -> dict[str, Any]:
     """What the config files of the running bundle declare, before overrides.
 
@@ -85,14 +106,7 @@ def declared_config(verb: str) -> dict[str, Any]:
         ValueError: an overlay listed before the file of the verb, which would replace it; a key that stands twice.
         RuntimeError: there is no file to compare with.
     """
-    workflow, files = running_workflow()
-    if files is None:
-        files = [str(path) for path in sorted(Path(workflow.config_root_path).glob(f"{verb}.*"))]
-        if len(files) != 1:
-            raise RuntimeError(
-                f"{workflow.config_root_path}: expected one config file of the verb {verb!r}, found {len(files)}; the "
-                "override keys cannot be checked"
-            )
+    files = config_files(verb)
     contents = [_each_key_once(file) for file in files]
     for file, content in zip(files[1:], contents[1:], strict=True):
         if "verb" in content:
@@ -101,6 +115,27 @@ def declared_config(verb: str) -> dict[str, Any]:
                 "which replaces what the overlay says"
             )
     return ConfigParser.load_config_files(files)
+
+
+def config_files(verb: str | None = None) -> list[str]:
+    """The config files of the running bundle; those of a workflow that was made by hand are its verb's own.
+
+    Args:
+        verb: The verb; None: the one that the configuration names.
+
+    Raises:
+        RuntimeError: there is no file to compare with.
+    """
+    workflow, files = running_workflow()
+    if files is None:
+        verb = verb or str(workflow.parser.get("verb"))
+        files = [str(path) for path in sorted(Path(workflow.config_root_path).glob(f"{verb}.*"))]
+        if len(files) != 1:
+            raise RuntimeError(
+                f"{workflow.config_root_path}: expected one config file of the verb {verb!r}, found {len(files)}; the "
+                "override keys cannot be checked"
+            )
+    return files
 
 
 def _each_key_once(file: str) -> dict[str, Any]:
@@ -170,3 +205,22 @@ def _callers() -> Iterator[FrameType]:
     while frame is not None:
         yield frame
         frame = frame.f_back
+
+
+def differences(found: Any, expected: Any, field: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """The fields in which two nested mappings and lists differ, with both values.
+
+    Example:
+        >>> list(differences({"a": {"b": [1, 2]}}, {"a": {"b": [1, 3]}}))
+        [('a#b#1', 2, 3)]
+    """
+    if isinstance(found, Mapping) and isinstance(expected, Mapping):
+        pairs = [(key, found.get(key), expected.get(key)) for key in sorted({*found, *expected}, key=str)]
+    elif isinstance(found, list) and isinstance(expected, list) and len(found) == len(expected):
+        pairs = [(index, *values) for index, values in enumerate(zip(found, expected, strict=True))]
+    else:
+        if found != expected:
+            yield field, found, expected
+        return
+    for key, one, other in pairs:
+        yield from differences(one, other, f"{field}#{key}".lstrip("#"))

@@ -48,9 +48,9 @@ COMMON: dict[str, Kind] = {
     "output_dir": PATH,
     "overwrite": FLAG,
     "seed": SEED,
-    "device": DEVICE,
+    "device": DEVICE | NOTHING,
     "precision": one_of("fp32", "bf16", "fp16"),
-    "datalist": PATH,
+    "datalist": PATH | NONE,
     "forget_request": REQUESTS | NONE,
     "check_values": FLAG,
     "resume": FLAG,
@@ -80,26 +80,22 @@ HTML = Kind(
     "HTML, as scripts.audit.audit_section gives it",
     lambda v: isinstance(v, str) and v.strip().startswith("<"),
 )
-PARTS = {"kind", "contrast", "member"}
-METHODS = Kind(
-    f"a mapping of {', '.join(sorted(PARTS))}, each to the name of a method",
-    lambda v: isinstance(v, Mapping) and set(v) == PARTS and all(TEXT.fits(method) for method in v.values()),
-)
 OF_VERB: dict[str, dict[str, Kind]] = {
     "train": {"oracle": FLAG, "forget_only": FLAG, "training_share": FRACTION},
     "unlearn": {
-        "weights": PATH,
+        "weights": FILE_OR_NONE,
+        "prior": FILE_OR_NONE,
+        "declared_prior": mapping_of(TEXT, 2) | NOTHING,
+        "prior_passes": whole(1),
         "oracle_weights": FILE_OR_NONE,
         "evaluate_models": FLAG,
         "epoch_weights": FLAG,
-        "short_audit": FLAG,
         "erosion_limit": above(0) | NOTHING,
         "budget": above(0, 1000) | NOTHING,
         "passes_per_step": above(0, 1000),
         "teacher_steps": whole(1),
         "method_name": TEXT,
         "method": HANDLERS,
-        "default_methods": METHODS,
     },
     "evaluate": {
         "sections": unlike(list_of(one_of("training", "validation", "test"), 1)) | NOTHING,
@@ -172,7 +168,6 @@ OF_VERB: dict[str, dict[str, Kind]] = {
         "data_license": FILE_OR_NONE,
         "audit_dir": FILE_OR_NONE,
     },
-    "preview": {"default_methods": METHODS, "weights": FILE_OR_NONE},
     "inference": {
         "bundle_root": PATH,
         "dataset_dir": PATH | list_of(PATH, 1),

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import weakref
-from dataclasses import dataclass
-from typing import Any
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 import ignite.distributed as idist
 import torch
@@ -27,6 +29,13 @@ from scripts.run.settings import read_settings
 from scripts.run.source import take
 
 
+class Reader(Protocol):
+    """What opens scans, such as :class:`scripts.data.SliceDataset`, and counts what it opened."""
+
+    def opened(self) -> Mapping[str, int]:
+        """Path of each file that was opened -> how many slices were read of it."""
+
+
 @dataclass
 class Run:
     """What is known of a run that has begun.
@@ -35,11 +44,15 @@ class Run:
         verb: The verb that is run, e.g. ``unlearn``.
         checked: Whether :func:`check_run` has passed.
         folder: The folder of the outputs; None: the verb writes no file.
+        readers: Everything that may have opened scans.
+        weights: Path of each file of weights that was read -> its SHA-256.
     """
 
     verb: str
     checked: bool = False
     folder: RunFolder | None = None
+    readers: list[Reader] = field(default_factory=list)
+    weights: dict[str, str] = field(default_factory=dict)
 
 
 _runs: weakref.WeakKeyDictionary[ConfigWorkflow, Run] = weakref.WeakKeyDictionary()
@@ -126,6 +139,31 @@ def open_run() -> None:
         errors.tell_what_is_kept(run.folder.kept)
 
 
+def report_reader(reader: Reader) -> None:
+    """Called by what opens scans when it is built, so that the run knows what it opened; outside of a run: nothing."""
+    if (run := _run_here()) is not None:
+        run.readers.append(reader)
+
+
+def report_weights(path: str, sha256: str) -> None:
+    """Called where weights are read, so that the run knows which; outside of a run: nothing."""
+    if (run := _run_here()) is not None:
+        run.weights[path] = sha256
+
+
+def opened_scans() -> Counter[str]:
+    """Path of each file of scans that this process and its workers have opened since ``begin`` -> slices read of it."""
+    counts: Counter[str] = Counter()
+    for reader in _current().readers:
+        counts.update(reader.opened())
+    return counts
+
+
+def weights_read() -> dict[str, str]:
+    """Path of each file of weights that this process has read since ``begin`` -> its SHA-256."""
+    return dict(_current().weights)
+
+
 def finish() -> None:
     """Last expression of every verb, in ``finalize``: take back what the run left in the process."""
     _close(_current())
@@ -137,13 +175,19 @@ def _current() -> Run:
     Raises:
         RuntimeError: It did not begin: ``initialize`` was replaced or left out.
     """
-    workflow, _ = running_workflow()
-    if workflow not in _runs:
+    run = _run_here()
+    if run is None:
+        workflow, _ = running_workflow()
         raise RuntimeError(
             f"{workflow.run_id}: expected 'initialize' to run first, found {workflow.init_id!r} in its place: is there "
             "a stray word on the command line? A path with spaces needs quotes"
         )
-    return _runs[workflow]
+    return run
+
+
+def _run_here() -> Run | None:
+    """The innermost run on the call stack, if it has begun; None outside of a running bundle."""
+    return next((_runs[workflow] for workflow in running_workflows() if workflow in _runs), None)
 
 
 def _close(run: Run) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ import torch
 from ignite.engine import Events
 from ignite.handlers import Checkpoint as IgniteCheckpoint
 
-from scripts.run.config import running_config
+from scripts.run.config import differences, running_config
 from scripts.run.engines import Trainer
 from scripts.run.files import write_bytes
 from scripts.run.processes import broadcast, gather
@@ -151,22 +151,3 @@ class RandomState:
         torch.set_rng_state(state["cpu"])
         if "gpu" in state and torch.cuda.is_available():
             torch.cuda.set_rng_state(state["gpu"])
-
-
-def differences(found: Any, expected: Any, field: str = "") -> Iterator[tuple[str, Any, Any]]:
-    """The fields in which two nested mappings and lists differ, with both values.
-
-    Example:
-        >>> list(differences({"a": {"b": [1, 2]}}, {"a": {"b": [1, 3]}}))
-        [('a#b#1', 2, 3)]
-    """
-    if isinstance(found, Mapping) and isinstance(expected, Mapping):
-        pairs = [(key, found.get(key), expected.get(key)) for key in sorted({*found, *expected}, key=str)]
-    elif isinstance(found, list) and isinstance(expected, list) and len(found) == len(expected):
-        pairs = [(index, *values) for index, values in enumerate(zip(found, expected, strict=True))]
-    else:
-        if found != expected:
-            yield field, found, expected
-        return
-    for key, one, other in pairs:
-        yield from differences(one, other, f"{field}#{key}".lstrip("#"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import hashlib
 import json
@@ -9,20 +10,24 @@ import logging
 import platform
 import resource
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Literal, Protocol
 
 import ignite.distributed as idist
 import torch
 from ignite.engine import Events
 
+from scripts.data.digests import known_sha256
 from scripts.data.volumes import Volume
 from scripts.requests.forget_request import ForgetRequest
-from scripts.run.config import running_config
+from scripts.run import opened_scans, weights_read
+from scripts.run.config import command, running_config
 from scripts.run.engines import Trainer
 from scripts.run.files import file_sha256, write_text
+from scripts.run.processes import gather
 from scripts.training.file_hashes import FileHashes
 from scripts.training.numerics import numerics
 from scripts.training.pass_counter import PassCounter
@@ -45,15 +50,16 @@ class RunRecord:
         verb: The verb that is run, e.g. ``unlearn``.
         counter: The counter of passes, attached to the same trainer.
         seed: The seed of the run.
-        datalist: The path of the datalist.
+        datalist: The path of the datalist; None without one.
         request: The forget request that was applied; None without one.
         training: The volumes that the run read, by role, e.g. retain subset and forget set.
-        weights_in: The file of the weights that the run started from; None for a fresh network.
+        weights_in: The file of the weights that the run started from; None and False: there are none.
         settings: Further facts for the record, e.g. method and retain fraction.
         evaluated: The volumes that the run's results are about, by cohort.
 
-    The record states size and SHA-256 of each file that was read or evaluated. The sizes are known before the run; the
-    hashes are computed beside it, by the process that writes.
+    The record states size and SHA-256 of each file that was to be read or evaluated. The sizes are known before the
+    run; the hashes are computed beside it, by the process that writes. What data sets and weights were really opened
+    before training ended stands under ``opened``, as they reported it themselves.
 
     Attributes:
         inputs: What went into the run, known before it starts: all but the hashes of the volumes.
@@ -64,10 +70,10 @@ class RunRecord:
         verb: str,
         counter: PassCounter,
         seed: int,
-        datalist: str,
+        datalist: str | None,
         request: ForgetRequest | None,
         training: Mapping[str, Sequence[Volume]],
-        weights_in: str | None = None,
+        weights_in: str | Literal[False] | None = None,
         settings: Mapping | None = None,
         evaluated: Mapping[str, Sequence[Volume]] | None = None,
     ) -> None:
@@ -81,12 +87,13 @@ class RunRecord:
             **(settings or {}),
             "seed": seed,
             "forget_request": None if request is None else _request(request),
-            "datalist": {"path": _at_home(datalist), "sha256": file_sha256(datalist)},
+            "datalist": None if datalist is None else {"path": _at_home(datalist), "sha256": file_sha256(datalist)},
             **self._files(),
             "weights_in": _weights(weights_in),
         }
         self.inputs = copy.deepcopy(self.facts)
         self._seconds = 0.0  # before an earlier stop
+        self._before: dict[str, int] = {}  # what was opened before an earlier stop
 
     def attach(self, engine: Trainer) -> None:
         """Attach to the trainer."""
@@ -112,16 +119,28 @@ class RunRecord:
             "processes": idist.get_world_size(),
         }
         self.facts["device"] = str(engine.state.device)
+        self.facts["opened"] = self._opened()
         if idist.get_rank() == 0:
             self._begin_hashes().refuse_changed()
 
+    def _opened(self) -> dict[str, list[dict[str, Any]]]:
+        """Scans that were opened and weights that were read since the run began, by all processes."""
+        counts = sum((Counter(part) for part in gather(dict(opened_scans()))), Counter(self._before))
+        scans = [
+            {"volume": Path(path).stem, "sha256": known_sha256(path), "slices": count}
+            for path, count in sorted(counts.items())
+        ]
+        weights = [{"file": Path(path).name, "sha256": digest} for path, digest in sorted(weights_read().items())]
+        return {"scans": scans, "weights": weights}
+
     def state_dict(self) -> dict:
-        """When the run began and how long it has run."""
-        return {"started": self.facts["started"], "seconds": self._elapsed()}
+        """When the run began, how long it has run and what it has opened."""
+        return {"started": self.facts["started"], "seconds": self._elapsed(), "opened": dict(opened_scans())}
 
     def load_state_dict(self, state: dict) -> None:
         """Resume: the time that the run took before it was stopped counts too."""
         self.facts["started"], self._seconds = state["started"], state["seconds"]
+        self._before = dict(state.get("opened", {}))
 
     def hashes(self) -> dict[str, dict[str, dict[str, str | None]]]:
         """SHA-256 of the files: kind (``data``, ``evaluated``) -> role -> volume -> hash; waits until all are known.
@@ -149,7 +168,8 @@ class RunRecord:
         self.facts["weights_out"] = _weights(weights_out)
         self.facts.update(self._files(self._begin_hashes()))
         self.facts["peak_memory_mb"] = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
-        self.facts |= {"results": None, "environment": environment(), "configuration": running_config()}
+        self.facts |= {"results": None, "environment": environment(), "command": command()}
+        self.facts["configuration"] = running_config()
         self._save()
 
     def add_results(self, evaluation: Evaluation | None) -> None:
@@ -191,10 +211,20 @@ def environment() -> dict:
         "packages": {name: _version(name) for name in PACKAGES},
         "python": platform.python_version(),
         "platform": platform.platform(),
+        "processor": _processor(),
         "threads": torch.get_num_threads(),
         "numerics": numerics(),
         "code_sha256": digest.hexdigest(),
     }
+
+
+def _processor() -> str:
+    """The processor's name, which decides the instructions that libraries take; else the architecture."""
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.machine()
 
 
 def _version(name: str) -> str | None:
@@ -208,8 +238,8 @@ def _request(request: ForgetRequest) -> dict:
     return {"request_id": request.request_id, "reason": request.reason, "forget": list(request.forget)}
 
 
-def _weights(path: str | Path | None) -> dict | None:
-    return None if path is None else {"path": _at_home(path), "sha256": file_sha256(path)}
+def _weights(path: str | Path | Literal[False] | None) -> dict | None:
+    return None if not path else {"path": _at_home(path), "sha256": file_sha256(path)}
 
 
 def _at_home(path: str | Path) -> str:

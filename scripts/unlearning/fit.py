@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 
 import ignite.distributed as idist
 import torch
@@ -24,7 +24,6 @@ def fit(
     learning_rate: float,
     description: str,
     seed: int = 0,
-    loss_function: Callable[..., torch.Tensor] | None = None,
 ) -> PassCounter:
     """Train a network on J by MONAI's stock trainer: Adam, cosine decay to 0, clipping.
 
@@ -39,7 +38,6 @@ def fit(
         learning_rate: The learning rate at the first step.
         description: The text of the progress bar.
         seed: The seed of what the loader draws (order, masks).
-        loss_function: What is minimised in place of J: (prediction, label) -> (B,).
 
     Returns:
         The passes that it cost.
@@ -54,7 +52,7 @@ def fit(
         train_data_loader=loader,
         network=_parallel(network, engine.state.device),
         optimizer=optimizer,
-        loss_function=loss_function or engine.loss_function,
+        loss_function=engine.loss_function,
         prepare_batch=engine.prepare_batch,
         inferer=engine.inferer,
         non_blocking=engine.non_blocking,
@@ -91,3 +89,15 @@ def seeded(seed: int, device: torch.device | str = "cpu") -> Iterator[None]:
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
         yield
+
+
+def initialise(network: torch.nn.Module, seed: int) -> None:
+    """Draw all weights afresh by the modules' own initialisation, from a seed."""
+    with seeded(seed):
+        device = next(network.parameters()).device
+        network.to("cpu")
+        for module in network.modules():
+            reset = getattr(module, "reset_parameters", None)
+            if reset is not None:
+                reset()
+        network.to(device)

@@ -97,7 +97,7 @@ def _audited(name: str, output: Path, settings: Mapping, original: str, oracles:
     if variant.startswith("seed"):
         other = {"seed": int(variant.split()[1])}
     chosen = {**settings["unlearn"], **other}
-    files = [f"methods/{method}.yaml"]
+    files = ["approximate.yaml", f"methods/{method}.yaml"]
     weights = _unlearn(output / name, files, {**chosen, "weights": original})
     given = {"unlearned_weights": weights, "oracle_seeds": oracles[1:]}
     if method in TREATED:

@@ -18,14 +18,14 @@ from pathlib import Path
 
 import fire
 import monai.bundle
+import pandas as pd
 import yaml
 from monai.bundle import ConfigParser
 from scipy.stats import ks_2samp
 
-from scripts.evaluation.results import COHORTS, mean_std
+from scripts.evaluation.results import COHORTS
 from scripts.protocol.plan import DEFAULT, ORACLE, ORIGINAL, UNLEARNED, Cell
-from scripts.protocol.quality import mean_over_seeds, volume_values
-from scripts.protocol.results import Result, model_label, read_cells
+from scripts.protocol.results import DELIVERED, Results, read_cells
 
 CONFIGS = Path(__file__).parents[2] / "bundle" / "configs"
 GRIDS = {
@@ -57,7 +57,7 @@ def main(
         files.append(Path(__file__).parent / "domains" / f"{domain}.yaml")
     _protocol(files, output, **overrides)
     results = _read(output)
-    grids = _tune(files, output, overrides, results) if tuned else []
+    grids = _tune(files, output, overrides, results) if tuned else None
     print("\n".join(_table(results, grids)))
 
 
@@ -75,22 +75,22 @@ def _protocol(files: Sequence[Path], output: Path, **settings: object) -> None:
     monai.bundle.run("protocol", config_file=config_file, logging_file=False, output_dir=str(output), **settings)
 
 
-def _tune(files: Sequence[Path], output: Path, overrides: dict, results: Sequence[Result]) -> list[Result]:
+def _tune(files: Sequence[Path], output: Path, overrides: dict, results: Results) -> Results:
     """Each grid value as a method of its own, on the first seed."""
     configs = output / "tuning_configs"
     shutil.rmtree(configs, ignore_errors=True)
     shutil.copytree(CONFIGS, configs, ignore=shutil.ignore_patterns("metadata.json"))  # with it, a bundle's folder
-    run = {result.cell.method for result in results}
+    run = set(results.runs.method)
     names = []
     for method, (key, values) in GRIDS.items():
         for value in values if method in run else ():
             names.append(f"{method}_{value:g}")
             _overlay(configs, method, key, value, names[-1])
     given = {
-        "weights": _weights(output, results, ORIGINAL)[0],
-        "oracle_weights": _weights(output, results, ORACLE),
+        "weights": _weights(results, ORIGINAL)[0],
+        "oracle_weights": _weights(results, ORACLE),
         "methods": names,
-        "seeds": [min(result.cell.seed for result in results if result.cell.role == UNLEARNED)],
+        "seeds": [int(results.runs.seed[results.runs.role == UNLEARNED].min())],
         "configs": str(configs),
     }
     for source in (output / "cells").glob("forget_only/seed-*"):  # the same model: not trained again
@@ -107,7 +107,7 @@ def _overlay(configs: Path, method: str, key: str, value: float, name: str) -> N
     file.with_name(f"{name}.yaml").write_text(text, encoding="utf-8")
 
 
-def _read(output: Path) -> list[Result]:
+def _read(output: Path) -> Results:
     root = output / "cells"
     records = {}
     for file in sorted(root.rglob("cell.json")):
@@ -116,63 +116,53 @@ def _read(output: Path) -> list[Result]:
     return read_cells(cells, records, root)
 
 
-def _weights(output: Path, results: Sequence[Result], role: str) -> list[str]:
-    found = [result for result in results if result.cell.role == role]
-    return [r.cell.given or str(output / "cells" / r.cell.name / r.record["weights"]["path"]) for r in found]
+def _weights(results: Results, role: str) -> list[str]:
+    return list(results.runs.weights[results.runs.role == role])
 
 
-def _table(results: Sequence[Result], grids: Sequence[Result]) -> list[str]:
-    oracles = [result for result in results if result.cell.role == ORACLE]
-    training = mean_std([_passes(result) for result in oracles])[0]
-    groups: dict[str, list[Result]] = {}
-    for result in results:
-        if result.cell.role in (ORIGINAL, UNLEARNED):
-            groups.setdefault(result.cell.method or ORIGINAL, []).append(result)
+def _table(results: Results, grids: Results | None) -> list[str]:
+    runs = results.runs.assign(passes=results.runs.forward_slices + results.runs.backward_slices)
+    training = runs.passes[runs.role == ORACLE].mean()
     columns = ["method", "BTA gap", "KTA gap", "UA gap", "KS p", "passes", "in margins", "oracle-tuned: setting"]
     columns += ["BTA gap", "KTA gap", "UA gap"]
     lines = ["| " + " | ".join(row) + " |" for row in (columns, ["---"] * len(columns))]
-    for method, own in groups.items():
-        gaps, p = _gaps(own, oracles), _ks(own, oracles)
+    oracle = _psnr(results, runs.role == ORACLE)
+    for model, own in runs[runs.role.isin([ORIGINAL, UNLEARNED])].groupby("model", sort=False):
+        psnr, method = _psnr(results, runs.model == model), own.method.iloc[0]
+        gaps = _gaps(psnr, oracle)
+        p = {c: float(ks_2samp(psnr[c], oracle[c]).pvalue) for c in COHORTS}
         good = shortfall(gaps) <= 1 and min(p.values()) > 0.05
-        cost = f"{100 * mean_std([_passes(r) for r in own])[0] / training:.1f} %" if own[0].cell.method else "–"
-        row = [model_label(own[0].cell), *(f"{gaps[c]:+.2f}" for c in COHORTS)]
+        cost = f"{100 * own.passes.mean() / training:.1f} %" if method else "–"
+        row = [model, *(f"{gaps[c]:+.2f}" for c in COHORTS)]
         row += [" / ".join(f"{p[c]:.2f}" for c in COHORTS), cost, "yes" if good else "no"]
-        lines.append("| " + " | ".join(row + _tuned(method, own, grids, oracles)) + " |")
+        lines.append("| " + " | ".join(row + _tuned(method, results, grids, oracle)) + " |")
     return lines
 
 
-def _tuned(method: str, own: Sequence[Result], grids: Sequence[Result], oracles: Sequence[Result]) -> list[str]:
+def _tuned(method: str, results: Results, grids: Results | None, oracle: pd.Series) -> list[str]:
     """Setting and gaps of the best of a method's grid, its own setting included, on the grid's seed."""
-    if method not in GRIDS or not grids:
+    if method not in GRIDS or grids is None:
         return ["–"] * 4
-    prefix = f"{method}_"
-    tried = {r.cell.method.removeprefix(prefix): r for r in grids if r.cell.method in
-             {f"{prefix}{value:g}" for value in GRIDS[method][1]}}  # fmt: skip
-    tried["as it is"] = min(own, key=lambda result: result.cell.seed)
-    gaps = {setting: _gaps([result], oracles) for setting, result in tried.items()}
+    own = results.runs[results.runs.method == method]
+    tried = {"as it is": _psnr(results, own.cell[own.seed == own.seed.min()])}
+    for value in GRIDS[method][1]:
+        tried[f"{value:g}"] = _psnr(grids, grids.runs.method == f"{method}_{value:g}")
+    gaps = {setting: _gaps(psnr, oracle) for setting, psnr in tried.items() if len(psnr)}
     best = min(gaps, key=lambda setting: shortfall(gaps[setting]))
     name = best if best == "as it is" else f"{GRIDS[method][0].rpartition('#')[2]} {best}"
     return [name, *(f"{gaps[best][cohort]:+.2f}" for cohort in COHORTS)]
 
 
-def _psnr(results: Sequence[Result], cohort: str) -> dict[str, float]:
-    return mean_over_seeds([volume_values(result.rows, cohort, "psnr") for result in results])
+def _psnr(results: Results, chosen: pd.Series) -> pd.Series:
+    """PSNR of each volume, mean over the runs that are chosen (by a mask or by name), by cohort and volume."""
+    cells = results.runs.cell[chosen] if chosen.dtype == bool else chosen
+    scores = results.scores[results.scores.cell.isin(cells) & (results.scores.state == DELIVERED)]
+    return scores[scores.metric == "psnr"].groupby(["cohort", "volume"]).value.mean()
 
 
-def _gaps(own: Sequence[Result], oracles: Sequence[Result]) -> dict[str, float]:
+def _gaps(own: pd.Series, oracle: pd.Series) -> dict[str, float]:
     """Cohort -> mean PSNR minus the oracles', dB."""
-    return {
-        c: mean_std(list(_psnr(own, c).values()))[0] - mean_std(list(_psnr(oracles, c).values()))[0] for c in COHORTS
-    }
-
-
-def _ks(own: Sequence[Result], oracles: Sequence[Result]) -> dict[str, float]:
-    """Cohort -> p of the two-sample Kolmogorov-Smirnov test of the volumes' PSNR, each a mean over seeds."""
-    return {c: float(ks_2samp(list(_psnr(own, c).values()), list(_psnr(oracles, c).values())).pvalue) for c in COHORTS}
-
-
-def _passes(result: Result) -> float:
-    return result.cost["forward_slices"] + result.cost["backward_slices"]
+    return {cohort: float(own[cohort].mean() - oracle[cohort].mean()) for cohort in COHORTS}
 
 
 if __name__ == "__main__":

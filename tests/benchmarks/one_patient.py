@@ -95,7 +95,7 @@ def main(
         for name, path in {name: path for name, path in models.items() if name not in alone}.items():
             folder, start = path.parent / "later", {"weights": str(path)}
             models[name + LATER_ON] = _made(
-                folder / "unlearned.pt", "unlearn", {**given, **start}, "methods/fine_tune.yaml"
+                folder / "unlearned.pt", "unlearn", {**given, **start}, "approximate.yaml", "methods/fine_tune.yaml"
             )
     _print_quality(_evaluated(output, settings["unlearn"], asked, models), forgotten, alike, asked, output)
     if not beside:
@@ -144,7 +144,7 @@ def _forget(
     wanted = [(TOGETHER, seed) for seed in seeds]
     if each and len(asked) > 2:
         wanted += [(patient, seeds[0]) for patient in asked if patient != TOGETHER]
-    files = [] if method == "default" else [f"methods/{method}.yaml"]
+    files = [] if method == "default" else ["approximate.yaml", f"methods/{method}.yaml"]
     made = {}
     for who, seed in wanted:
         given = {**settings, "weights": str(start), "forget_request": asked[who]}

@@ -93,7 +93,7 @@ def _unlearn(output: Path, asked: Mapping, models: Mapping, methods: Sequence[st
 
 
 def _overlay(method: str) -> list[str]:
-    return [] if method == "default" else [f"methods/{method}.yaml"]
+    return [] if method == "default" else ["approximate.yaml", f"methods/{method}.yaml"]
 
 
 def _make(jobs: Iterable[tuple], n_jobs: int) -> None:

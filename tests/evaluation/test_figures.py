@@ -52,7 +52,7 @@ def test_captions_give_the_metrics_of_the_slice(drawn):
     target, image = (v.astype(np.float64) for v in (scan.target, scan.images["G"]))
     expected = 10 * np.log10(1.5**2 / np.mean((target - image) ** 2))
     titles = [axes.get_title() for axes in drawn(scan).axes]
-    assert any(title.startswith(f"G\n{expected:.1f} dB, SSIM 0.") for title in titles)
+    assert any(title.startswith(f"original\n{expected:.1f} dB, SSIM 0.") for title in titles)
 
 
 @pytest.mark.parametrize("count", [1, 2, 4, 7])

@@ -6,7 +6,15 @@ import numpy as np
 import pytest
 
 from scripts.evaluation.html import tables_html
-from scripts.evaluation.results import FIELDS, Results, VolumeResult, read_results, summarise, write_results
+from scripts.evaluation.results import (
+    FIELDS,
+    Results,
+    VolumeResult,
+    cohort_words,
+    read_results,
+    summarise,
+    write_results,
+)
 from scripts.evaluation.table import ABSENT, Table, markdown, markdown_document, model_table, plain
 
 COUNTS = {"BTA": 4, "KTA": 3, "UA": 1}
@@ -71,24 +79,27 @@ def small():
 
 
 def test_plain_table():
-    assert plain(model_table(summarise(small()))).splitlines() == [
-        "           --------------- BTA (n = 2) ----------------  --------------- KTA (n = 1) ----------------",
-        "model         PSNR [dB]           SSIM             NMSE     PSNR [dB]           SSIM             NMSE",
-        "-" * 101,
-        "G          39.00 ± 1.41  0.964 ± 0.000  0.0123 ± 0.0000   9.46 ± 0.00  0.964 ± 0.000  0.0123 ± 0.0000",
-        "unlearned             –              –                –  31.00 ± 0.00  0.964 ± 0.000  0.0123 ± 0.0000",
+    words = cohort_words({"BTA": ["brain"], "KTA": ["knee"]})
+    table = model_table(summarise(small()), words=words)
+    assert plain(table).splitlines() == [
+        "           ------------ brain kept (n = 2) ------------   knee to forget (n = 1)",
+        "model         PSNR [dB]           SSIM             NMSE  PSNR [dB]   SSIM    NMSE",
+        "-" * 81,
+        "original   39.00 ± 1.41  0.964 ± 0.000  0.0123 ± 0.0000       9.46  0.964  0.0123",
+        "unlearned             –              –                –      31.00  0.964  0.0123",
     ]
-    note = model_table(summarise(small())).note
-    assert note == "BTA = retain test; KTA = forget test; mean ± sample standard deviation over n volumes"
+    assert table.note == (
+        "mean ± sample standard deviation over n volumes; in Xue et al. 2024: brain kept = BTA, knee to forget = KTA"
+    )
 
 
 def test_markdown_table():
     assert markdown(model_table(summarise(small()))).splitlines() == [
-        "| model | BTA (n = 2) PSNR [dB] | BTA (n = 2) SSIM | BTA (n = 2) NMSE "
-        "| KTA (n = 1) PSNR [dB] | KTA (n = 1) SSIM | KTA (n = 1) NMSE |",
+        "| model | retain test (n = 2) PSNR [dB] | retain test (n = 2) SSIM | retain test (n = 2) NMSE "
+        "| forget test (n = 1) PSNR [dB] | forget test (n = 1) SSIM | forget test (n = 1) NMSE |",
         "| --- | ---: | ---: | ---: | ---: | ---: | ---: |",
-        "| G | 39.00 ± 1.41 | 0.964 ± 0.000 | 0.0123 ± 0.0000 | 9.46 ± 0.00 | 0.964 ± 0.000 | 0.0123 ± 0.0000 |",
-        "| unlearned | – | – | – | 31.00 ± 0.00 | 0.964 ± 0.000 | 0.0123 ± 0.0000 |",
+        "| original | 39.00 ± 1.41 | 0.964 ± 0.000 | 0.0123 ± 0.0000 | 9.46 | 0.964 | 0.0123 |",
+        "| unlearned | – | – | – | 31.00 | 0.964 | 0.0123 |",
     ]
 
 
@@ -96,16 +107,40 @@ def test_rows_and_cohorts_have_a_fixed_order_and_columns_align():
     records = [*results(), *(replace(r, cohort="holdout") for r in results() if r.cohort == "UA")]
     table = model_table(summarise(records))
     lines = plain(table).splitlines()
-    assert [line.split()[0] for line in lines[3:8]] == ["zero-filled", "G", "oracle", "FT", "NL-FT"]
-    positions = [lines[0].index(cohort) for cohort in ("BTA", "KTA", "UA", "holdout")]
+    names = ["zero-filled", "original", "network that never saw the scans", "FT", "NL-FT"]
+    assert [row[0] for row in table.rows] == names
+    positions = [lines[0].index(cohort) for cohort in ("retain test", "forget test", "forget training data", "holdout")]
     assert positions == sorted(positions)
     assert len({len(line) for line in lines[:8]}) == 1
-    assert "BTA = retain test; KTA = forget test; UA = forget training data" in table.note
+    assert "retain test = BTA, forget test = KTA, forget training data = UA" in table.note
 
 
 def test_a_markdown_cell_keeps_a_bar_in_a_name():
     records = [replace(r, model="a|b") for r in small()[:2]]
     assert r"| a\|b | 39.00" in markdown(model_table(summarise(records)))
+
+
+ATTACKS = ["<img src=x onerror=alert(1)>", "=HYPERLINK(A1)", "@SUM(A1)", "-1+1", "+1", "\t=1", "'=1", "''", "'"]
+
+
+def test_text_from_outside_stays_text_in_csv_and_comes_back(tmp_path):
+    records = [
+        replace(small()[0], patient_id=text, anatomy=text, volume=f"{text}{i}") for i, text in enumerate(ATTACKS)
+    ]
+    write_results(records, tmp_path / "metrics.csv")
+    with (tmp_path / "metrics.csv").open(encoding="utf-8", newline="") as stream:
+        cells = [cell for row in csv.DictReader(stream) for cell in (row["patient_id"], row["anatomy"], row["volume"])]
+    assert not [cell for cell in cells if cell[:1] in ("=", "+", "-", "@", "\t", "\r")]
+    assert set(read_results(tmp_path / "metrics.csv")) == set(records)
+
+
+def test_text_from_outside_stays_text_in_markdown():
+    attacks = ["<img src=x onerror=alert(1)>", "a\n| b |", "[x](javascript:alert(1))", "![x](http://a.example/p.png)"]
+    for text in attacks:
+        document = markdown_document(text, [text], [Table(text, text, ["model", text], [["G", text]])])
+        assert "<img" not in document
+        assert "](" not in document
+        assert len({line.replace("\\|", "").count("|") for line in document.splitlines() if line.startswith("|")}) == 1
 
 
 def test_an_unknown_cohort_alone_has_no_meaning_in_the_legend():
@@ -149,7 +184,7 @@ def test_a_results_file_that_cannot_be_read_is_named(tmp_path, text, message):
 def test_html_escapes_and_keeps_the_groups():
     tables = [model_table(summarise(small())), Table("<b>", "Not measured: no <oracle>.")]
     text = tables_html(tables, level=4)
-    assert '<th scope="col">BTA (n = 2) PSNR [dB]</th>' in text
+    assert '<th scope="col">retain test (n = 2) PSNR [dB]</th>' in text
     assert text.count("<h4>") == 2
     assert "&lt;b&gt;" in text
     assert "<b>" not in text

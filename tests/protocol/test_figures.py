@@ -1,31 +1,29 @@
 import pytest
 from matplotlib.image import imread
 
-from scripts.protocol import effort, quality
-from scripts.protocol.curves import dynamics_curves, fraction_curves, frontier_curves
-from scripts.protocol.frontier import frontier_rows
-from scripts.protocol.results import main_results
-from scripts.protocol.summary_figures import pareto, radar
+from scripts.protocol import effort, tables
+from scripts.protocol.figures import dynamics_curves, fraction_curves, frontier_curves, pareto, radar
+from scripts.protocol.plan import ORACLE, UNLEARNED
 from tests.protocol import helpers
-from tests.protocol.test_tables import made
+from tests.protocol.helpers import WORDS, collect, made
 
 
 @pytest.fixture(scope="module")
 def rows():
-    results = helpers.study()
-    groups = main_results(results, helpers.MAIN)
-    fractions = effort.fraction_rows(results, ["fine_tune"])
+    study = helpers.study()
+    main = study.at(helpers.MAIN)
+    band, fractions = tables.band(main, WORDS).rows, effort.fractions(study, ["fine_tune"], WORDS).rows
+    levels = [(29, 33, 0.1), (30, 32, 0.5)]
+    budgets = [made(UNLEARNED, 0, now, later, budget=budget) for now, later, budget in levels]
     return {
-        "quality": quality.quality_rows(groups),
-        "gaps": quality.gap_rows(groups, 0),
-        "band": quality.band_rows(groups),
-        "efficiency": effort.cost_rows(groups),
+        "quality": tables.quality(main, WORDS).rows,
+        "gaps": tables.gaps(main, band, WORDS, 0).rows,
+        "band": band,
+        "efficiency": effort.costs(main).rows,
         "fractions": fractions,
         "fits": effort.fits(fractions),
-        "frontier": frontier_rows(
-            [made("oracle", 0, 30, 31), made("unlearned", 0, 29, 33, 0.1), made("unlearned", 0, 30, 32, 0.5)]
-        ),
-        "dynamics": effort.epoch_rows(results, results[0]),
+        "frontier": effort.frontier(collect([made(ORACLE, 0, 30, 31), *budgets]), WORDS).rows,
+        "dynamics": effort.epochs(study, WORDS).rows,
     }
 
 
@@ -42,7 +40,7 @@ FIGURES = {
 def test_figures_are_drawn_alike_each_time(rows, name, tmp_path):
     draw, *data = FIGURES[name]
     for stem in ("a", "b"):
-        assert draw(*(rows[key] for key in data), tmp_path / stem)
+        assert draw(*(rows[key] for key in data), WORDS, tmp_path / stem)
     for suffix in (".svg", ".png"):
         assert (tmp_path / f"a{suffix}").read_bytes() == (tmp_path / f"b{suffix}").read_bytes()
     picture = imread(tmp_path / "a.png")
@@ -53,6 +51,6 @@ def test_figures_are_drawn_alike_each_time(rows, name, tmp_path):
 @pytest.mark.parametrize("name", FIGURES)
 def test_without_results_nothing_is_drawn(rows, name, tmp_path):
     draw, *data = FIGURES[name]
-    empty = [type(rows[key])() for key in data]
-    assert not draw(*empty, tmp_path / "x")
+    empty = [rows[key][:0] if key != "fits" else {} for key in data]
+    assert not draw(*empty, WORDS, tmp_path / "x")
     assert list(tmp_path.iterdir()) == []

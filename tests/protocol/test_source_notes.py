@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from scripts.protocol.sources import slices_between, source_notes
+from scripts.protocol.report import slices_between, source_notes
 
 
 def volume(source_image: str, slices: str = "", **fields: str):

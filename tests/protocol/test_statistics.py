@@ -1,20 +1,7 @@
 import numpy as np
 import pytest
 
-from scripts.evaluation.results import mean_std
 from scripts.protocol.effort import quadratic_fit
-from scripts.protocol.quality import mean_over_seeds
-
-
-def test_means_against_numpy():
-    rng = np.random.default_rng(0)
-    seeds = [dict(zip("abcde", rng.normal(size=5).tolist(), strict=True)) for _ in range(3)]
-    own = mean_over_seeds(seeds)
-    table = np.array([[seed[v] for v in "abcde"] for seed in seeds])
-    np.testing.assert_allclose(list(own.values()), table.mean(axis=0), rtol=1e-12)
-    mean, std = mean_std(list(own.values()))
-    assert (mean, std) == pytest.approx((table.mean(), table.mean(axis=0).std(ddof=1)), rel=1e-12)
-    assert mean_std([2.0]) == (2.0, 0.0)
 
 
 @pytest.mark.parametrize(("sign", "best"), [(-1.0, "max"), (1.0, "min")])

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from scripts.protocol.cell_settings import verb_settings
+from scripts.protocol.plan import verb_settings
 from scripts.run.errors import own_error
 from tests.protocol.conftest import STUDY, at_work, protocol, records, table, untimed
 from tests.verbs import CONFIGS, run

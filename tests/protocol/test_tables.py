@@ -1,154 +1,187 @@
 import csv
 import json
-from dataclasses import asdict, replace
+import math
 
 import numpy as np
 import pytest
 
-from scripts.evaluation.results import VolumeResult
-from scripts.protocol import display, effort, quality
-from scripts.protocol.frontier import frontier_rows
-from scripts.protocol.plan import Cell
-from scripts.protocol.results import Result, main_results
-from scripts.protocol.verdict import verdict_rows, verdict_sentences
+from scripts.protocol import effort, tables
+from scripts.protocol.figures import draw_charts
+from scripts.protocol.plan import FORGET_ONLY, ORACLE, ORIGINAL, UNLEARNED
+from scripts.protocol.report import make_tables
+from scripts.protocol.results import NAMES
+from scripts.protocol.study import Outcome
 from tests.protocol import helpers
+from tests.protocol.helpers import WORDS, collect, made
+
+NEVER_SAW = NAMES[ORACLE]
 
 
 @pytest.fixture(scope="module")
-def groups():
-    return main_results(helpers.study(), helpers.MAIN)
+def study():
+    return helpers.study()
 
 
-def array(results, cohort, metric):
+@pytest.fixture(scope="module")
+def main(study):
+    return study.at(helpers.MAIN)
+
+
+@pytest.fixture(scope="module")
+def quality(main):
+    return tables.quality(main, WORDS)
+
+
+def array(results, model, cohort, metric):
     """(seeds, volumes)."""
-    return np.array([[row.value(metric) for row in result.rows if row.cohort == cohort] for result in results])
+    scores = results.scores
+    chosen = (scores.model == model) & (scores.cohort == cohort) & (scores.metric == metric)
+    found = scores[chosen & (scores.state == "delivered")]
+    return np.array([list(own.value) for _, own in found.groupby("cell")])
 
 
 def find(rows, **fields):
-    (row,) = [row for row in rows if all(getattr(row, key) == value for key, value in fields.items())]
+    (row,) = [row for row in rows.itertuples() if all(getattr(row, key) == value for key, value in fields.items())]
     return row
 
 
-def test_quality_against_numpy(groups):
-    assert list(groups) == ["G", "oracle", "forget only", "FT", "NL"]
-    rows = quality.quality_rows(groups)
+def test_quality_against_numpy(main, quality):
+    rows = quality.rows
+    assert list(rows.model.unique()) == ["zero-filled", "original", NEVER_SAW, NAMES[FORGET_ONLY], "FT", "NL"]
     assert len(rows) == 6 * 9
-    for model, results in groups.items():
+    for model in rows.model.unique()[1:]:
         for cohort in helpers.COUNTS:
             for metric in ("psnr", "ssim", "nmse"):
-                values, row = array(results, cohort, metric), find(rows, model=model, cohort=cohort, metric=metric)
+                values, row = array(main, model, cohort, metric), find(rows, model=model, cohort=cohort, metric=metric)
                 assert row.mean == pytest.approx(values.mean(), rel=1e-12)
                 assert row.std == pytest.approx(values.mean(axis=0).std(ddof=1), rel=1e-12)
                 if len(values) > 1:
                     assert row.std_seeds == pytest.approx(values.mean(axis=1).std(ddof=1), rel=1e-9)
                 else:
-                    assert row.std_seeds is None
-                assert row.records.split("; ") == [result.path for result in results]
+                    assert math.isnan(row.std_seeds)
+                assert row.records.split("; ") == list(main.runs.records[main.runs.model == model])
 
 
-def test_band_and_gaps_against_numpy(groups):
-    band, gaps = quality.band_rows(groups), quality.gap_rows(groups, seed=3)
-    oracle = array(groups["oracle"], "KTA", "psnr")
+def test_a_single_volume_has_no_spread():
+    shown = tables.quality(collect([made(ORIGINAL, 0, 30.0), made(ORACLE, 0, 29.0)]), WORDS)
+    assert [row[1] for row in shown.table.rows] == ["30.00", "29.00"]
+
+
+def test_band_and_gaps_against_numpy(main):
+    band = tables.band(main, WORDS).rows
+    gaps = tables.gaps(main, band, WORDS, seed=3).rows
+    oracle = array(main, NEVER_SAW, "KTA", "psnr")
     row = find(band, cohort="KTA", metric="psnr")
     assert (row.low, row.high) == pytest.approx((oracle.mean(axis=1).min(), oracle.mean(axis=1).max()))
     row = find(gaps, model="FT", cohort="KTA", metric="psnr")
-    own = array(groups["FT"], "KTA", "psnr")
+    own = array(main, "FT", "KTA", "psnr")
     assert row.difference == pytest.approx((own.mean(axis=0) - oracle.mean(axis=0)).mean(), rel=1e-9)
     assert row.low <= row.difference <= row.high
     assert row.patients == 2
     inside = oracle.mean(axis=1).min() <= own.mean() <= oracle.mean(axis=1).max()
     assert row.within_band == inside
-    assert gaps == quality.gap_rows(groups, seed=3)
+    assert gaps.equals(tables.gaps(main, band, WORDS, seed=3).rows)
 
 
 def test_a_single_oracle_has_no_band():
-    groups = main_results(helpers.study(oracles=1), helpers.MAIN)
-    assert all(row.within_band is None for row in quality.gap_rows(groups, seed=0))
+    main = helpers.study(oracles=1).at(helpers.MAIN)
+    gaps = tables.gaps(main, tables.band(main, WORDS).rows, WORDS, seed=0)
+    assert gaps.rows.within_band.isna().all()
+    assert not any("•" in cell for row in gaps.table.rows for cell in row)
 
 
-def test_efficiency_is_relative_to_training_the_oracle(groups):
-    row = find(effort.cost_rows(groups), model="NL")
+def test_efficiency_is_relative_to_training_the_oracle(main):
+    row = find(effort.costs(main).rows, model="NL")
     assert row.passes_share == pytest.approx(60 / 2700)
     assert row.seconds_share == pytest.approx(2 / 90)
 
 
-def test_knowledge_gap(groups):
-    row = find(quality.knowledge_rows(groups), cohort="KTA", metric="psnr")
-    means = {model: array(groups[model], "KTA", "psnr").mean() for model in ("G", "oracle", "forget only")}
-    for model, mean in means.items():
-        assert getattr(row, model.replace(" ", "_")) == pytest.approx(mean)
-    assert row.G_minus_oracle == pytest.approx(means["G"] - means["oracle"])
+def test_knowledge_gap(main, quality):
+    row = find(tables.knowledge(quality.rows, WORDS).rows, cohort="KTA", metric="psnr")
+    means = {role: array(main, name, "KTA", "psnr").mean() for role, name in NAMES.items()}
+    for role, mean in means.items():
+        assert getattr(row, role) == pytest.approx(mean)
+    assert row.original_minus_oracle == pytest.approx(means[ORIGINAL] - means[ORACLE])
 
 
-def test_dynamics_begin_with_the_original_and_end_with_the_result(groups):
-    results = helpers.study()
-    rows = effort.epoch_rows(results, results[0])
-    bta = [row.psnr for row in rows if row.cohort == "BTA"]
-    assert [row.epoch for row in rows if row.cohort == "BTA"] == [0, 1, 2, 3]
-    assert bta[0] == pytest.approx(array(results[:1], "BTA", "psnr").mean())
-    final = next(result for result in results if result.epochs)
-    assert bta[-1] == pytest.approx(array([final], "BTA", "psnr").mean())
+def test_dynamics_begin_with_the_original_and_end_with_the_result(study, main):
+    rows = effort.epochs(study, WORDS).rows
+    bta = rows[rows.cohort == "BTA"]
+    assert list(bta.epoch) == [0, 1, 2, 3]
+    assert bta.psnr.iloc[0] == pytest.approx(array(study, "original", "BTA", "psnr").mean())
+    assert bta.psnr.iloc[-1] == pytest.approx(array(main, "FT", "BTA", "psnr")[0].mean())
+    assert bta.records.iloc[0].split("; ") == [
+        "cells/original/seed-0/cell.json", "cells/fine_tune/fraction-0.1/seed-0/cell.json"]  # fmt: skip
 
 
-def test_fractions_and_fits(groups):
-    rows = effort.fraction_rows(helpers.study(), ["fine_tune"])
-    assert [row.retain_fraction for row in rows] == [0.05, 0.1, 0.5, 1.0]
-    fits = {(fit.model, fit.quantity): fit for fit in effort.fits(rows)}
-    expected = np.polyfit(np.log10([0.05, 0.1, 0.5, 1.0]), [row.BTA_psnr for row in rows], 2)
-    fit = fits["FT", "BTA_psnr"]
+def test_fractions_and_fits(study):
+    rows = effort.fractions(study, ["fine_tune"], WORDS).rows
+    assert list(rows.retain_fraction) == [0.05, 0.1, 0.5, 1.0]
+    assert rows.BTA_psnr.iloc[1] == pytest.approx(array(study.at(helpers.MAIN), "FT", "BTA", "psnr").mean())
+    assert list(rows.passes) == [18, 33, 153, 303]
+    expected = np.polyfit(np.log10(rows.retain_fraction), rows.BTA_psnr, 2)
+    fit = effort.fits(rows)["FT", "BTA_psnr"]
     np.testing.assert_allclose([fit.a, fit.b, fit.c], expected)
 
 
-def test_verdict_orders_by_the_largest_gap(groups):
-    qualities, gaps = quality.quality_rows(groups), quality.gap_rows(groups, 0)
-    rows = verdict_rows(qualities, gaps, effort.cost_rows(groups))
-    assert [abs(row.largest_gap) for row in rows] == sorted(abs(row.largest_gap) for row in rows)
-    sentences = verdict_sentences(rows, qualities, failed=1)
-    assert rows[0].model in sentences[1]
-    assert "1 run did not finish" in sentences[-1]
-
-
-def test_files_hold_every_digit_and_read_well(groups, tmp_path):
-    rows = quality.quality_rows(groups)
-    display.write_shown(display.show_quality(rows), tmp_path / "quality")
+def test_files_hold_every_digit_and_read_well(quality, tmp_path):
+    quality.write(tmp_path / "quality")
     with open(tmp_path / "quality.csv", newline="") as file:
-        assert [float(row["mean"]) for row in csv.DictReader(file)] == [row.mean for row in rows]
-    assert json.loads((tmp_path / "quality.json").read_text()) == [asdict(row) for row in rows]
+        assert [float(row["mean"]) for row in csv.DictReader(file)] == list(quality.rows["mean"])
+    content = json.loads((tmp_path / "quality.json").read_text())
+    assert [row["mean"] for row in content] == list(quality.rows["mean"])
+    assert content[0]["std_seeds"] is None
     text = (tmp_path / "quality.md").read_text().splitlines()
-    assert text[0].startswith("| model | BTA PSNR [dB] | BTA SSIM |")
+    assert text[0].startswith("| model | brain kept PSNR [dB] | brain kept SSIM |")
     assert len(text) == 2 + 6
     assert len({line.count("|") for line in text}) == 1
 
 
-def level(psnr):
-    """A volume in each cohort."""
-    above = {"BTA": 0.0, "KTA": -2.0, "UA": -3.0}
-    return [VolumeResult("model", c, f"{c}.h5", c, "", 1, psnr + add, psnr / 100, 0.1) for c, add in above.items()]
-
-
-def made(role, seed, delivered, later, budget=None):
-    cell = Cell(f"{role}/{budget}/{seed}", role, seed, "fine_tune" if budget else "", budget=budget)
-    return Result(cell, {}, f"{cell.name}.json", level(delivered), [], {}, level(later))
+def test_text_from_outside_stays_text(tmp_path):
+    facts, rows = made(UNLEARNED, 0, 29.0, method="=HYPERLINK(1)<img src=x>")
+    tables.quality(collect([(facts, rows)]), WORDS).write(tmp_path / "quality")
+    with open(tmp_path / "quality.csv", newline="") as file:
+        assert {row["model"] for row in csv.DictReader(file)} == {"'=HYPERLINK(1)<img src=x>"}
+    assert "<img" not in (tmp_path / "quality.md").read_text()
 
 
 def test_the_frontier_by_hand():
-    oracles = [made("oracle", 0, 30.0, 31.0), made("oracle", 1, 32.0, 35.0)]
-    budgets = [made("unlearned", 0, 30.0, 33.0, 0.5), made("unlearned", 1, 33.0, 37.0, 0.5)]
-    found = frontier_rows([*oracles, made("unlearned", 0, 10.0, 10.0), *budgets])
-    assert len(found) == 2 * 3 * 2
-    row = find(found, state="delivered", cohort="UA", metric="psnr")
+    oracles = [made(ORACLE, 0, 30.0, 31.0), made(ORACLE, 1, 32.0, 35.0)]
+    budgets = [made(UNLEARNED, 0, 30.0, 33.0, budget=0.5), made(UNLEARNED, 1, 33.0, 37.0, budget=0.5)]
+    shown = effort.frontier(collect([*oracles, made(UNLEARNED, 0, 10.0, 10.0), *budgets]), WORDS)
+    assert len(shown.rows) == 2 * 3 * 2
+    row = find(shown.rows, state="delivered", cohort="UA", metric="psnr")
     assert (row.model, row.budget, row.seeds) == ("FT", 0.5, 2)
     assert (row.gap, row.lowest, row.highest) == (0.5, -1.0, 2.0)
-    row = find(found, state="later", cohort="BTA", metric="ssim")
+    row = find(shown.rows, state="later", cohort="BTA", metric="ssim")
     assert (row.gap, row.lowest, row.highest) == pytest.approx((0.02, 0.0, 0.04))
-    shown = display.show_frontier(found).table
-    assert shown.columns[:3] == ["model", "passes", "BTA"]
-    assert shown.rows[0][2] == "+0.50 (−1.00 to +2.00) / +0.005 (−0.010 to +0.020)"
+    assert shown.table.columns[:3] == ["model", "passes", "brain kept"]
+    assert shown.table.rows[0][2] == "+0.50 (−1.00 to +2.00) / +0.005 (−0.010 to +0.020)"
 
 
 def test_without_further_training_the_frontier_is_of_what_is_delivered():
-    results = [
-        replace(made(*facts), later=()) for facts in (("oracle", 0, 30.0, 30.0), ("unlearned", 0, 30.0, 30.0, 0.1))
-    ]
-    assert {row.state for row in frontier_rows(results)} == {"delivered"}
-    assert frontier_rows(results[:1]) == []
+    oracle = made(ORACLE, 0, 30.0)
+    rows = effort.frontier(collect([oracle, made(UNLEARNED, 0, 30.0, budget=0.1)]), WORDS).rows
+    assert set(rows.state) == {"delivered"}
+    assert effort.frontier(collect([oracle]), WORDS).rows.empty
+
+
+@pytest.mark.parametrize(
+    "found",
+    [
+        [],
+        [made(ORIGINAL, 0, 30.0)],
+        [made(ORACLE, 0, 30.0), made(ORACLE, 1, 31.0)],
+        [made(ORIGINAL, 0, 30.0), made(ORACLE, 0, 30.0, 31.0)],
+        [made(ORIGINAL, 0, 30.0), made(UNLEARNED, 0, 29.0)],
+    ],
+)
+def test_whatever_is_missing_the_rest_is_written(found, tmp_path):
+    results = collect(found)
+    outcome = Outcome([], {}, results, {"fine_tune": 0.1}, ["fine_tune"])
+    shown, fits = make_tables(outcome, results.at(outcome.main_fractions), WORDS, seed=0)
+    for name, table in shown.items():
+        table.write(tmp_path / name)
+        assert len(json.loads((tmp_path / f"{name}.json").read_text())) == len(table.rows)
+    assert shown["ranking"].rows.empty
+    draw_charts(shown, fits, tmp_path / "figures", WORDS)

@@ -27,7 +27,7 @@ def erase(ledger: Path, datalist: str, asked, weights: Path, output: Path, chang
     """The weights after the run, in the folder ``output``; ``change``: in dB, what it cost the retain test set."""
     made, record = output / "unlearned.pt", output / "unlearned.json"
     outputs = {"weights": str(made), "record": str(record)}
-    entry = LedgerEntry(ledger, Cohorts(datalist, asked, ledger), weights, outputs, **settings)
+    entry = LedgerEntry(ledger, Cohorts(datalist, asked, ledger), weights, outputs, **{"follows": True, **settings})
     entry.check()
     remembered = entry.begin()
     write_weights(made, f"{weights.read_text()} without {entry.data.request.request_id}")

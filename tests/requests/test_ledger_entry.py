@@ -2,18 +2,16 @@
 
 import json
 import logging
-import os
 import shutil
 from pathlib import Path
 
 import h5py
 import pytest
 
-from scripts.requests import Cohorts, check_newest, enter_training, find_ledger, standing, trained_by
+from scripts.requests import Cohorts, check_newest, enter_training, find_ledger, ledger_of, trained_by
 from scripts.requests.erasures import erasures
 from scripts.requests.ledger import Ledger
 from scripts.requests.origin import training_record
-from scripts.run.config import bundle_root
 from scripts.run.files import file_sha256
 from tests.conftest import write_tiny_volume
 from tests.requests.erasing import erase, killed_at, request, write_weights
@@ -23,8 +21,6 @@ FIRST, SECOND, THIRD = (
     request("june", {"anatomy": "knee"}),
     request("autumn", {"patient_id": ["P1", "P2"]}),
 )
-
-COPY = "If they are a copy of weights that have one, name it: --ledger FILE or MRI_UNLEARNING_LEDGER"
 
 
 @pytest.fixture
@@ -73,7 +69,6 @@ def test_three_requests_one_after_the_other(datalist, original, ledger, tmp_path
     runs = erasures(Ledger(ledger))
     assert [run.name for run in runs] == ["march", "june", "autumn"]
     assert [run.weights_out for run in runs] == [file_sha256(path) for path in (first, second, third)]
-    assert find_ledger(third) == str(ledger)
     check_newest(ledger, third)
 
 
@@ -118,8 +113,6 @@ def test_a_request_for_what_was_erased_is_refused_and_one_in_part_takes_the_rest
     first = erase(ledger, datalist, FIRST, original, tmp_path / "first")
     with pytest.raises(ValueError, match="'other': every scan that it selects was erased before, by march"):
         erase(ledger, datalist, request("other", {"patient_id": "P0"}), first, tmp_path / "other")
-    with pytest.raises(ValueError, match="found those that it made .*; it was carried out"):
-        erase(ledger, datalist, FIRST, first, tmp_path / "again")
     both = Cohorts(datalist, request("both", {"patient_id": ["P0", "P1"]}), ledger)
     assert names(both.forget) == ["b1"]
 
@@ -199,6 +192,7 @@ def test_older_and_unknown_weights_are_refused_unless_said(datalist, original, l
         erase(ledger, datalist, SECOND, original, tmp_path / "second", older_weights=True)
     assert "taken since 'older_weights' is true" in caplog.text
     check_newest(None, original)
+    check_newest(False, original)
     check_newest(ledger, original, older_weights=True)
 
 
@@ -239,73 +233,55 @@ def test_lines_that_were_cut_off_are_missed_by_the_record(datalist, original, le
         erase(ledger, datalist, SECOND, first, tmp_path / "second")
 
 
-def test_which_ledger(datalist, original, tmp_path):
-    assert find_ledger(original) is None
-    assert find_ledger(original, tmp_path / "new") == str(tmp_path / "ledger.jsonl")  # beside the weights
-    first = erase(tmp_path / "first" / "ledger.jsonl", datalist, FIRST, original, tmp_path / "first")
-    assert find_ledger(first, tmp_path / "new") == str(tmp_path / "first" / "ledger.jsonl")
-    assert find_ledger({"G": original, "unlearned": first}) == str(tmp_path / "first" / "ledger.jsonl")
-    second = erase(find_ledger(first), datalist, SECOND, first, tmp_path / "second")
-    assert find_ledger(second) == str(tmp_path / "first" / "ledger.jsonl")
-    erase(tmp_path / "other" / "ledger.jsonl", datalist, FIRST, original, tmp_path / "other")
-    with pytest.raises(ValueError, match="belong to different ledgers: .*first.*other.*--ledger FILE"):
-        find_ledger(second, tmp_path / "other")
-    (tmp_path / "first" / "ledger.jsonl").unlink()
-    with pytest.raises(ValueError, match="unlearned.json: 'ledger': no such file: .*say where it is now"):
-        find_ledger(second, tmp_path / "new")
-    assert find_ledger(second) is None
+def test_runs_beside_each_other_have_one_ledger(tmp_path, monkeypatch):
+    monkeypatch.delenv("MRI_UNLEARNING_LEDGER", raising=False)
+    assert find_ledger(tmp_path / "outputs" / "first") == str(tmp_path / "outputs" / "ledger.jsonl")
+    monkeypatch.chdir(tmp_path)
+    assert find_ledger("outputs/second") == find_ledger(tmp_path / "outputs" / "first")
+    monkeypatch.setenv("MRI_UNLEARNING_LEDGER", "/records/ledger.jsonl")
+    assert find_ledger("outputs/second") == "/records/ledger.jsonl"
 
 
-def test_weights_that_are_everybodys_or_cannot_be_written_beside_get_their_ledger_in_the_runs_folder(
-    original, tmp_path, monkeypatch
-):
-    demo = Path(bundle_root()) / "models" / "original.pt"
-    assert find_ledger(demo, tmp_path / "new") == str(tmp_path / "new" / "ledger.jsonl")
-    monkeypatch.setattr(os, "access", lambda path, mode: False)
-    assert find_ledger(original, tmp_path / "new") == str(tmp_path / "new" / "ledger.jsonl")
+def test_a_restart_needs_no_newest_weights(datalist, original, ledger, tmp_path):
+    erase(ledger, datalist, FIRST, original, tmp_path / "first", follows=False)
+    erase(ledger, datalist, SECOND, original, tmp_path / "second", follows=False)
+    assert [run.name for run in erasures(Ledger(ledger))] == ["march", "june"]
 
 
-def test_a_second_request_from_the_first_original_is_refused_wherever_its_folder_is(datalist, original, tmp_path):
-    first = erase(find_ledger(original, tmp_path / "a" / "first"), datalist, FIRST, original, tmp_path / "a" / "first")
-    ledger = find_ledger(original, tmp_path / "b" / "second")
-    with pytest.raises(
-        ValueError, match=rf"original.pt: expected the weights with which .* ends \(.*, {first}\), found"
-    ):
-        erase(ledger, datalist, SECOND, original, tmp_path / "b" / "second")
-
-
-def test_a_copy_of_the_original_elsewhere_is_found_by_the_one_ledger_of_all_runs(
-    datalist, original, tmp_path, monkeypatch, caplog
-):
-    ledger = tmp_path / "records" / "ledger.jsonl"
-    monkeypatch.setenv("MRI_UNLEARNING_LEDGER", str(ledger))
-    assert find_ledger(original, tmp_path / "first") == str(ledger)
+def test_another_method_may_start_from_the_same_original(datalist, original, ledger, tmp_path):
     first = erase(ledger, datalist, FIRST, original, tmp_path / "first")
-    assert f"original.pt: no ledger says what was erased from these weights before. {COPY}" in caplog.text
-    caplog.clear()
-    copy = write_weights(tmp_path / "elsewhere" / "innocent.pt", "original")
-    assert find_ledger(copy) == find_ledger(copy, tmp_path / "second") == str(ledger)
-    with pytest.raises(ValueError, match=r"innocent.pt: expected the weights with which .*, found older ones"):
-        erase(find_ledger(copy, tmp_path / "second"), datalist, SECOND, copy, tmp_path / "second")
-    assert standing(ledger, copy) == (
-        f"{copy}: older ones (line 2); unlearn refuses them, since {ledger} ends ({file_sha256(first)[:12]}…, {first})."
-    )
-    assert standing(ledger, first) == f"{first}: the weights with which {ledger} ends."
-    assert "weights that it does not know; unlearn refuses" in standing(ledger, write_weights(tmp_path / "new.pt", "x"))
-    erase(tmp_path / "first" / "ledger.jsonl", datalist, FIRST, original, tmp_path / "other")
-    with pytest.raises(ValueError, match="MRI_UNLEARNING_LEDGER belong to different ledgers: .*--ledger FILE"):
-        find_ledger(tmp_path / "first" / "unlearned.pt", tmp_path / "third")
+    write_weights(tmp_path / "copy.pt", "original")
+    other = erase(ledger, datalist, FIRST, tmp_path / "copy.pt", tmp_path / "other")
+    for weights in (first, other):
+        check_newest(ledger, weights)
+    with pytest.raises(ValueError, match="found weights that it does not know|found older ones"):
+        check_newest(ledger, original)
 
 
-def test_weights_that_no_ledger_knows_are_named_as_such(original, tmp_path, caplog):
-    check_newest(find_ledger(original), original)
-    assert f"no ledger says what was erased from these weights before. {COPY}" in caplog.text
-    assert standing(None, original) == f"{original}: no ledger says what was erased from these weights before. {COPY}."
-    empty = tmp_path / "empty.jsonl"
-    assert standing(empty, original) == f"{original}: nothing is entered in {empty} yet."
-    caplog.clear()
-    check_newest(False, original)
-    assert not caplog.text
+def test_a_request_may_be_repeated_after_its_scans_were_deleted(datalist, original, ledger, tmp_path):
+    erase(ledger, datalist, FIRST, original, tmp_path / "first")
+    content = json.loads(Path(datalist).read_text())
+    content["training"] = [entry for entry in content["training"] if entry["patient_id"] != "P0"]
+    Path(datalist).write_text(json.dumps(content))
+    for name in ("b0", "b0again"):
+        (tmp_path / f"{name}.h5").unlink()
+    data = Cohorts(datalist, FIRST, ledger)
+    assert data.forget == []
+    assert names(data.retain) == ["b1", "b2", "b3", "k4", "k5"]
+    with pytest.raises(ValueError, match="'P0' selects none of 5 training volumes"):
+        Cohorts(datalist, FIRST)
+    with pytest.raises(ValueError, match="expected the scans that the request selects, found none"):
+        data.expect_forget_set()
+
+
+def test_test_scans_that_an_earlier_request_selected_are_no_measure_of_what_stays(datalist, original, ledger, tmp_path):
+    write_tiny_volume(tmp_path / "t7.h5", 91, slices=1)
+    content = json.loads(Path(datalist).read_text())
+    content["test"].append({"kspace": "t7.h5", "patient_id": "P7", "anatomy": "knee"})
+    Path(datalist).write_text(json.dumps(content))
+    erase(ledger, datalist, SECOND, original, tmp_path / "first")
+    assert names(Cohorts(datalist, FIRST, ledger).evaluation()["BTA"]) == ["t9"]
+    assert names(Cohorts(datalist, SECOND, ledger).evaluation()["KTA"]) == ["t7"]
 
 
 def test_what_earlier_requests_erased_is_known_to_an_audit(datalist, original, ledger, tmp_path):
@@ -347,3 +323,10 @@ def test_a_stream_that_is_killed_before_any_of_its_steps_ends_with_the_same_weig
         runs = erasures(Ledger(root / "ledger.jsonl"))
         assert [run.name for run in runs] == ["march", "june", "autumn"]
     assert operation > 20  # it was killed at that many places
+
+
+def test_a_finished_run_knows_its_ledger(datalist, original, ledger, tmp_path):
+    erase(ledger, datalist, FIRST, original, tmp_path / "first")
+    assert ledger_of(tmp_path / "first") == str(ledger)
+    ledger.unlink()
+    assert ledger_of(tmp_path / "first") is ledger_of(tmp_path) is ledger_of(None) is None

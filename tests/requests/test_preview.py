@@ -58,8 +58,8 @@ def test_the_preview_names_scans_patients_methods_and_what_stays(datalist):
         "- selector 1: anatomy = 'kn*', as a pattern: 'knee'",
         "- selector 2: kspace = 'b1.h5'",
         "To be forgotten: 3 scans of 3 patients, 3 slices.",
-        "| b1.h5 | P1 | brain T2 | one of a kind that stays | mirror_target |",
-        "| k2.h5 | P5 | knee PD | all of its anatomy | gain_target |",
+        "| b1.h5 | P1 | brain T2 | one of a kind that stays |",
+        "| k2.h5 | P5 | knee PD | all of its anatomy |",
         "Other scans of these patients that stay: b2.h5.",
         "Of the kinds of these scans stay: 2 scans of brain T2.",
         "Retain set: 3 scans of 3 patients, 3 slices.",
@@ -69,7 +69,7 @@ def test_the_preview_names_scans_patients_methods_and_what_stays(datalist):
 
 def test_without_a_request_there_is_nothing_to_preview(datalist):
     with pytest.raises(ValueError, match="preview: expected a forget request, found none"):
-        describe_request(Cohorts(datalist), METHODS)
+        describe_request(Cohorts(datalist))
 
 
 @pytest.mark.filterwarnings("ignore:parsing config_file")
@@ -77,10 +77,5 @@ def test_the_verb_prints_and_writes_nothing(datalist, tmp_path, monkeypatch, cap
     monkeypatch.chdir(tmp_path)
     config = Path(__file__).parents[2] / "bundle" / "configs" / "preview.yaml"
     monai.bundle.run("preview", config_file=str(config), datalist=datalist, forget_request=request({"anatomy": "knee"}))
-    assert "| k1.h5 | P4 | knee PD | all of its anatomy | reset_and_heal |" in capsys.readouterr().out
+    assert "| k1.h5 | P4 | knee PD | all of its anatomy |" in capsys.readouterr().out
     assert list(tmp_path.iterdir()) == []
-    (tmp_path / "original.pt").write_text("weights")
-    monai.bundle.run("preview", config_file=str(config), datalist=datalist, forget_request=request({"anatomy": "knee"}),
-                     weights="original.pt")  # fmt: skip
-    assert "original.pt: no ledger says what was erased from these weights before." in capsys.readouterr().out
-    assert [path.name for path in tmp_path.iterdir()] == ["original.pt"]

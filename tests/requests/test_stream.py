@@ -27,7 +27,7 @@ REQUESTS = {
 pytestmark = pytest.mark.usefixtures("contained")
 
 
-def unlearn(datalist: str, name: str, weights: str, overlay: str | None = None, **overrides) -> str:
+def unlearn(datalist: str, name: str, weights: str, overlay: str = "methods/fine_tune.yaml", **overrides) -> str:
     request = {"request_id": name, "reason": "withdrew", "forget": [REQUESTS[name]]}
     settings = {"unlearn_epochs": 1, "evaluate_models": False, "output_dir": name, **SMALL, **overrides}
     run("unlearn", overlay, datalist=datalist, forget_request=request, weights=weights, **settings)
@@ -69,16 +69,16 @@ def test_an_erased_scan_is_never_read_again(tiny_datalist, reads):
         assert len(set(reads) - patients[name]) >= 9 - len(erased)  # every retained patient: nothing else is missing
         erased |= patients[name]
     reads.clear()
-    run("train", datalist=tiny_datalist, train_epochs=1, output_dir="anew", ledger="train/ledger.jsonl",
+    run("train", datalist=tiny_datalist, train_epochs=1, output_dir="anew",
         forget_request=False, **SMALL)  # fmt: skip
     assert len(set(reads)) == 8  # seven of training, one of validation
     assert not erased & set(reads)
 
-    lines = Ledger("train/ledger.jsonl")  # begun beside the original
+    lines = Ledger("ledger.jsonl")  # of all runs beside each other
     assert [run.name for run in erasures(lines)] == list(REQUESTS)
     assert [line["event"] for line in lines.lines[1:]] == ["begun", "erased"] * 3 + ["trained"]
     record = json.loads(Path("autumn/unlearned.json").read_text())
-    assert record["ledger"]["path"] == "../train/ledger.jsonl"
+    assert record["ledger"]["path"] == "../ledger.jsonl"
     assert "left out, erased by request march: brain_000.h5" in Path("autumn/unlearn.log").read_text()
 
     request = {"request_id": "autumn", "reason": "withdrew", "forget": [REQUESTS["autumn"]]}
@@ -96,20 +96,19 @@ def test_an_erased_scan_is_never_read_again(tiny_datalist, reads):
     assert "earlier PSNR" in text
 
 
-def test_a_further_request_on_the_first_original_is_refused_without_a_ledger_being_named(tiny_datalist, trained):
-    Path("mine").mkdir()
-    original = shutil.copy(trained / "original.pt", "mine/original.pt")
+def test_a_further_request_on_the_first_original_is_refused(tiny_datalist, trained):
+    original = shutil.copy(trained / "original.pt", "original.pt")
     unlearn(tiny_datalist, "march", original)
     before = sorted(Path().rglob("*"))
     with pytest.raises(RuntimeError) as error:
         unlearn(tiny_datalist, "june", original)
     message = str(own_error(error.value))
-    assert "mine/original.pt: expected the weights with which " in message
-    assert "mine/ledger.jsonl ends" in message
+    assert "original.pt: expected the weights with which " in message
+    assert "ledger.jsonl ends" in message
     assert "march/unlearned.pt" in message
     assert sorted(Path().rglob("*")) == before
     unlearn(tiny_datalist, "june", original, enter_in_ledger=False)
-    assert len(erasures(Ledger("mine/ledger.jsonl"))) == 1
+    assert len(erasures(Ledger("ledger.jsonl"))) == 1
 
 
 def test_several_requests_in_one_run(tiny_datalist, trained):
@@ -117,9 +116,8 @@ def test_several_requests_in_one_run(tiny_datalist, trained):
     asked = [{"request_id": name, "reason": "", "forget": [REQUESTS[name]]} for name in ("march", "june")]
     settings = {"ledger": "both/ledger.jsonl", "oracle_weights": False, "unlearn_epochs": 1, "erosion_limit": 1e-6}
     weights = str(trained / "original.pt")
-    run(
-        "unlearn", datalist=tiny_datalist, forget_request=asked, weights=weights, output_dir="both", **settings, **SMALL
-    )
+    run("unlearn", "methods/fine_tune.yaml", datalist=tiny_datalist, forget_request=asked, weights=weights,
+        output_dir="both", **settings, **SMALL)  # fmt: skip
     (done,) = erasures(Ledger("both/ledger.jsonl"))
     assert sorted(done.requests.values()) == ["june", "march"]
     log = Path("both/unlearn.log").read_text()
@@ -151,7 +149,7 @@ def test_of_two_runs_on_one_ledger_at_once_the_second_is_refused(tiny_datalist, 
         Path(f"{name}.json").write_text(json.dumps({"request_id": name, "reason": "", "forget": [REQUESTS[name]]}))
         given = {"config_file": str(CONFIGS / "unlearn.yaml"), "datalist": tiny_datalist, "weights": weights}
         given |= {"forget_request": f"{name}.json", "output_dir": name, "ledger": str(ledger), "unlearn_epochs": 1}
-        given |= {"evaluate_models": False, "oracle_weights": False, **SMALL}
+        given |= {"evaluate_models": False, "prior": trained / "prior.pt", "train_epochs": 2, **SMALL}
         words = [word for key, value in given.items() for word in (f"--{key}", str(value))]
         command = [sys.executable, "-m", "monai.bundle", "run", "unlearn", *words]
         return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)

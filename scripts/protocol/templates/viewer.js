@@ -141,8 +141,7 @@
   const models = data.models.map((model) => [model, model]);
   options($("left"), models);
   options($("right"), models);
-  $("left").value = data.models.includes("G") ? "G" : data.models[0];
-  $("right").value = data.models.includes("oracle") ? "oracle" : data.models[data.models.length - 1];
+  [$("left").value, $("right").value] = data.first;
   const bar = $("bar-canvas").getContext("2d");
   HEAT.forEach((rgb, i) => { bar.fillStyle = `rgb(${rgb})`; bar.fillRect(i, 0, 1, 10); });
   if (data.volumes.length) chooseVolume();

@@ -1,0 +1,101 @@
+"""Exact forgetting: the network restarts from a prior and learns again, from retained scans, what stays."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from ignite.engine import Events
+
+from scripts.data.digests import known_sha256
+from scripts.data.volumes import Volume
+from scripts.networks.weights import load_weights, unwrap
+from scripts.run.engines import Trainer
+from scripts.training.record import RunRecord
+from scripts.unlearning.prior import Prior
+
+logger = logging.getLogger(__name__)
+KNOWN = ("scripts", "monai", "torch", "ignite")
+"""Packages whose losses and optimisers read nothing but the batch."""
+
+
+class Restart:
+    """Handler that replaces all parameters and buffers by a prior's at ``STARTED``: θ ← θ_prior.
+
+    Nothing of the weights that the network had is left, frozen parameters and buffers included. The training that
+    follows reads retained scans alone, so the result is what it would be if the forgotten scans had never been there:
+    the same command, run with other weights or without these scans, gives the same bits. List it first.
+
+    Args:
+        prior: Finds the weights, see :class:`scripts.unlearning.Prior`.
+        seed: The seed of everything that is drawn from here on.
+
+    Example:
+        >>> Restart(prior=None).exact
+        True
+
+    Source: Bourtoule et al. 2021 (exact unlearning by retraining without the data); Baradad et al. 2021 (priors from
+    generic images).
+
+    Raises:
+        ValueError: At ``STARTED``, where the prior lacks a parameter or a buffer of the network or has another one.
+    """
+
+    exact = True
+
+    def __init__(self, prior: Prior, seed: int = 0) -> None:
+        self.prior = prior
+        self.seed = seed
+
+    def attach(self, engine: Trainer) -> None:
+        """Attach to the trainer."""
+        engine.add_event_handler(Events.STARTED, self)
+
+    def __call__(self, engine: Trainer) -> None:
+        assert self.prior.path is not None
+        load_weights(engine.network, self.prior.path)
+        engine.optimizer.state.clear()
+        torch.manual_seed(self.seed)
+        network = unwrap(engine.network)
+        numbers = [sum(value.numel() for value in values) for values in (network.parameters(), network.buffers())]
+        logger.info("restart: all %d weights and %d values of buffers are those of %s", *numbers, self.prior.path)
+
+
+def forgetting(
+    method: Sequence[Any], trainer: Trainer, record: RunRecord, forget: Sequence[Volume], prior: Prior
+) -> dict[str, Any]:
+    """Whether a run forgot exactly, from what it did and read.
+
+    Args:
+        method: The handlers of the method.
+        trainer: The trainer that ran.
+        record: What the run opened, as its loaders reported it.
+        forget: The forgotten scans; those that are no longer there cannot have been opened.
+        prior: What a restarted network restarted from.
+
+    Returns:
+        ``forgetting``, ``exact`` or ``approximate``; ``not_exact_because``, what speaks against exact; ``prior``, see
+        :meth:`Prior.facts`, or None where the network did not restart.
+    """
+    problems = []
+    restarted = bool(method) and isinstance(method[0], Restart)
+    if not restarted:
+        problems.append("the method does not begin with Restart: the network keeps weights that it had")
+    for handler in method:
+        if not getattr(handler, "exact", False) or type(handler).__module__.partition(".")[0] != "scripts":
+            problems.append(f"{type(handler).__name__} is not known to read nothing but retained scans")
+    for name in ("loss_function", "optimizer", "inferer"):
+        part = getattr(trainer, name)
+        if type(part).__module__.partition(".")[0] not in KNOWN:
+            problems.append(f"{name}: {type(part).__name__} is not known to read nothing but retained scans")
+    opened, lost = record.facts["opened"], {known_sha256(volume.path) for volume in forget}
+    problems += [
+        f"{scan['volume']}, a forgotten scan, was opened" for scan in opened["scans"] if scan["sha256"] in lost
+    ]
+    facts = prior.facts() if restarted else None
+    known = None if facts is None else facts["sha256"]
+    problems += [f"the weights {file['file']} were read" for file in opened["weights"] if file["sha256"] != known]
+    kind = "approximate" if problems else "exact"
+    return {"forgetting": kind, "not_exact_because": problems, "prior": facts}

@@ -1,0 +1,290 @@
+"""Methods that change the weights themselves, before, between or after the training steps."""
+
+from __future__ import annotations
+
+import copy
+import logging
+from collections.abc import Iterable, Mapping
+from fnmatch import fnmatchcase
+
+import torch
+from ignite.engine import Events
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from scripts.networks.weights import unwrap
+from scripts.run.engines import Trainer
+from scripts.unlearning.arguments import check_positive, check_share
+from scripts.unlearning.fit import fit, initialise, seeded
+from scripts.unlearning.passes import mean_loss, mean_squared_gradient, trained_weights
+from scripts.unlearning.teachers import Teacher
+
+logger = logging.getLogger(__name__)
+
+
+class Perturb:
+    """Handler that mixes the weights with fresh ones at ``STARTED``: θ ← (1 − a)·θ + a·θ_new, a chosen by name.
+
+    With a = 1 a part is reset and nothing of what it had learnt is left in it. The training that follows heals the
+    network; it never learns again what is never shown to it. List it after handlers that copy the original.
+
+    Args:
+        fresh: a freshly built network, never the one that unlearns (in a configuration ``"%network"``). Parameters
+            that no module draws, such as data-consistency weights, start as they were built.
+        noise: Pattern of parameter names (``cascades.0.*``) -> share a of noise, in [0, 1]. The first pattern that
+            matches counts; what none matches stays as it is.
+        seed: The seed of the fresh weights.
+
+    Example:
+        >>> Perturb(torch.nn.Linear(1, 1), {"cascades.0.*": 0.5, "cascades.*": 1.0}).share_of("cascades.2.dc_weight")
+        1.0
+
+    Source: Ash and Adams 2020 (shrink and perturb); Lee et al. 2025 (distillation robustifies unlearning).
+
+    Raises:
+        ValueError: a share is out of range, a pattern matches no parameter, or ``fresh`` is the trained network.
+    """
+
+    def __init__(self, fresh: torch.nn.Module, noise: Mapping[str, float], seed: int = 0) -> None:
+        check_share("perturbation", **{f"noise: {pattern}": share for pattern, share in noise.items()})
+        self.fresh = fresh
+        self.noise = dict(noise)
+        self.seed = seed
+
+    def attach(self, engine: Trainer) -> None:
+        """Attach to the trainer."""
+        engine.add_event_handler(Events.STARTED, self)
+
+    def share_of(self, name: str) -> float:
+        """Share of noise of a parameter."""
+        return next((share for pattern, share in self.noise.items() if fnmatchcase(name, pattern)), 0.0)
+
+    @torch.no_grad()
+    def __call__(self, engine: Trainer) -> None:
+        network = unwrap(engine.network)
+        if self.fresh is network:
+            raise ValueError("perturbation: 'fresh': expected a fresh network, found the one that unlearns")
+        weights = dict(network.named_parameters())
+        for pattern, share in self.noise.items():
+            if share > 0 and not any(fnmatchcase(name, pattern) for name in weights):
+                raise ValueError(f"perturbation: 'noise': expected patterns of {type(network).__name__}'s parameters, "
+                                 f"found {pattern!r}, which matches none")  # fmt: skip
+        initialise(self.fresh, self.seed)
+        for name, new in self.fresh.named_parameters():
+            weights[name].lerp_(new.to(weights[name]), self.share_of(name))
+        moved = sum(weight.numel() for name, weight in weights.items() if self.share_of(name) > 0)
+        logger.info("perturbation: %d of %d weights", moved, sum(weight.numel() for weight in weights.values()))
+
+
+class SynapticDampening:
+    """Handler that dampens at ``STARTED`` the weights specific to the forget set: θ_i ← min(λ·I_D/I_f, 1)·θ_i.
+
+    Only where I_f > α·I_D. The importance I is the mean over samples of the squared gradient of J. Where the whole
+    training data may not be read, the retain subset stands in for D. List :class:`NoTraining` after it for the plain
+    method; without it, fine-tuning follows.
+
+    Args:
+        retain_loader: Batches that stand for D; one pass, sample by sample.
+        forget_loader: Batches of the forget set; one pass, sample by sample.
+        alpha: The threshold α on the ratio of importances, above 0; usually 10.
+        lam: The strength λ, above 0; usually 1. A smaller value dampens more.
+
+    Source: Foster et al. 2024 (SSD), equations 5 and 6.
+
+    Raises:
+        ValueError: ``alpha`` or ``lam`` is not above 0.
+    """
+
+    def __init__(self, retain_loader: Iterable, forget_loader: Iterable, alpha: float = 10.0, lam: float = 1.0) -> None:
+        check_positive("synaptic dampening", alpha=alpha, lam=lam)
+        self.retain_loader = retain_loader
+        self.forget_loader = forget_loader
+        self.alpha = alpha
+        self.lam = lam
+
+    def attach(self, engine: Trainer) -> None:
+        """Attach to the trainer."""
+        engine.add_event_handler(Events.STARTED, self)
+
+    def __call__(self, engine: Trainer) -> None:
+        whole = mean_squared_gradient(engine, self.retain_loader)
+        forget = mean_squared_gradient(engine, self.forget_loader)
+        dampened = 0
+        with torch.no_grad():
+            for name, weight in trained_weights(engine.network).items():
+                selected = forget[name] > self.alpha * whole[name]
+                factor = torch.where(selected, (self.lam * whole[name] / forget[name]).clamp(max=1.0), 1.0)
+                weight.mul_(factor)
+                dampened += int(selected.sum())
+        logger.info("synaptic dampening: %d weights", dampened)
+
+
+class TaskNegation:
+    """Handler that starts from θ0 − α·(θ_f − θ0), θ_f being a copy of G fine-tuned on the forget set at ``STARTED``.
+
+    The trainer's own fine-tuning on the retain subset follows.
+
+    Args:
+        forget_loader: Batches of the forget set.
+        alpha: The length α of the step, above 0.
+        steps: The number of optimiser steps of the copy.
+        learning_rate: The learning rate of the copy at its first step; it decays to 0 along a cosine.
+        seed: The seed of the copy's order of slices and masks.
+
+    Source: Ilharco et al. 2023 (Editing models with task arithmetic).
+
+    Raises:
+        ValueError: ``alpha``, ``steps`` or ``learning_rate`` is not above 0.
+    """
+
+    def __init__(
+        self, forget_loader: Iterable, alpha: float, steps: int, learning_rate: float = 1e-4, seed: int = 0
+    ) -> None:
+        check_positive("task negation", alpha=alpha, steps=steps, learning_rate=learning_rate)
+        self.forget_loader = forget_loader
+        self.alpha = alpha
+        self.steps = steps
+        self.learning_rate = learning_rate
+        self.seed = seed
+
+    def attach(self, engine: Trainer) -> None:
+        """Attach to the trainer."""
+        engine.add_event_handler(Events.STARTED, self)
+
+    def __call__(self, engine: Trainer) -> None:
+        tuned = copy.deepcopy(unwrap(engine.network))
+        fit(engine, tuned, self.forget_loader, self.steps, self.learning_rate, "learning the task vector", self.seed)
+        after = trained_weights(tuned)
+        with torch.no_grad():
+            for name, weight in trained_weights(engine.network).items():
+                weight.sub_(self.alpha * (after[name] - weight))
+
+
+class Rewind:
+    """Handler that ends with the weights of the epoch whose mean J on the forget set came closest to a reference.
+
+    J is measured at each ``EPOCH_COMPLETED``, always under the same masks; the chosen weights are loaded at
+    ``COMPLETED``. It combines with any method; list it last.
+
+    Args:
+        forget_loader: Batches of the forget set; one pass per epoch.
+        reference: The error to match, in units of the loss, or a teacher listed before, whose error on the forget set
+            is matched.
+        seed: The seed of the masks.
+
+    Attributes:
+        errors: The mean of J on the forget set after each epoch.
+
+    Source: Kurmanji et al. 2023 (SCRUB+R), there with the error on unseen data of the forget set's kind.
+    """
+
+    def __init__(self, forget_loader: Iterable, reference: float | Teacher, seed: int = 0) -> None:
+        self.forget_loader = forget_loader
+        self.reference = reference
+        self.seed = seed
+        self.errors: list[float] = []
+        self._kept: dict[str, torch.Tensor] = {}
+        self._target = 0.0
+
+    def attach(self, engine: Trainer) -> None:
+        """Attach to the trainer."""
+        engine.add_event_handler(Events.STARTED, self.start)
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self)
+        engine.add_event_handler(Events.COMPLETED, self.rewind)
+
+    def start(self, engine: Trainer) -> None:
+        """Find the reference error."""
+        self.errors, self._kept = [], {}
+        reference = self.reference
+        self._target = float(reference) if isinstance(reference, int | float) else self._error(engine, reference)
+
+    def __call__(self, engine: Trainer) -> None:
+        error = self._error(engine)
+        if all(abs(error - self._target) < abs(earlier - self._target) for earlier in self.errors):
+            state = unwrap(engine.network).state_dict()
+            self._kept = {name: value.detach().clone() for name, value in state.items()}
+        self.errors.append(error)
+
+    def state_dict(self) -> dict:
+        """The errors so far, and the weights of the epoch that is closest."""
+        return {"errors": list(self.errors), "kept": self._kept}
+
+    def load_state_dict(self, state: dict) -> None:
+        """Resume with kept errors and weights."""
+        self.errors, self._kept = list(state["errors"]), dict(state["kept"])
+
+    def rewind(self, engine: Trainer) -> None:
+        """Put the kept weights back."""
+        if self._kept:
+            unwrap(engine.network).load_state_dict(self._kept)
+            best = min(range(len(self.errors)), key=lambda i: abs(self.errors[i] - self._target))
+            logger.info(
+                "rewind: epoch %d, forget error %.4g, reference %.4g", best + 1, self.errors[best], self._target
+            )
+
+    def _error(self, engine: Trainer, teacher: Teacher | None = None) -> float:
+        with seeded(self.seed, engine.state.device):
+            return mean_loss(engine, self.forget_loader, teacher)
+
+
+class WeightAverage:
+    """Handler that makes the exponential moving average of the weights the network's own at ``COMPLETED``.
+
+    θ̄ ← decay·θ̄ + (1 − decay)·θ after each step from ``start`` on, beginning with the weights of that step, not with
+    θ0, which would bring back what was forgotten. (Ignite's ``EMAHandler`` begins with θ0, copied before the weights
+    are loaded.)
+
+    Args:
+        decay: The decay of the average, in (0, 1); 1/(1 − decay) is about the number of steps averaged.
+        start: The share of the run before averaging begins, in [0, 1).
+
+    Raises:
+        ValueError: ``decay`` or ``start`` is out of range.
+    """
+
+    exact = True  # reads nothing but the batches
+
+    def __init__(self, decay: float = 0.95, start: float = 0.5) -> None:
+        if not 0 < decay < 1:
+            raise ValueError(f"weight average: 'decay': expected in (0, 1), found {decay}")
+        if not 0 <= start < 1:
+            raise ValueError(f"weight average: 'start': expected in [0, 1), found {start}")
+        self.decay = decay
+        self.start = start
+        self.average: AveragedModel | None = None
+
+    def attach(self, engine: Trainer) -> None:
+        """Attach to the trainer."""
+        engine.add_event_handler(Events.STARTED, self.begin)
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self)
+        engine.add_event_handler(Events.COMPLETED, self.finish)
+
+    def begin(self, engine: Trainer) -> None:
+        """Drop the average of an earlier run."""
+        self.average = None
+        self._network = unwrap(engine.network)
+
+    def __call__(self, engine: Trainer) -> None:
+        network = unwrap(engine.network)
+        if engine.state.iteration <= self.start * engine.state.max_epochs * engine.state.epoch_length:
+            return
+        if self.average is None:
+            self.average = self._average(network)
+        self.average.update_parameters(network)
+
+    def state_dict(self) -> dict:
+        """The average so far; empty before averaging began."""
+        return {} if self.average is None else self.average.state_dict()
+
+    def load_state_dict(self, state: dict) -> None:
+        """Resume with a kept average."""
+        if state:
+            self.average = self._average(self._network)
+            self.average.load_state_dict(state)
+
+    def _average(self, network: torch.nn.Module) -> AveragedModel:
+        return AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(self.decay), use_buffers=True)
+
+    def finish(self, engine: Trainer) -> None:
+        """Put the average into the network."""
+        if self.average is not None:
+            unwrap(engine.network).load_state_dict(self.average.module.state_dict())
