@@ -50,7 +50,7 @@ def folder(tmp_path_factory) -> Path:
     shown, lists = json.loads(blocks("json", OWN)[0]), json.loads(made.read_text())
     assert shown.keys() == lists.keys()
     for entry in (entry for section in lists.values() for entry in section):
-        entry["kspace"] = str(made.with_name(entry["kspace"]).relative_to(folder))
+        entry["kspace"] = str((made.parent / entry["kspace"]).relative_to(folder))
     (folder / "datalist.json").write_text(json.dumps(lists))
     (folder / "request.yaml").write_text(blocks("yaml", OWN)[0])
     (folder / "license.txt").write_text("by agreement")
