@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import xml.etree.ElementTree as ET
-from pathlib import Path
+from functools import partial
 
 import h5py
 import numpy as np
@@ -20,7 +18,7 @@ from scripts.data.volumes import (
     refuse_swapped_axes,
 )
 from scripts.inference.geometry import Geometry, pixel_spacing, slice_thickness
-from scripts.inference.raw_volume import RawVolume
+from scripts.inference.raw_volume import RawVolume, content_id
 
 
 class FastMRIRaw(RawVolume):
@@ -50,13 +48,18 @@ class FastMRIRaw(RawVolume):
                 fields={**header_fields(header), **attributes},
                 mask=_mask(file, matrix[1], path),
                 acquired=read_acquired(header, matrix[1], path),
-                scan_id=hashlib.sha256(json.dumps([Path(path).name, shape, attributes]).encode()).hexdigest(),
+                scan_id=partial(_scan_id, str(path)),
             )
 
     def _read(self, index: int) -> np.ndarray:
         with open_volume(self.path) as file:
             kspace = file["kspace"][index].astype(np.complex64, copy=False)
         return kspace if kspace.ndim == 3 else kspace[None]
+
+
+def _scan_id(path: str) -> str:
+    with open_volume(path) as file:
+        return content_id(file["kspace"][index] for index in range(len(file["kspace"])))
 
 
 def _crop(file: h5py.File, header: ET.Element | None, matrix: tuple[int, int]) -> tuple[int, int]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import defaultdict
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import lru_cache, partial
 from typing import Any
 
 import h5py
@@ -13,7 +14,7 @@ import numpy as np
 from scripts.data.volumes import open_volume
 from scripts.inference.encoding import Encoding, read_encoding
 from scripts.inference.prewhitening import NoiseCovariance
-from scripts.inference.raw_volume import RawVolume
+from scripts.inference.raw_volume import RawVolume, content_id
 from scripts.inference.readouts import (
     NOISE,
     SERIES,
@@ -85,8 +86,6 @@ class IsmrmrdRaw(RawVolume):
         whitening, note = noise.prewhitening()
         notes = (note, *zero_filled(encoding, columns, rows_of(heads[used], encoding.matrix[0])))
         series = _series(heads, used)
-        scan_id = hashlib.sha256(text if isinstance(text, bytes) else text.encode())
-        scan_id.update(heads.tobytes())
         common: dict[str, Any] = {
             "path": str(path),
             "encoding": encoding,
@@ -94,7 +93,7 @@ class IsmrmrdRaw(RawVolume):
             "whitening": whitening,
             "notes": notes,
         }
-        common["scan_id"] = scan_id.hexdigest()
+        common["scan_id"] = partial(_scan_id, str(path), group, tuple(used.tolist()))
         return [
             cls(
                 shape=(len(slices), int(coils[0]), encoding.height, encoding.matrix[1]),
@@ -120,6 +119,21 @@ class IsmrmrdRaw(RawVolume):
             except ValueError as error:
                 raise ValueError(f"{self.path}: readout {number}: {error}") from error
         return kspace.finish(self.whitening)
+
+
+@lru_cache(maxsize=8)
+def _scan_id(path: str, group: str, used: tuple[int, ...]) -> str:
+    """The identity of a scan by the readouts of its image; read on demand, as it takes all samples."""
+
+    def parts() -> Iterator[np.ndarray | np.void]:
+        with open_volume(path) as file:
+            data = file[group]["data"]
+            for number in used:
+                readout = data[number]
+                yield readout["head"]
+                yield samples_of(readout)
+
+    return content_id(parts())
 
 
 def find_group(file: h5py.File) -> str | None:
