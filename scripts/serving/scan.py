@@ -95,7 +95,7 @@ class Scan:
             found = " x ".join(map(str, self.encoding.matrix))
             raise ScanError(f"'encodedSpace/matrixSize': expected at most {limits.max_matrix} a side, found {found}")
         self.source, self.budget = source, budget
-        self.identity = hashlib.sha256(header.encode())
+        self.identity = hashlib.sha256()  # as scripts.inference.raw_volume.content_id
         self.noise = NoiseCovariance()
         self.whitening: np.ndarray | None = None
         self.coils = 0
@@ -122,6 +122,7 @@ class Scan:
             return None
         self._start(samples)
         self.identity.update(head.tobytes())
+        self.identity.update(samples.tobytes())
         place = _place(head)
         if place in self.done:
             self._leave_out(head, "its slice was complete before")

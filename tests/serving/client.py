@@ -21,7 +21,7 @@ from ismrmrd.serialization import ConfigFile, ProtocolDeserializer, ProtocolSeri
 
 from scripts.inference import ModelIdentity, VolumeWriter
 from scripts.networks import VarNet, ZeroFilled
-from scripts.serving import CStoreArchive, Delivery, MrdServer
+from scripts.serving import Delivery, MrdServer, Router
 
 ROOT = Path(__file__).resolve().parents[2]
 START = """
@@ -62,13 +62,20 @@ def varnet() -> VarNet:
 NETWORKS = {"varnet": varnet, "zero": ZeroFilled, "breaks": Breaks, "not finite": NotFinite, "slow": Slow}
 
 
-def make_server(network="zero", output_dir=None, formats=("nifti",), archive=None, **settings) -> MrdServer:
-    """A server on a free port."""
+MODEL = ModelIdentity("Model", "1.0")
+
+
+def make_server(
+    network="zero", output_dir=None, formats=("nifti",), router=None, model=MODEL, retry_s=0.1, device="cpu", **settings
+) -> MrdServer:
+    """A server on a free port; ``router`` is the address of one, ``model`` its identity or the fields of that."""
     if output_dir:
-        writer = VolumeWriter(output_dir, list(formats), ModelIdentity("Model", "1.0"))
-        archive = CStoreArchive("127.0.0.1", **archive) if isinstance(archive, dict) else archive
-        settings["deliver"] = Delivery(writer, archive, retry_s=0.1)
-    return MrdServer(NETWORKS[network](), torch.device("cpu"), port=0, model=ModelIdentity("Model", "1.0"), **settings)
+        writer = VolumeWriter(output_dir, list(formats))
+        to = Router(router, timeout_s=5) if isinstance(router, str) else router
+        settings["deliver"] = Delivery(writer, to, retry_s=retry_s)
+    identity = ModelIdentity(**model) if isinstance(model, dict) else model
+    build = NETWORKS[network] if isinstance(network, str) else network
+    return MrdServer(lambda: (build(), identity), torch.device(device), port=0, **settings)
 
 
 class Running:
