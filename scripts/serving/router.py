@@ -89,13 +89,15 @@ class Router:
         except (AwayError, RefusedError):
             return False
 
-    def ask(self, method: str, path: str, body: bytes | None = None) -> Any:
-        """The JSON content of an answer.
+    def ask(self, method: str, path: str, body: bytes | dict | None = None) -> Any:
+        """The JSON content of an answer; a body that is a mapping is sent as JSON.
 
         Raises:
             RefusedError: an HTTP status other than 2xx, or no JSON.
             AwayError: no whole answer in time.
         """
+        if isinstance(body, dict):
+            body = json.dumps(body).encode()
         connection = self._kind(*self._place, timeout=self.timeout_s)
         try:
             connection.connect()
@@ -126,8 +128,14 @@ def orthanc_id(image: Path) -> str:
     """The name that Orthanc gives to an image: SHA-1 of the identifiers of its four levels."""
     ds = pydicom.dcmread(image, stop_before_pixels=True)
     levels = (ds.get(name, "") for name in ("PatientID", "StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID"))
-    digest = hashlib.sha1("|".join(str(level).strip() for level in levels).encode(), usedforsecurity=False).hexdigest()
+    digest = hashlib.sha1("|".join(_text(level) for level in levels).encode(), usedforsecurity=False).hexdigest()
     return "-".join(digest[start : start + 8] for start in range(0, 40, 8))
+
+
+def _text(value: Any) -> str:
+    """As Orthanc reads it: without the spaces at its end, values of a list by a backslash."""
+    values = value if isinstance(value, pydicom.multival.MultiValue) else [value]
+    return "\\".join(map(str, values)).rstrip()
 
 
 def _message(text: str) -> str:
