@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import xml.etree.ElementTree as ET
+from collections.abc import Iterator
 from functools import partial
 
 import h5py
@@ -18,7 +19,7 @@ from scripts.data.volumes import (
     refuse_swapped_axes,
 )
 from scripts.inference.geometry import Geometry, pixel_spacing, slice_thickness
-from scripts.inference.raw_volume import RawVolume, content_id
+from scripts.inference.raw_volume import RawVolume, ScanId
 
 
 class FastMRIRaw(RawVolume):
@@ -48,7 +49,7 @@ class FastMRIRaw(RawVolume):
                 fields={**header_fields(header), **attributes},
                 mask=_mask(file, matrix[1], path),
                 acquired=read_acquired(header, matrix[1], path),
-                scan_id=partial(_scan_id, str(path)),
+                scan_id=ScanId(partial(_measured, str(path))),
             )
 
     def _read(self, index: int) -> np.ndarray:
@@ -57,9 +58,10 @@ class FastMRIRaw(RawVolume):
         return kspace if kspace.ndim == 3 else kspace[None]
 
 
-def _scan_id(path: str) -> str:
+def _measured(path: str) -> Iterator[np.ndarray]:
+    """K-space, slice by slice."""
     with open_volume(path) as file:
-        return content_id(file["kspace"][index] for index in range(len(file["kspace"])))
+        yield from (file["kspace"][index] for index in range(len(file["kspace"])))
 
 
 def _crop(file: h5py.File, header: ET.Element | None, matrix: tuple[int, int]) -> tuple[int, int]:

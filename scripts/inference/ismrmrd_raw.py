@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from functools import lru_cache, partial
+from functools import partial
 from typing import Any
 
 import h5py
@@ -14,7 +14,7 @@ import numpy as np
 from scripts.data.volumes import open_volume
 from scripts.inference.encoding import Encoding, read_encoding
 from scripts.inference.prewhitening import NoiseCovariance
-from scripts.inference.raw_volume import RawVolume, content_id
+from scripts.inference.raw_volume import RawVolume, ScanId
 from scripts.inference.readouts import (
     NOISE,
     SERIES,
@@ -93,7 +93,7 @@ class IsmrmrdRaw(RawVolume):
             "whitening": whitening,
             "notes": notes,
         }
-        common["scan_id"] = partial(_scan_id, str(path), group, tuple(used.tolist()))
+        common["scan_id"] = ScanId(partial(_measured, str(path), group, tuple(used.tolist())))
         return [
             cls(
                 shape=(len(slices), int(coils[0]), encoding.height, encoding.matrix[1]),
@@ -121,19 +121,14 @@ class IsmrmrdRaw(RawVolume):
         return kspace.finish(self.whitening)
 
 
-@lru_cache(maxsize=8)
-def _scan_id(path: str, group: str, used: tuple[int, ...]) -> str:
-    """The identity of a scan by the readouts of its image; read on demand, as it takes all samples."""
-
-    def parts() -> Iterator[np.ndarray | np.void]:
-        with open_volume(path) as file:
-            data = file[group]["data"]
-            for number in used:
-                readout = data[number]
-                yield readout["head"]
-                yield samples_of(readout)
-
-    return content_id(parts())
+def _measured(path: str, group: str | None, used: tuple[int, ...]) -> Iterator[np.ndarray | np.void]:
+    """Head and samples of the readouts of the image, in their order."""
+    with open_volume(path) as file:
+        data = file[group]["data"]
+        for number in used:
+            readout = data[number]
+            yield readout["head"]
+            yield samples_of(readout)
 
 
 def find_group(file: h5py.File) -> str | None:

@@ -27,7 +27,7 @@ class RawVolume:
         number: The number of the series among those of its scan, from 1.
         notes: How the k-space was made, in words: prewhitening, partial Fourier, asymmetric echo.
         scan_id: The same for all series of one scan and for no other scan, or what computes it, since that reads the
-            whole file; see :func:`content_id`.
+            whole file; see :class:`ScanId`.
         slice_notes: What there is to say about single slices, by their place in the series.
     """
 
@@ -88,12 +88,24 @@ def nonzero_columns(kspace: np.ndarray) -> np.ndarray:
     return (kspace != 0).any(axis=(0, 1))
 
 
-def content_id(parts: Iterable[np.ndarray | np.void]) -> str:
+class ScanId:
     """SHA-256 of all that was measured: of ISMRMRD the head and samples of every readout of the image, in their order.
 
-    A file and a stream of the same readouts have the same; scans that differ in a sample have not.
+    A file and a stream of the same readouts have the same; scans that differ in a sample have not. It is computed when
+    it is first asked for, since a file has to be read to its end.
+
+    Args:
+        parts: Reads the heads and samples, or the slices of k-space.
     """
-    digest = hashlib.sha256()
-    for part in parts:
-        digest.update(part.tobytes())
-    return digest.hexdigest()
+
+    def __init__(self, parts: Callable[[], Iterable[np.ndarray | np.void]]) -> None:
+        self._parts, self._found = parts, ""
+
+    def __call__(self) -> str:
+        """The identity, as hexadecimal digits."""
+        if not self._found:
+            digest = hashlib.sha256()
+            for part in self._parts():
+                digest.update(part.tobytes())
+            self._found = digest.hexdigest()
+        return self._found

@@ -108,6 +108,8 @@ class Connection:
         limits = self.service.limits
         try:
             await asyncio.wait_for(self._converse(), limits.scan_s)
+            if self.raw is not None and self.scan is None:  # killed before its header was written
+                self.raw.delivered(keep=False)
         except asyncio.TimeoutError:
             await self._end_early(ScanError(f"expected the scan to end within {limits.scan_s:g} s, found it going on"))
         except ScanError as error:

@@ -5,14 +5,17 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-from collections.abc import Sequence
+import shutil
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import torch
+from filelock import Timeout
 
 from scripts.inference import ModelIdentity, VolumeWriter
 from scripts.inference.raw_volume import RawVolume
+from scripts.run.files import held
 from scripts.serving.hand_over import HandOver
 from scripts.serving.limits import ScanError
 from scripts.serving.raw_store import RawFile, RawStore
@@ -20,6 +23,10 @@ from scripts.serving.router import Router
 from scripts.serving.scan import DoneSlice, Scan
 
 logger = logging.getLogger(__name__)
+
+
+class BusyFolderError(OSError):
+    """Another server writes to the folder."""
 
 
 class NotWrittenError(ScanError):
@@ -54,17 +61,33 @@ class Delivery:
         if router is not None:
             self.hand_over = HandOver(writer.output_dir, router, retry_s, True, self.raw.series_handed_over)
 
-    def start(self) -> None:
-        """Make the folder, readable by owner and group alone, and begin to hand over what lies there."""
-        self.writer.output_dir.mkdir(mode=0o750, parents=True, exist_ok=True)
-        self.raw.tidy()
-        if self.hand_over is not None:
-            self.hand_over.start()
+    @contextlib.contextmanager
+    def running(self) -> Iterator[None]:
+        """Hand over, for the time of a block, what lies in the folder, which is readable by owner and group alone.
 
-    def stop(self) -> None:
-        """End handing over."""
-        if self.hand_over is not None:
-            self.hand_over.stop()
+        Raises:
+            BusyFolderError: another server has the folder.
+        """
+        folder = self.writer.output_dir
+        folder.mkdir(mode=0o750, parents=True, exist_ok=True)
+        try:
+            lock = held(folder / ".lock", wait=False)
+            lock.__enter__()
+        except Timeout as error:
+            raise BusyFolderError(
+                f"{folder}: 'output_dir': expected a folder of its own, found another server's"
+            ) from error
+        try:
+            for left in folder.glob(".partial-*"):  # a kill left it; the raw data are still there
+                shutil.rmtree(left, ignore_errors=True) if left.is_dir() else left.unlink()
+            self.raw.tidy()
+            if self.hand_over is not None:
+                self.hand_over.start()
+            yield
+        finally:
+            if self.hand_over is not None:
+                self.hand_over.stop()
+            lock.__exit__(None, None, None)
 
     def delivered(self, raw: RawFile) -> None:
         """The series of these raw data are written: keep the data until the router has the series."""

@@ -2,9 +2,9 @@
 
 python -m scripts.serving.forward --archive ARCHIVE [--router http://127.0.0.1:8042]
 
-``ARCHIVE`` is the archive's name among the router's ``DicomModalities``. An image leaves the router when the archive has
-committed it (DICOM PS3.4, Annex J), and not before. A series that the archive does not take stays, is named and is tried
-again while others pass it.
+``ARCHIVE`` is the archive's name among the router's ``DicomModalities``. An image leaves the router when the archive
+has committed it (DICOM PS3.4, Annex J), and not before. A series that the archive does not take stays, is named and is
+tried again while others pass it.
 """
 
 from __future__ import annotations
@@ -67,7 +67,9 @@ class Forward:
         deadline += self.commitment_s
         while (report := self.router.ask("GET", place))["Status"] == "Pending":
             if time.monotonic() > deadline or stop.is_set():
-                raise RefusedError(f"expected a report of storage commitment within {self.commitment_s:g} s, found none")
+                raise RefusedError(
+                    f"expected a report of storage commitment within {self.commitment_s:g} s, found none"
+                )
             time.sleep(POLL_S)
         if report["Status"] != "Success":
             raise RefusedError(f"not committed: {report.get('Failures')}")
@@ -86,7 +88,9 @@ def main(
 
     Args:
         archive: See :class:`Forward`.
-        router, user, password_file: See :class:`scripts.serving.Router`.
+        router: Address of the router's REST interface.
+        user: See :class:`scripts.serving.Router`.
+        password_file: See :class:`scripts.serving.Router`.
         log_format: "text" or "json".
     """
     set_up_logs(log_format)

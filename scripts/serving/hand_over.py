@@ -24,11 +24,12 @@ logger = logging.getLogger(__name__)
 
 @dataclass
 class Failure:
-    """A series that was not handed over: why, and when it is tried again (seconds of the monotonic clock)."""
+    """A series that was not handed over: why, when it is tried again (monotonic clock), and which images are stored."""
 
     reason: str
     next_try: float
     wait_s: float
+    stored: set[str]
 
 
 class HandOver:
@@ -93,15 +94,18 @@ class HandOver:
             failure = self.failures.get(series)
             if failure is not None and time.monotonic() < failure.next_try:
                 continue
+            stored = set(failure.stored) if failure is not None else set()
             try:
                 for name in images:
-                    self._store(series / name)
+                    if name not in stored:
+                        self._store(series / name)
+                        stored.add(name)
             except AwayError as error:
                 if not self.router.answers():
                     raise
-                self._failed(series, f"{error}")
+                self._failed(series, f"{error}", stored)
             except (RefusedError, OSError) as error:  # this series: the others have their own chance
-                self._failed(series, f"{error}")
+                self._failed(series, f"{error}", stored)
             else:
                 self._finished(series, len(images))
             self.away = ""
@@ -147,10 +151,12 @@ class HandOver:
         except (RefusedError, OSError, pydicom.errors.InvalidDicomError) as error:
             raise RefusedError(f"{image.name}: {error}") from error
 
-    def _failed(self, series: Path, reason: str) -> None:
+    def _failed(self, series: Path, reason: str, stored: set[str]) -> None:
         before = self.failures.get(series)
-        wait = self.retry_s if before is None else min(2 * before.wait_s, max(LONGEST_WAIT_S, self.retry_s))
-        self.failures[series] = Failure(reason, time.monotonic() + wait, wait)
+        wait = self.retry_s
+        if before is not None and not stored > before.stored:
+            wait = min(2 * before.wait_s, max(LONGEST_WAIT_S, self.retry_s))
+        self.failures[series] = Failure(reason, time.monotonic() + wait, wait, stored)
         if before is None or before.reason != reason:
             logger.error("%s: not handed over to %s: %s", series, self.router, reason)
 

@@ -64,8 +64,8 @@ class RawFile:
     def aside(self, reason: str) -> None:
         """Put it aside, with the reason beside it."""
         try:
+            self.path.with_name(f"{self.name}.txt").write_text(reason + "\n", encoding="utf-8")
             place = self.path.replace(self.path.with_name(f"{self.name}{ASIDE}"))
-            place.with_suffix(".txt").write_text(reason + "\n", encoding="utf-8")
             logger.warning("%s: raw data put aside: %s", place, reason)
         except OSError as error:
             logger.error("%s: raw data could not be put aside: %s", self.path, error)
@@ -94,8 +94,9 @@ class RawStore:
         return RawFile(path)
 
     def unfinished(self) -> list[RawFile]:
-        """Scans that arrive, or that a kill left, the oldest first."""
-        return [RawFile(path) for path in sorted(self.folder.glob(f"*{ARRIVING}"))]
+        """Scans that arrive, or that a kill left: those that were tried least often first, of these the oldest."""
+        found = [RawFile(path) for path in self.folder.glob(f"*{ARRIVING}")]
+        return sorted(found, key=lambda raw: (raw.attempt, raw.name))
 
     def names_aside(self) -> list[str]:
         """Scans that were put aside."""

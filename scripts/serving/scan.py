@@ -95,7 +95,7 @@ class Scan:
             found = " x ".join(map(str, self.encoding.matrix))
             raise ScanError(f"'encodedSpace/matrixSize': expected at most {limits.max_matrix} a side, found {found}")
         self.source, self.budget = source, budget
-        self.identity = hashlib.sha256()  # as scripts.inference.raw_volume.content_id
+        self.identity = hashlib.sha256()  # as scripts.inference.raw_volume.ScanId
         self.noise = NoiseCovariance()
         self.whitening: np.ndarray | None = None
         self.coils = 0

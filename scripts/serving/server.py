@@ -128,8 +128,7 @@ class MrdServer:
                 stack.callback(self.page.close)
                 logger.info("operator's page: http://127.0.0.1:%d/healthz and /metrics", self.page.port)
             if self.deliver is not None:
-                self.deliver.start()
-                stack.callback(self.deliver.stop)
+                stack.enter_context(self.deliver.running())
             asyncio.run(self._serve(ready))
         waiting = self.health()
         logger.info(
@@ -252,10 +251,7 @@ class MrdServer:
                 continue
             self.service.model, identity = model, model.identity
             self.service.metrics.serves(identity)
-            found = (
-                f"{identity}, {identity.role or 'of unknown role'}, weights {identity.weights_sha256}, {identity.audit}"
-            )
-            logger.info("SIGHUP: from the next scan on: %s; before: weights %s", found, before.weights_sha256)
+            logger.info("SIGHUP: from the next scan on %s; before: %s", _told(identity), _told(before))
 
     def _loaded(self) -> Model:
         network, identity = self.load()

@@ -49,35 +49,48 @@ class Slow(ZeroFilled):
         return super().forward(masked_kspace)
 
 
+class Brief(ZeroFilled):
+    """A network that takes a moment, so that a kill may come in it."""
+
+    def forward(self, masked_kspace, mask=None):
+        time.sleep(0.05)
+        return super().forward(masked_kspace)
+
+
 def varnet() -> VarNet:
     torch.manual_seed(0)
     return VarNet(num_cascades=1, chans=4, pools=2, sens_chans=4, sens_pools=2)
 
 
-NETWORKS = {"varnet": varnet, "zero": ZeroFilled, "breaks": Breaks, "not finite": NotFinite, "slow": Slow}
+NETWORKS = {
+    "varnet": varnet,
+    "zero": ZeroFilled,
+    "breaks": Breaks,
+    "not finite": NotFinite,
+    "slow": Slow,
+    "brief": Brief,
+}
 
 
 MODEL = ModelIdentity("Model", "1.0")
 
 
 def make_server(
-    network="zero", output_dir=None, formats=("nifti",), router=None, model=MODEL, retry_s=0.1, device="cpu", **settings
+    network="zero", output_dir=None, formats=("nifti",), router=None, model=MODEL, load=None, **settings
 ) -> MrdServer:
     """A server on a free port; ``router`` is the address of one, ``model`` its identity or the fields of that."""
     if output_dir:
         writer = VolumeWriter(output_dir, list(formats))
-        to = Router(router, timeout_s=5) if isinstance(router, str) else router
-        settings["deliver"] = Delivery(writer, to, retry_s=retry_s)
+        settings["deliver"] = Delivery(writer, router and Router(router, timeout_s=5), retry_s=0.1)
     identity = ModelIdentity(**model) if isinstance(model, dict) else model
-    build = NETWORKS[network] if isinstance(network, str) else network
-    return MrdServer(lambda: (build(), identity), torch.device(device), port=0, **settings)
+    return MrdServer(load or (lambda: (NETWORKS[network](), identity)), torch.device("cpu"), port=0, **settings)
 
 
 class Running:
     """Where a server listens."""
 
-    def __init__(self, port: int) -> None:
-        self.port = port
+    def __init__(self, port: int, server: MrdServer | None = None) -> None:
+        self.port, self.server = port, server
 
     def connect(self) -> socket.socket:
         return socket.create_connection(("127.0.0.1", self.port), timeout=60)
@@ -90,7 +103,7 @@ def serving(**settings):
     thread = threading.Thread(target=lambda: server.run(ports.put))
     thread.start()
     try:
-        yield Running(ports.get(timeout=60))
+        yield Running(ports.get(timeout=60), server)
     finally:
         server.stop()
         thread.join()
