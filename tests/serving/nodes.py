@@ -92,9 +92,10 @@ class FakeRouter:
     Args:
         fault: of a request, by the number of the image and its dataset: a key of FAULTS, one of BREAKS, or "".
         port: to listen on; 0: a free one.
+        keeps: whether the images are kept; otherwise they are counted.
     """
 
-    def __init__(self, fault=lambda number, ds: "", port=0):
+    def __init__(self, fault=lambda number, ds: "", port=0, keeps=True):
         self.fault, self.kept, self.times, self.asked = fault, {}, {}, 0
         router = self
 
@@ -115,8 +116,9 @@ class FakeRouter:
                 else:
                     uid = str(ds.SOPInstanceUID)
                     status = "AlreadyStored" if uid in router.kept else "Success"
-                    router.kept[uid] = content
-                    router.times[uid] = router.times.get(uid, 0) + 1
+                    if keeps:
+                        router.kept[uid] = content
+                        router.times[uid] = router.times.get(uid, 0) + 1
                     body = json.dumps({"Status": status, "ID": orthanc_id(BytesIO(content))}).encode()
                     if fault:
                         self.misbehave(fault, body)
