@@ -85,8 +85,9 @@ class MrdServer:
         except TypeError as error:
             raise ValueError(f"'limits': {error}") from error
         usual = {"pixels": "float32", "remove_oversampling": True, **(settings or {})}
-        for name, differing in {"settings": usual, **(protocols or {})}.items():
-            _check_settings(name, differing)
+        _check_settings("settings", usual)
+        for name, differing in (protocols or {}).items():
+            _check_settings(f"protocols#{name}", differing)
         self.host, self.port, self.device, self.deliver = host, port, device, deliver
         self.load, self.metrics_port = load, metrics_port
         threads = torch.get_num_threads()

@@ -1,14 +1,18 @@
 """From the client to the router: whatever is killed, full, lost or silent, each image arrives once, or is named."""
 
 import contextlib
+import datetime
 import io
 import json
 import os
 import random
 import re
+import shutil
 import signal
 import socket
+import ssl
 import struct
+import subprocess
 import threading
 import time
 import urllib.error
@@ -20,6 +24,10 @@ import numpy as np
 import pydicom
 import pytest
 import torch
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 from ismrmrd.serialization import ProtocolDeserializer
 from monai.engines import SupervisedEvaluator
 from torch.utils.data import DataLoader
@@ -36,6 +44,7 @@ from tests.inference.raw_files import make_kspace, write_ismrmrd
 from tests.serving.client import (
     CLOSE,
     MODEL,
+    Running,
     ServerProcess,
     header_message,
     make_server,
@@ -47,8 +56,9 @@ from tests.serving.client import (
     talk,
     varnet,
 )
-from tests.serving.nodes import FakeRouter, Orthanc, needs_orthanc, until
+from tests.serving.nodes import FakeRouter, Orthanc, free_port, needs_orthanc, until, wait_for
 from tests.serving.test_server import COLUMNS, last_in_slice
+from tests.verbs import CONFIGS
 
 STUDY = "1.2.826.0.1.9"  # of the header
 SLICES = 4
@@ -563,7 +573,7 @@ def test_a_protocol_has_its_settings_and_unknown_names_are_refused(tmp_path):
         images, texts = talk(server, named("grappa"), *parts)
         assert not images
         assert texts == ["ERROR: configuration: expected one of default, old scanner, found 'grappa'"]
-    with pytest.raises(ValueError, match="'a': expected a mapping of pixels, remove_oversampling"):
+    with pytest.raises(ValueError, match="'protocols#a': expected a mapping of pixels, remove_oversampling"):
         make_server(protocols={"a": {"pixel": "int16"}})
 
 
@@ -606,3 +616,70 @@ def test_raw_data_in_and_pixels_out_of_the_second_archive(tmp_path):
         levels = np.rint(image.data[0, 0].T.astype(np.float64) / slope)
         # rows were along y, now columns are along x: the plane lies as radiologists expect it
         np.testing.assert_array_equal(ds.pixel_array, levels)
+
+
+def make_certificate(folder, name, signer=None):
+    """A key with a certificate in one file; returns what signs others."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    names = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    issuer, signing = signer or (names, key)
+    begin = datetime.datetime.now(datetime.timezone.utc) - datetime.timedelta(days=1)
+    certificate = (
+        x509.CertificateBuilder().subject_name(names).issuer_name(issuer).public_key(key.public_key())
+        .serial_number(x509.random_serial_number()).not_valid_before(begin)
+        .not_valid_after(begin + datetime.timedelta(days=9))
+        .add_extension(x509.BasicConstraints(ca=signer is None, path_length=None), critical=True)
+        .sign(signing, hashes.SHA256())
+    )  # fmt: skip
+    private = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    path = folder / f"{name}.pem"
+    path.write_bytes(private + certificate.public_bytes(serialization.Encoding.PEM))
+    path.chmod(0o600)
+    return names, key
+
+
+@pytest.mark.skipif(shutil.which("stunnel") is None, reason="stunnel is not installed (Debian package stunnel4)")
+def test_a_scan_through_the_tunnel_and_none_without_a_certificate(tmp_path):
+    """The tunnel's configuration as it is shipped, but for ports and paths."""
+    authority = make_certificate(tmp_path, "ca")
+    for name in ("server", "scanner"):
+        make_certificate(tmp_path, name, authority)
+    make_certificate(tmp_path, "stranger")
+    header, readouts = make_scan(tmp_path / "scan.h5")
+    with serving() as server:
+        port = free_port()
+        text = (CONFIGS / "router" / "stunnel.conf").read_text()
+        text = text.replace("0.0.0.0:9102", f"127.0.0.1:{port}").replace("127.0.0.1:9002", f"127.0.0.1:{server.port}")
+        (tmp_path / "stunnel.conf").write_text(text.replace("/etc/stunnel", str(tmp_path)))
+        with (tmp_path / "log").open("wb") as log:
+            tunnel = subprocess.Popen(["stunnel", str(tmp_path / "stunnel.conf")], stdout=log, stderr=log)
+        try:
+            wait_for(port, tunnel)
+            secure = Running(port)
+
+            def connect(name):
+                context = ssl.create_default_context(cafile=str(tmp_path / "ca.pem"))
+                context.check_hostname = False
+                # TLS has no half-closed connection: Python would read what is encrypted as it is
+                context.sslsocket_class = type("Whole", (ssl.SSLSocket,), {"shutdown": lambda self, how: None})
+                if name:
+                    context.load_cert_chain(tmp_path / f"{name}.pem")
+                return context.wrap_socket(socket.create_connection(("127.0.0.1", port), timeout=30))
+
+            secure.connect = lambda: connect("scanner")
+            images, _ = send_scan(secure, header, readouts)
+            plain, _ = send_scan(server, header, readouts)
+            for ours, theirs in zip(images, plain, strict=True):
+                np.testing.assert_array_equal(ours.data, theirs.data)
+            assert len(images) == SLICES
+            for name in ("stranger", ""):
+                with pytest.raises(OSError, match=".*"), connect(name) as connection:
+                    connection.sendall(header_message(header))
+                    assert not connection.recv(1)
+                    raise OSError("closed")
+            assert server.server.service.metrics.scans.labels("complete")._value.get() == 2
+        finally:
+            tunnel.terminate()
+            tunnel.wait()

@@ -35,7 +35,11 @@ REFUSED = [  # verb, what is set, what the error says; more in tests/hostile
     ("serve", {"router": ROUTER}, "'formats': expected dicom among them, to hand it over, found ['nifti']"),
     ("serve", {"router": {**ROUTER, "password_file": "nowhere", "user": "me"}}, "No such file or directory: 'nowhere'"),
     ("serve", {"log_format": "xml"}, "'log_format': expected one of text, json, found 'xml'"),
-    ("serve", {"protocols": {"a": {"pixel": "int16"}}}, "'a': expected a mapping of pixels, remove_oversampling"),
+    (
+        "serve",
+        {"protocols": {"a": {"pixel": "int16"}}},
+        "'protocols#a': expected a mapping of pixels, ",
+    ),
     ("serve", {"metrics_port": 99999}, "'metrics_port': expected a whole number from 0 to 65535"),
 ]
 
