@@ -176,6 +176,7 @@ OF_VERB: dict[str, dict[str, Kind]] = {
         "dataset_dir": PATH | list_of(PATH, 1),
         "formats": one_of("nifti", "dicom") | list_of(one_of("nifti", "dicom"), 1),
         "weights": PATH,
+        "worklist": FILE_OR_NONE,
         "retrospective_mask": COMPONENT | NOTHING,
         "remove_oversampling": FLAG,
         "network_def": COMPONENT,
