@@ -36,13 +36,15 @@ class Worklist:
         self._read()
 
     def complete(self, raw: RawVolume) -> RawVolume:
-        """The series with the fields of its line; without a line, which is logged, it stays as it is."""
-        key, lines = self._read()
+        """The series with the fields of its line; without one, or a file to read, which is logged, it stays as it is."""
+        try:
+            key, lines = self._read()
+        except (OSError, ValueError) as error:  # an image is not lost for it
+            logger.error("%s: patient and study are the header's: %s", raw.path, error)
+            return raw
         value = raw.fields.get(key, "")
         if value not in lines:
-            logger.warning(
-                "%s: %s: no line with %s %r; patient and study are the header's", raw.path, self.path, key, value
-            )
+            logger.warning("%s: patient and study are the header's: its %s is not in %s", raw.path, key, self.path)
             return raw
         return replace(raw, fields={**raw.fields, **lines[value]})
 
