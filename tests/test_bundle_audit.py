@@ -45,7 +45,9 @@ def made(tiny_datalist, tmp_path_factory) -> Path:
         for oracle in (False, True):
             run("train", oracle=oracle, train_epochs=1, **settings)
         weights = str(folder / "original.pt")
-        run("unlearn", weights=weights, unlearn_epochs=1, evaluate_models=False, **settings)
+        settings["ledger"] = str(folder / "ledger.jsonl")
+        verbs.run("unlearn", "methods/fine_tune.yaml", weights=weights, unlearn_epochs=1, evaluate_models=False,
+                  **settings, **SMALL)  # fmt: skip
     (folder / "alone").mkdir()
     shutil.copyfile(folder / "unlearned.pt", folder / "alone" / "unlearned.pt")
     return folder
@@ -106,6 +108,25 @@ def test_unlearning_may_end_with_a_short_audit(tiny_datalist, made):
     short = [gate for gate in measured if gate["measure"].startswith(("resurfacing", "relearning"))]
     assert {gate["verdict"] for gate in short} <= {"fail", "undecided"}
     assert not Path("out/audit/certificate.json").exists()
+
+
+def test_an_exact_run_is_judged_by_what_it_kept(tiny_datalist, trained):
+    output = str(verbs.unlearn(tiny_datalist, trained, evaluate_models=False))
+    verbs.run("audit", run=output, **QUICK)
+    found = json.loads(Path(output, "audit", "audit.json").read_text())
+    assert (found["forgetting"]["how"], found["forgetting"]["shown"]) == ("exact", "replayable")
+    assert found["provenance"]["problems"]["run"] == []
+    assert {gate["guards"] for gate in found["gates"]} == {"retain damage"}
+    assert not {"relearning", "resurfacing", "acquisitions"} & set(found["measures"])
+    assert found["verdict"]["verdict"] in ("forgotten exactly", "retain damaged", "undecided")
+    assert "Forgetting: exact (replayable)." in Path(output, "audit", "audit.md").read_text()
+    assert not [what for verdict, what in verify_certificate(f"{output}/audit/certificate.json") if verdict == FAILS]
+    verbs.run("replay", run=output)
+    verbs.run("audit", run=output, overwrite=True, certificate=False, full=True, **QUICK)
+    found = json.loads(Path(output, "audit", "audit.json").read_text())
+    assert found["forgetting"]["shown"] == "replayed"
+    assert {"relearning", "resurfacing"} <= set(found["measures"])
+    assert len({gate["guards"] for gate in found["gates"]}) == 4
 
 
 def test_no_oracle(tiny_datalist, made):

@@ -88,8 +88,8 @@ def test_audit_and_ship_take_what_the_run_was(home):
 @pytest.mark.parametrize(
     ("overrides", "ours", "theirs"),
     [
-        ({"network#num_cascades": 2}, '"num_cascades": 1', '"num_cascades": 2'),
-        ({"mask": {**MASK, "acceleration": 4}}, '"acceleration": 2', '"acceleration": 4'),
+        ({"network#num_cascades": 2}, "num_cascades 1", "num_cascades 2"),
+        ({"mask": {**MASK, "acceleration": 4}}, "acceleration 2", "acceleration 4"),
         ({"datalist": "other.json"}, "expected that of the run", "other.json ("),
         ({"forget_request#forget": [{"anatomy": "knee"}]}, '"patient_id": "P000"', '"anatomy": "knee"'),
     ],

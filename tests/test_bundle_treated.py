@@ -24,6 +24,9 @@ def run(verb: str, *overlays: str, **overrides) -> None:
 
 
 def unlearn(datalist: str, *overlays: str, **overrides) -> None:
+    overlays = (
+        overlays if any(name.startswith("methods/") for name in overlays) else ("methods/fine_tune.yaml", *overlays)
+    )
     run("unlearn", *overlays, datalist=datalist, **{"unlearn_epochs": 1, "evaluate_models": False, **overrides})
 
 

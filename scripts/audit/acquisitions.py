@@ -44,7 +44,7 @@ def acquisition_gaps(found: Mapping[str, Results], statistics: Statistics, compa
         compared: Whether there is an oracle to compare with.
 
     Returns:
-        acquisition -> cohort -> ``psnr`` (dB) and ``ssim`` -> see :func:`scripts.audit.gaps.gap`; under ``highest``
+        acquisition -> cohort -> ``psnr`` (dB) and ``ssim`` -> see :func:`scripts.audit.quality.gap`; under ``highest``
         the entry ``above`` of the acquisition where it is largest, which is named.
     """
     if not compared:

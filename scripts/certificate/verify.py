@@ -22,7 +22,7 @@ from scripts.certificate.identifiers import Identifiers, read_key
 from scripts.certificate.predicate import SCHEMA_FILE
 from scripts.certificate.signature import signature_problem
 from scripts.certificate.statement import ENVELOPE, NAME, PREDICATE_TYPE, STATEMENT_TYPE, SUBJECT, parse, read_payload
-from scripts.requests import find_ledger
+from scripts.requests import ledger_of
 from scripts.run.files import file_sha256
 from scripts.run.source import RecordedRun
 
@@ -207,7 +207,7 @@ def main(  # noqa: PLR0913 each is an option of the command
         if certificate is None and run is None:
             raise ValueError("verify: expected --run FOLDER or the file of a certificate, found neither")
         if run is not None:
-            datalist, ledger = datalist or _datalist(run), ledger or find_ledger(f"{run}/unlearned.pt")
+            datalist, ledger = datalist or _datalist(run), ledger or ledger_of(run)
         certificate = certificate or f"{run}/audit/{NAME}"
         accepted = None if gates is None else project_gates(gates)
         found = verify_certificate(

@@ -8,9 +8,11 @@ import hashlib
 import json
 import logging
 import math
+import os
 import re
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +24,7 @@ from pydicom.uid import (
 )
 
 from scripts.inference.geometry import Geometry
-from scripts.inference.model_identity import ModelIdentity
+from scripts.inference.model_identity import NOT_AUDITED, ModelIdentity
 from scripts.inference.raw_volume import RawVolume
 from scripts.run.files import atomic_folder
 
@@ -30,10 +32,18 @@ LEVELS = 2**16 - 1
 UID = re.compile(r"(0|[1-9]\d*)(\.(0|[1-9]\d*))+")
 SEXES = {"M": "M", "F": "F", "O": "O"}
 logger = logging.getLogger(__name__)
+PLANES = {0: ((0, 1, 0), (0, 0, -1)), 1: ((1, 0, 0), (0, 0, -1)), 2: ((1, 0, 0), (0, 1, 0))}
+"""How radiologists expect a plane, by the axis (LPS) that its normal is nearest to: directions of a row and a column.
+
+Sagittal: to the back and down; coronal: to the left and down; axial: to the left and to the back.
+"""
+WINDOW = (0.01, 0.995)
+"""Shares of the pixels of a series that are black and that are not yet white."""
+NO_UNITS = ("1", "UCUM", "no units")
 
 
 def rescale_slope(maximum: float, levels: int = LEVELS) -> float:
-    """Value of one grey level: ``maximum`` is the highest of 65535 levels; rounded up to what DICOM can state.
+    """Value of one grey level: ``maximum`` is the highest of 65535 levels; rounded up to 16 characters.
 
     A float image and the image that DICOM gives back differ by at most half of it.
 
@@ -43,7 +53,67 @@ def rescale_slope(maximum: float, levels: int = LEVELS) -> float:
     if maximum <= 0:
         return 1.0
     slope = maximum / levels
-    return float(f"{slope * (1 + 1e-9):.9e}")  # at most 16 characters, the length of a decimal string
+    return float(f"{slope * (1 + 1e-9):.9e}")
+
+
+def grey_levels(image: np.ndarray, slope: float) -> np.ndarray:
+    """Grey levels (h, w) uint16 of an image: its values divided by the slope and rounded."""
+    return np.clip(np.rint(np.asarray(image, np.float64) / slope), 0, LEVELS).astype("<u2")
+
+
+def window(levels: Sequence[np.ndarray]) -> tuple[str, str]:
+    """Centre and width of the window of a series, between the shares :data:`WINDOW` of its pixels.
+
+    >>> window([np.arange(1000, dtype=np.uint16)])
+    ('502', '985')
+    """
+    counts = np.sum([np.bincount(level.ravel(), minlength=LEVELS + 1) for level in levels], axis=0)
+    below = np.cumsum(counts) / counts.sum()
+    low, high = (int(np.searchsorted(below, share)) for share in WINDOW)
+    return str(round((low + high) / 2)), str(max(high - low, 1))
+
+
+def for_display(geometry: Geometry, shape: tuple[int, ...]) -> tuple[Callable[[np.ndarray], np.ndarray], Geometry]:
+    """How to turn images so that their plane lies as radiologists expect it, and the geometry of the turned ones.
+
+    Of the eight ways to swap and reverse rows and columns, the one that is nearest to :data:`PLANES`; no pixel changes
+    its value or its place in the patient. Without an orientation nothing is turned.
+
+    Args:
+        geometry: Of images of this shape.
+        shape: (h, w).
+
+    Returns:
+        A function of an image (h, w), and the geometry.
+    """
+    spacing, positions = geometry.spacing, geometry.positions
+    along_row, along_column = geometry.row_direction, geometry.column_direction
+    if spacing is None or positions is None or along_row is None or along_column is None:
+        return (lambda image: image), geometry
+    wanted = np.array(PLANES[int(np.argmax(np.abs(np.cross(along_row, along_column))))], float)
+    rows_fit, columns_fit = (abs(wanted[0] @ direction) for direction in (along_row, along_column))
+    swapped = bool(columns_fit > rows_fit)
+    axes = [(along_column, shape[0], spacing[0]), (along_row, shape[1], spacing[1])]  # index: row, column
+    if swapped:
+        axes.reverse()
+    corner, directions, flips = np.array(positions, float), [], []
+    for (direction, count, step), target in zip(axes, (wanted[1], wanted[0]), strict=True):
+        flip = bool(direction @ target < 0)
+        corner = corner + flip * (count - 1) * step * direction
+        directions.append(-direction if flip else direction)
+        flips.append(-1 if flip else 1)
+
+    def turn(image: np.ndarray) -> np.ndarray:
+        return np.ascontiguousarray((image.T if swapped else image)[:: flips[0], :: flips[1]])
+
+    turned = replace(
+        geometry,
+        spacing=(axes[0][2], axes[1][2]),
+        positions=corner,
+        row_direction=directions[1],
+        column_direction=directions[0],
+    )
+    return turn, turned
 
 
 def write_dicom(folder: str | Path, images: np.ndarray, raw: RawVolume, model: ModelIdentity) -> None:
@@ -51,8 +121,12 @@ def write_dicom(folder: str | Path, images: np.ndarray, raw: RawVolume, model: M
 
     MR Image Storage where the raw data state position and orientation, which that class demands; else Secondary
     Capture with modality MR, since a position is never invented. Patient and study are those of the ISMRMRD
-    header; what it does not state stays empty. All slices share the slope of :func:`rescale_slope`. UIDs follow from
-    scan, model and images: what is written twice has the same, and an archive keeps it once.
+    header; what it does not state stays empty. UIDs follow from scan, model and images: what is written twice has the
+    same, and an archive keeps it once. Images are turned so that each plane lies as radiologists expect it; positions
+    and directions follow. Files can be read by their owner and group alone.
+
+    Pixels are grey levels, with one window for the series. A real-world value mapping has the values of the images: its
+    slope, the highest value / 65535, is the same for all slices.
 
     Args:
         folder: The folder to make, with files ``IM0001.dcm``, ….
@@ -61,12 +135,18 @@ def write_dicom(folder: str | Path, images: np.ndarray, raw: RawVolume, model: M
         model: Its name and version are the series description; it is the contributing equipment.
     """
     folder = Path(folder)
-    common = _common(raw, model, uid_of(raw.scan_id, raw.suffix, *model_texts(model), _digest(images)))
+    series_uid = uid_of(raw.identity, raw.suffix, *model_texts(model), _digest(images))
+    turn, geometry = for_display(raw.geometry, images.shape[1:])
+    raw = replace(raw, geometry=geometry)
+    common = _common(raw, model, series_uid)
     slope = rescale_slope(max(float(image.max()) for image in images))
+    common.WindowCenter, common.WindowWidth = window([grey_levels(image, slope) for image in images])
     with atomic_folder(folder) as temporary:
         for index, image in enumerate(images):
-            instance = _instance(common, image, index, slope, raw)
-            instance.save_as(temporary / f"IM{index + 1:04d}.dcm", enforce_file_format=True)
+            instance = _instance(common, turn(image), index, slope, raw)
+            file = temporary / f"IM{index + 1:04d}.dcm"
+            instance.save_as(file, enforce_file_format=True)
+            os.chmod(file, 0o640)
 
 
 def _common(raw: RawVolume, model: ModelIdentity, series_uid: str) -> Dataset:
@@ -82,7 +162,7 @@ def _common(raw: RawVolume, model: ModelIdentity, series_uid: str) -> Dataset:
     ds.PatientID = texts.identifier("patientID" if fields.get("patientID") else "patient_id", 64)
     ds.PatientBirthDate = texts.read("patientBirthdate", _date)
     ds.PatientSex = SEXES.get(fields.get("patientGender", ""), "")
-    ds.StudyInstanceUID = texts.read("studyInstanceUID", _uid) or uid_of(raw.scan_id, "study")
+    ds.StudyInstanceUID = texts.read("studyInstanceUID", _uid) or uid_of(raw.identity, "study")
     ds.StudyDate, ds.StudyTime = texts.read("studyDate", _date), texts.read("studyTime", _time)
     ds.StudyID, ds.AccessionNumber = texts.identifier("studyID", 16), texts.identifier("accessionNumber", 16)
     ds.ReferringPhysicianName = ""
@@ -91,10 +171,16 @@ def _common(raw: RawVolume, model: ModelIdentity, series_uid: str) -> Dataset:
     ds.Laterality = ""
     ds.SeriesInstanceUID = series_uid
     ds.SeriesNumber = series_number(raw.number, fields.get("initialSeriesNumber"))
-    ds.SeriesDescription = _line(f"{model}{raw.suffix}")[-64:]
+    ds.SeriesDescription = _line(series_description(model, raw.suffix))
+    if fields.get("protocolName"):
+        ds.ProtocolName = texts.line("protocolName", 64)
     ds.Manufacturer = texts.line("systemVendor", 64)
     if fields.get("systemModel"):
         ds.ManufacturerModelName = texts.line("systemModel", 64)
+    if fields.get("stationName"):
+        ds.StationName = texts.line("stationName", 16)
+    if fields.get("institutionName"):
+        ds.InstitutionName = texts.line("institutionName", 64)
     ds.SoftwareVersions = _line(model.version)[:64]
     # general image
     ds.ImageType = ["DERIVED", "PRIMARY", "OTHER"] if geometry.oriented else ["DERIVED", "PRIMARY"]
@@ -117,10 +203,10 @@ def _equipment(model: ModelIdentity) -> Dataset:
     item.SoftwareVersions = _line(model.version)[:64]
     if model.weights_sha256:
         item.DeviceSerialNumber = model.weights_sha256  # 64 characters, the longest that is allowed
-    certificate = model.certificate_id or "none"
+    certificate = f"certificate of unlearning {model.certificate_id}" if model.certificate_id else NOT_AUDITED
     item.ContributionDescription = (
-        f"Reconstruction; SHA-256 of the weights {model.weights_sha256 or 'unknown'}; "
-        f"certificate of unlearning {certificate}"
+        f"Reconstruction; weights: {model.role or 'of unknown role'}, "
+        f"SHA-256 {model.weights_sha256 or 'unknown'}; {certificate}"
     )
     return item
 
@@ -132,7 +218,7 @@ def _add_mr(ds: Dataset, raw: RawVolume) -> None:
     if spacing is None or positions is None or along_row is None or along_column is None:
         raise ValueError(f"{raw.path}: expected position and orientation for an MR image, found none")
     frame = _Texts(raw).read("frameOfReferenceUID", _uid)
-    ds.FrameOfReferenceUID = frame or uid_of(raw.scan_id, "frame of reference")
+    ds.FrameOfReferenceUID = frame or uid_of(raw.identity, "frame of reference")
     ds.PositionReferenceIndicator = ""
     ds.PatientPosition = _Texts(raw).read("patientPosition", _position)
     ds.PixelSpacing = [_decimal(value) for value in spacing]
@@ -147,6 +233,13 @@ def _add_mr(ds: Dataset, raw: RawVolume) -> None:
     for keyword, name in (("RepetitionTime", "TR"), ("EchoTime", "TE"), ("InversionTime", "TI")):
         if (value := _number(fields.get(name))) or keyword != "InversionTime":
             setattr(ds, keyword, _decimal(value) if value else None)
+    for keyword, name, unit in (
+        ("MagneticFieldStrength", "systemFieldStrength_T", 1),
+        ("ImagingFrequency", "H1resonanceFrequency_Hz", 1e-6),
+        ("FlipAngle", "flipAngle_deg", 1),
+    ):
+        if value := _number(fields.get(name)):
+            setattr(ds, keyword, _decimal(value * unit))
     ds.EchoTrainLength = None
 
 
@@ -168,12 +261,23 @@ def _instance(common: Dataset, image: np.ndarray, index: int, slope: float, raw:
     ds.SamplesPerPixel, ds.PhotometricInterpretation = 1, "MONOCHROME2"
     ds.Rows, ds.Columns = image.shape
     ds.BitsAllocated, ds.BitsStored, ds.HighBit, ds.PixelRepresentation = 16, 16, 15, 0
-    ds.RescaleIntercept, ds.RescaleSlope, ds.RescaleType = "0", f"{slope:.9e}", "US"
-    levels = np.rint(np.asarray(image, np.float64) / slope)
-    ds.PixelData = np.clip(levels, 0, LEVELS).astype("<u2").tobytes()
+    ds.RealWorldValueMappingSequence = [_real_world_values(slope)]
+    ds.PixelData = grey_levels(image, slope).tobytes()
     ds.file_meta = FileMetaDataset()
     ds.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
     return ds
+
+
+def _real_world_values(slope: float) -> Dataset:
+    """What a grey level stands for, in the units of the raw data."""
+    units = Dataset()
+    units.CodeValue, units.CodingSchemeDesignator, units.CodeMeaning = NO_UNITS
+    item = Dataset()
+    item.MeasurementUnitsCodeSequence = [units]
+    item.LUTExplanation, item.LUTLabel = "Magnitude in the units of the raw data", "MAGNITUDE"
+    item.RealWorldValueFirstValueMapped, item.RealWorldValueLastValueMapped = 0, LEVELS
+    item.RealWorldValueIntercept, item.RealWorldValueSlope = 0.0, slope
+    return item
 
 
 def uid_of(*identity: str) -> str:
@@ -195,9 +299,22 @@ def series_number(number: int, initial: str | None) -> int:
     return number + 100 * int(initial) if initial and re.fullmatch(r"\d{1,7}", initial, re.ASCII) else number
 
 
+def series_description(model: ModelIdentity, suffix: str) -> str:
+    """Name, version, role, first digits of the weights' hash, certificate or "not audited", and the series.
+
+    Where it is longer than the 64 characters that DICOM allows, the name is cut.
+
+    >>> series_description(ModelIdentity("Model", "1.0", "ab" * 32, role="oracle"), "_set-1")
+    'Model 1.0 oracle abababab not audited_set-1'
+    """
+    texts = (model.version, model.role, model.weights_sha256[:8], model.audit)
+    rest = "".join(f" {text}" for text in texts if text) + suffix
+    return (model.name[: max(64 - len(rest), 0)] + rest).strip()[:64]
+
+
 def model_texts(model: ModelIdentity) -> tuple[str, ...]:
     """All that tells one model from another."""
-    return model.name, model.version, model.weights_sha256, model.certificate_id
+    return model.name, model.version, model.weights_sha256, model.certificate_id, model.role
 
 
 def _digest(images: np.ndarray) -> str:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-from pathlib import Path
+from collections.abc import Iterator
+from functools import partial
 
 import h5py
 import numpy as np
@@ -21,7 +20,7 @@ from scripts.data.volumes import (
 )
 from scripts.inference.geometry import Geometry, pixel_spacing, slice_thickness
 from scripts.inference.ismrmrd_raw import find_groups
-from scripts.inference.raw_volume import RawVolume
+from scripts.inference.raw_volume import RawVolume, ScanId
 from scripts.inference.readouts import incomplete
 
 
@@ -56,7 +55,7 @@ class FastMRIRaw(RawVolume):
                 mask=mask,
                 acquired=acquired,
                 notes=(f"left out: readouts in {', '.join(groups)}",) if groups else (),
-                scan_id=hashlib.sha256(json.dumps([Path(path).name, shape, attributes]).encode()).hexdigest(),
+                scan_id=ScanId(partial(_measured, str(path))),
                 slice_notes=slice_notes,
                 refused=refused,
             )
@@ -65,6 +64,12 @@ class FastMRIRaw(RawVolume):
         with open_volume(self.path) as file:
             kspace = file["kspace"][index].astype(np.complex64, copy=False)
         return kspace if kspace.ndim == 3 else kspace[None]
+
+
+def _measured(path: str) -> Iterator[np.ndarray]:
+    """K-space, slice by slice."""
+    with open_volume(path) as file:
+        yield from (file["kspace"][index] for index in range(len(file["kspace"])))
 
 
 def _judge(kspace: h5py.Dataset, mask: np.ndarray | None, acquired: tuple[int, int]) -> tuple[dict[int, str], str]:

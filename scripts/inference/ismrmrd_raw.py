@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sized
+from collections.abc import Iterator, Mapping, Sized
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import h5py
 import numpy as np
@@ -14,7 +14,7 @@ from scripts.data.header import stored_text
 from scripts.data.volumes import open_volume
 from scripts.inference.encoding import Encoding, read_encodings
 from scripts.inference.prewhitening import NoiseCovariance
-from scripts.inference.raw_volume import RawVolume
+from scripts.inference.raw_volume import RawVolume, ScanId
 from scripts.inference.readouts import (
     LAST_IN_SLICE,
     NOISE,
@@ -98,6 +98,16 @@ class IsmrmrdRaw(RawVolume):
         return kspace.finish(self.whitening)
 
 
+def _measured(path: str, group: str, used: tuple[int, ...]) -> Iterator[np.ndarray | np.void]:
+    """Head and samples of the readouts of the image, in their order."""
+    with open_volume(path) as file:
+        data = file[group]["data"]
+        for number in used:
+            readout = data[number]
+            yield readout["head"]
+            yield samples_of(readout)
+
+
 def find_groups(file: h5py.File) -> list[str]:
     """The groups that hold ISMRMRD data (``xml`` and ``data``), at whatever depth."""
     groups: list[str] = []
@@ -172,8 +182,8 @@ def _measurement(path: str, group: str, item: h5py.Group, remove_oversampling: b
         notes += (f"left out: {', '.join(f'{count} {what}' for what, count in sorted(left_out.items()))}",)
     keys = [key for part in parts for key in part.series]
     varying = [len(set(values)) > 1 for values in zip(*keys, strict=True)]
-    scan_id = hashlib.sha256(text)
-    scan_id.update(heads.tobytes())
+    used = sorted(int(n) for part in parts for slices in part.series.values() for own in slices.values() for n in own)
+    scan_id = ScanId(partial(_measured, str(path), group, tuple(used)))
     found = []
     for part in parts:
         whitening, note = _prewhitening(item["data"], heads, part)
@@ -190,7 +200,7 @@ def _measurement(path: str, group: str, item: h5py.Group, remove_oversampling: b
                     fields=encoding.fields_of(key[1]),
                     suffix=series_suffix(key, varying),
                     notes=(note, *encoding.notes, *own_notes, *notes),
-                    scan_id=scan_id.hexdigest(),
+                    scan_id=scan_id,
                     slice_notes={
                         place: slice_notes[index] for place, index in enumerate(order) if index in slice_notes
                     },

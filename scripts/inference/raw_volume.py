@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import hashlib
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -25,7 +26,8 @@ class RawVolume:
         suffix: What a series of several in one file adds to the file's name.
         number: The number of the series among those of its scan, from 1.
         notes: How the k-space was made, in words: prewhitening, partial Fourier, asymmetric echo.
-        scan_id: The same for all series of one scan and for no other scan; UIDs that the header lacks follow from it.
+        scan_id: The same for all series of one scan and for no other scan, or what computes it, since that reads the
+            whole file; see :class:`ScanId`.
         slice_notes: What there is to say about single slices, by their place in the series.
         refused: Why the series cannot be reconstructed; "" where it can.
     """
@@ -40,13 +42,18 @@ class RawVolume:
     suffix: str = ""
     number: int = 1
     notes: tuple[str, ...] = ()
-    scan_id: str = ""
+    scan_id: str | Callable[[], str] = ""
     slice_notes: Mapping[int, str] = field(default_factory=dict)
     refused: str = ""
 
     @property
     def num_slices(self) -> int:
         return self.shape[0]
+
+    @property
+    def identity(self) -> str:
+        """The scan's identity, from which UIDs follow that the header lacks."""
+        return self.scan_id if isinstance(self.scan_id, str) else self.scan_id()
 
     def read(self, index: int) -> np.ndarray:
         """K-space of one slice, (C, H, W) complex64.
@@ -83,3 +90,26 @@ class RawVolume:
 def nonzero_columns(kspace: np.ndarray) -> np.ndarray:
     """Columns (W,) bool of a slice (C, H, W) that are not all zero."""
     return (kspace != 0).any(axis=(0, 1))
+
+
+class ScanId:
+    """SHA-256 of all that was measured: of ISMRMRD the head and samples of every readout of the image, in their order.
+
+    A file and a stream of the same readouts have the same; scans that differ in a sample have not. It is computed when
+    it is first asked for, since a file has to be read to its end.
+
+    Args:
+        parts: Reads the heads and samples, or the slices of k-space.
+    """
+
+    def __init__(self, parts: Callable[[], Iterable[np.ndarray | np.void]]) -> None:
+        self._parts, self._found = parts, ""
+
+    def __call__(self) -> str:
+        """The identity, as hexadecimal digits."""
+        if not self._found:
+            digest = hashlib.sha256()
+            for part in self._parts():
+                digest.update(part.tobytes())
+            self._found = digest.hexdigest()
+        return self._found

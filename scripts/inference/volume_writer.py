@@ -18,6 +18,7 @@ from torch import Tensor
 from scripts.inference.model_identity import ModelIdentity
 from scripts.inference.nifti import write_nifti
 from scripts.inference.raw_volume import RawVolume
+from scripts.inference.worklist import Worklist
 from scripts.kspace.fourier import center_crop
 from scripts.run.engines import Workflow
 from scripts.run.files import check_disk_space, full_disk_told, write_text
@@ -38,9 +39,10 @@ class VolumeWriter:
         formats: The formats to write, out of "nifti" and "dicom".
         model: Named in the outputs.
         overwrite: Whether outputs that are there already may be replaced.
+        worklist: CSV file with patient and study of each scan; see :class:`scripts.inference.worklist.Worklist`.
 
     Raises:
-        ValueError: an unknown format.
+        ValueError: an unknown format, or no worklist.
         ImportError: DICOM without the package pydicom.
     """
 
@@ -50,6 +52,7 @@ class VolumeWriter:
         formats: Sequence[str] = ("nifti",),
         model: ModelIdentity | None = None,
         overwrite: bool = True,
+        worklist: str | Path | None = None,
     ) -> None:
         formats = (formats,) if isinstance(formats, str) else tuple(formats)
         if not formats or set(formats) - set(FORMATS):
@@ -60,6 +63,7 @@ class VolumeWriter:
         self.formats = formats
         self.model = model or ModelIdentity()
         self.overwrite = overwrite
+        self.worklist = None if worklist is None else Worklist(worklist)
         self.raw: RawVolume | None = None
 
     @property
@@ -96,7 +100,7 @@ class VolumeWriter:
             os.posix_fallocate(self._file.fileno(), 0, 4 * int(np.prod(shape)))  # a mapped page without room kills
         self._images = np.memmap(self._file, np.float32, "w+", shape=shape)
         self._missing = set(range(raw.num_slices))
-        self.raw = raw
+        self.raw = raw if self.worklist is None else self.worklist.complete(raw)
 
     def add(self, index: int, image: Tensor) -> None:
         """Take the image (1, H, W) of a slice, cropped to the size that the raw data state.

@@ -177,6 +177,7 @@ OF_VERB: dict[str, dict[str, Kind]] = {
         "dataset_dir": PATH | list_of(PATH, 1),
         "formats": one_of("nifti", "dicom") | list_of(one_of("nifti", "dicom"), 1),
         "weights": PATH,
+        "worklist": FILE_OR_NONE,
         "retrospective_mask": COMPONENT | NOTHING,
         "remove_oversampling": FLAG,
         "network_def": COMPONENT,
@@ -184,11 +185,15 @@ OF_VERB: dict[str, dict[str, Kind]] = {
     "serve": {
         "host": TEXT,
         "port": whole(0, 65535),
-        "archive": COMPONENT | NOTHING,
+        "router": COMPONENT | NOTHING,
+        "raw_days": FROM_ZERO,
+        "metrics_port": whole(0, 65535) | NOTHING,
+        "log_format": one_of("text", "json"),
         "pixels": one_of("float32", "int16"),
+        "protocols": MAPPING | NOTHING,
         "limits": MAPPING,
     },
-    "send": {"source": FILE_OR_NONE, "outbox_dir": PATH, "patience_s": FROM_ZERO, "archive": COMPONENT},
+    "send": {"source": PATH, "patience_s": FROM_ZERO, "router": COMPONENT},
 }
 # arguments of components, by name: an override such as network#num_cascades is checked, whether or not the run uses it
 ARGUMENTS: dict[str, Kind] = {
@@ -202,7 +207,6 @@ ARGUMENTS: dict[str, Kind] = {
     "confidence": within(0, 1),
     "samples": whole(100),
     "port": whole(1, 65535),
-    "called": Kind("an AE title, at most 16 characters", lambda v: TEXT.fits(v) and len(v) <= 16),
 }
 
 

@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
 
 from scripts.run.files import file_sha256
 from scripts.run.kinds import is_expression
@@ -321,6 +320,8 @@ def _as_text(request: Any) -> Any:
     if isinstance(request, (str, Path)):
         if not Path(request).is_file():
             raise FileNotFoundError(f"'forget_request': {request}: no such forget request")
+        import yaml  # no part of the inference path
+
         try:
             request = yaml.load(Path(request).read_text(encoding="utf-8"), Loader=yaml.BaseLoader)
         except (yaml.YAMLError, ValueError) as error:

@@ -1,10 +1,9 @@
-"""The trained network where scans are made and read: an MRD server, and delivery to archives."""
+"""The trained network where scans are made and read: an MRD server, and the hand-over to a DICOM router."""
 
-from scripts.serving.archives import CStoreArchive, StowArchive
-from scripts.serving.commitment import Commitment
 from scripts.serving.delivery import Delivery
-from scripts.serving.outbox import Outbox
-from scripts.serving.send import send
-from scripts.serving.server import MrdServer
+from scripts.serving.hand_over import HandOver, send
+from scripts.serving.operation import set_up_logs
+from scripts.serving.router import Router
+from scripts.serving.server import MrdServer, load_model
 
-__all__ = ["CStoreArchive", "Commitment", "Delivery", "MrdServer", "Outbox", "StowArchive", "send"]
+__all__ = ["Delivery", "HandOver", "MrdServer", "Router", "load_model", "send", "set_up_logs"]

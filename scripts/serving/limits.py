@@ -10,6 +10,10 @@ class ScanError(Exception):
     """The scan of a client cannot go on; the text is for the client and the log."""
 
 
+class BusyError(ScanError):
+    """There is no room for it now."""
+
+
 @dataclass(frozen=True)
 class Limits:
     """Bounds that keep one client from harming the others.
@@ -17,6 +21,7 @@ class Limits:
     Attributes:
         max_connections: Connections open at a time; more are told so and closed.
         max_scans: Connections that have sent a header at a time; more are told so and closed.
+        max_scans_per_client: Those of one address.
         max_memory_mb: K-space and images of all scans together, without the network's own memory.
         max_text_bytes: The size of a configuration, header or text message.
         max_readout_bytes: Samples of one readout, of a waveform or an image.
@@ -26,7 +31,7 @@ class Limits:
         scan_s: Longest time of a connection.
         send_s: Longest time for a client to take what it is sent.
         delivery_s: Longest time that a finished scan waits for a disk that cannot be written.
-        drain_s: Longest time that scans may go on after SIGTERM.
+        drain_s: Longest time that scans may go on after SIGTERM; the process ends at most 5 s later.
 
     Raises:
         ValueError: a limit that is no number above 0.
@@ -34,6 +39,7 @@ class Limits:
 
     max_connections: int = 2000
     max_scans: int = 8
+    max_scans_per_client: int = 8
     max_memory_mb: int = 4096
     max_text_bytes: int = 4_000_000
     max_readout_bytes: int = 128_000_000
@@ -74,11 +80,11 @@ class MemoryBudget:
         """Reserve bytes.
 
         Raises:
-            ScanError: they are not to be had.
+            BusyError: they are not to be had.
         """
         with self._lock:
             if self.used + size > self.limit:
-                raise ScanError(
+                raise BusyError(
                     f"memory: expected at most {self.limit / 1e6:.0f} MB for all scans, found {self.used / 1e6:.0f} MB "
                     f"in use and {size / 1e6:.0f} MB more wanted"
                 )

@@ -12,6 +12,7 @@ import asyncio
 import ctypes
 import struct
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from ismrmrd.acquisition import AcquisitionHeader
@@ -52,12 +53,38 @@ class Message:
     samples: np.ndarray | None = None
 
 
-async def read_message(reader: asyncio.StreamReader, limits: Limits) -> Message | None:
-    """Read the next message; None where the stream ended between messages.
+class Reader(Protocol):
+    """Where bytes come from: a client's stream, or the raw data of a scan."""
+
+    async def readexactly(self, size: int, /) -> bytes:
+        """Exactly so many bytes.
+
+        Raises:
+            asyncio.IncompleteReadError: there are fewer.
+        """
+
+
+class Recorded:
+    """A reader whose last message can be written down as it came; of images and waveforms nothing is kept."""
+
+    def __init__(self, reader: Reader) -> None:
+        self._reader, self.parts, self.recording = reader, list[bytes](), True
+
+    async def readexactly(self, size: int) -> bytes:
+        """See :class:`Reader`."""
+        content = await self._reader.readexactly(size)
+        if self.recording:
+            self.parts.append(content)
+        return content
+
+
+async def read_message(reader: Recorded, limits: Limits) -> Message | None:
+    """Read the next message; None where the stream ended between messages. Its bytes are ``reader.parts``.
 
     Raises:
         ScanError: an unknown number, a size beyond the limits, half a message, or a client too slow.
     """
+    reader.parts, reader.recording = [], True
     try:
         kind = int.from_bytes(await asyncio.wait_for(reader.readexactly(2), limits.idle_s), "little")
     except asyncio.TimeoutError:
@@ -79,7 +106,7 @@ async def read_message(reader: asyncio.StreamReader, limits: Limits) -> Message 
         raise ScanError(f"{NAMES[kind]} message: {found}") from None
 
 
-async def _body(reader: asyncio.StreamReader, kind: int, limits: Limits) -> Message:
+async def _body(reader: Recorded, kind: int, limits: Limits) -> Message:
     if kind == CLOSE:
         return Message(kind)
     if kind == CONFIG_FILE:
@@ -93,7 +120,7 @@ async def _body(reader: asyncio.StreamReader, kind: int, limits: Limits) -> Mess
     return await _dropped(reader, kind, limits)
 
 
-async def _acquisition(reader: asyncio.StreamReader, limits: Limits) -> Message:
+async def _acquisition(reader: Recorded, limits: Limits) -> Message:
     content = await reader.readexactly(ctypes.sizeof(AcquisitionHeader))
     head = np.frombuffer(content, acquisition_header_dtype)[0]
     names = ("number_of_samples", "active_channels", "trajectory_dimensions")
@@ -105,8 +132,9 @@ async def _acquisition(reader: asyncio.StreamReader, limits: Limits) -> Message:
     return Message(ACQUISITION, head=head, samples=data)
 
 
-async def _dropped(reader: asyncio.StreamReader, kind: int, limits: Limits) -> Message:
+async def _dropped(reader: Recorded, kind: int, limits: Limits) -> Message:
     """Read a waveform or an image and keep nothing of it."""
+    reader.parts, reader.recording = [], False
     if kind == WAVEFORM:
         waveform = WaveformHeader.from_buffer_copy(await reader.readexactly(ctypes.sizeof(WaveformHeader)))
         size = 4 * waveform.channels * waveform.number_of_samples
@@ -125,7 +153,7 @@ async def _dropped(reader: asyncio.StreamReader, kind: int, limits: Limits) -> M
     return Message(kind)
 
 
-async def _drop(reader: asyncio.StreamReader, size: int) -> None:
+async def _drop(reader: Recorded, size: int) -> None:
     while size:
         size -= len(await reader.readexactly(min(size, PIECE)))
 

@@ -118,7 +118,7 @@ class Scan:
         for encoding in usable:
             self._check_matrix(encoding)
         self.source, self.budget = source, budget
-        self.identity = hashlib.sha256(header.encode())
+        self.identity = hashlib.sha256()  # as scripts.inference.raw_volume.ScanId
         self.noise = NoiseCovariance()
         self.started: dict[int, tuple[Encoding, int, np.ndarray | None, str]] = {}
         self.notes: tuple[str, ...] = ()
@@ -160,6 +160,7 @@ class Scan:
             return None
         encoding, coils = self._start(number, encoding, head, samples)
         self.identity.update(head.tobytes())
+        self.identity.update(samples.tobytes())
         place = _place(head)
         if place in self.done or place in self.refused:
             self._leave_out(head, "its slice was complete before")

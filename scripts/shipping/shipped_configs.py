@@ -12,6 +12,7 @@ from typing import Any
 
 import yaml
 
+from scripts.inference.model_identity import role_of
 from scripts.shipping.shipment import Shipment
 
 MODEL = "model.pt"
@@ -127,6 +128,8 @@ def make_metadata(
         metadata[kind] = {name: package_version(name) for name in metadata[kind] if _is_installed(name)}
     if data_source:
         metadata["data_source"] = data_source
+    if role := role_of(shipment.record):  # DICOM files name it; the record itself is not shipped
+        metadata["weights_role"] = role
     metadata["eval_metrics"] = {
         f"{cohort} {name}": value["mean"]
         for cohort, values in shipment.own_results.items()

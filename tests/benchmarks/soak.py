@@ -1,13 +1,12 @@
 """Memory of the MRD server over a long time, a slice a second: ``python -m tests.benchmarks.soak --minutes 60``.
 
 One scan after the other, each over a connection of its own, is sent slice by slice; its series are written as NIfTI and
-DICOM and sent by C-STORE to a storage node in this process. Prints a line for each tenth of the time, and fails where
+DICOM and handed over to a router in this process. Prints a line for each tenth of the time, and fails where
 an image is missing or where the server's resident memory, after the first tenth, rises by more than ``--most_mb``.
 """
 
 from __future__ import annotations
 
-import shutil
 import tempfile
 import threading
 import time
@@ -20,10 +19,10 @@ import ismrmrd
 from scripts.evaluation.table import Table, markdown
 from tests.inference.raw_files import make_kspace, write_ismrmrd
 from tests.serving.client import CLOSE, ServerProcess, header_message, read_file, readout_message, receive
-from tests.serving.nodes import Node, free_port
+from tests.serving.nodes import FakeRouter
 
 PARTS = 10
-HEADER = ["minutes", "slices", "images back", "images in the archive", "resident memory [MB]"]
+HEADER = ["minutes", "slices", "images back", "images in the router", "resident memory [MB]"]
 
 
 def main(
@@ -46,11 +45,11 @@ def main(
         slices: Slices of a scan.
         most_mb: Growth of the server's resident memory, after the first tenth of the time, that is a failure.
     """
-    rows, port = [], free_port()
-    with tempfile.TemporaryDirectory() as temporary, Node(port) as node:
+    rows = []
+    with tempfile.TemporaryDirectory() as temporary, FakeRouter(keeps=False) as router:
         folder = Path(temporary)
         header, parts = _scan(folder / "scan.h5", matrix, coils, slices)
-        settings = {"output_dir": str(folder / "served"), "formats": ["nifti", "dicom"], "archive": {"port": port}}
+        settings = {"output_dir": str(folder / "served"), "formats": ["nifti", "dicom"], "router": router.url}
         with ServerProcess(folder / "log", network=network, **settings) as server:
             began = time.monotonic()
             sent = back = 0
@@ -60,14 +59,14 @@ def main(
                     sent += slices
                     _tidy(folder / "served")
                 megabytes = server.memory() / 1e6
-                rows.append([f"{(time.monotonic() - began) / 60:.1f}", sent, back, len(node.received), megabytes])
+                rows.append([f"{(time.monotonic() - began) / 60:.1f}", sent, back, router.asked, megabytes])
                 print(*rows[-1], flush=True)
             assert server.stop() == 0, (folder / "log").read_text()[-2000:]
     print(markdown(Table("", "", HEADER, [[*map(str, row[:-1]), f"{row[-1]:.1f}"] for row in rows])))
     growth = max(row[-1] for row in rows) - rows[0][-1]
     print(f"{sent} slices of {matrix} x {matrix}, {coils} coils; memory rose by at most {growth:.1f} MB")
-    if back != sent or len(node.received) != sent or growth > most_mb:
-        raise SystemExit(f"expected {sent} images back and archived and at most {most_mb} MB of growth")
+    if back != sent or router.asked != sent or growth > most_mb:
+        raise SystemExit(f"expected {sent} images back and handed over and at most {most_mb} MB of growth")
 
 
 def _scan(path: Path, matrix: int, coils: int, slices: int) -> tuple[bytes, list[bytes]]:
@@ -103,10 +102,10 @@ def _send(server: ServerProcess, header: bytes, parts: Sequence[bytes], period_s
 
 
 def _tidy(folder: Path) -> None:
-    """Remove what was written, but not the queue; wait until that is empty."""
-    for path in folder.glob("[0-9]*"):
-        shutil.rmtree(path) if path.is_dir() else path.unlink()
-    while list((folder / "outbox").rglob("*.dcm")):
+    """Remove NIfTI files; wait until all is handed over."""
+    for path in folder.glob("*.nii.gz"):
+        path.unlink()
+    while list(folder.rglob("*.dcm")):
         time.sleep(0.05)
 
 

@@ -37,13 +37,14 @@ def chain(tiny_datalist, tmp_path_factory) -> Path:
     work = folder / "work"
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MRI_UNLEARNING_KEY", KEY)
+        settings["ledger"] = str(work / "ledger.jsonl")
         for oracle in (False, True):
             run("train", oracle=oracle, train_epochs=1, output_dir=str(work), **settings)
         weights = {"weights": str(work / "original.pt"), "unlearned_weights": str(work / "unlearned.pt")}
         run("declare", "declare.yaml", datalist=tiny_datalist, output_dir=str(work / "audit"), **weights, **QUICK)
         unlearn = {"weights": weights["weights"], "unlearn_epochs": 1}
-        run("unlearn", output_dir=str(work), **unlearn, **settings)
-        run("audit", datalist=tiny_datalist, output_dir=str(work / "audit"), **weights, **QUICK)
+        run("unlearn", "methods/fine_tune.yaml", output_dir=str(work), **unlearn, **settings)
+        run("audit", run=str(work), **QUICK)
         private, _ = make_keys(folder / "keys")
         sign(work / "audit" / "certificate.json", private)
     return folder

@@ -87,17 +87,19 @@ def argument_cases() -> list[Case]:
         "serve": {
             "port": (-1, 70000, "http"),
             "host": ("", 5),
-            "archive": ({}, "pacs", 5),
+            "router": ({}, "pacs", 5),
+            "raw_days": (-1, "long"),
+            "metrics_port": (-1, 70000, "http"),
+            "log_format": ("xml", 5),
+            "protocols": ({"default": {"pixel": 1}}, [], "default"),
             "limits": ({"max_scan": 3}, {"max_scans": 0}, {"idle_s": "long"}, []),
             "formats": (["png"],),
             "weights": ("nowhere.pt",),
         },
         "send": {
             "source": ("nowhere", ""),
-            "outbox_dir": ("", 5),
             "patience_s": (-1, "long"),
-            "archive#port": (0, 70000, "dicom"),
-            "archive#called": ("A" * 17, ""),
+            "router#url": ("pacs", "ftp://pacs"),
         },
         "inference": {
             "network_def#num_cascades": (0, "three"),
@@ -110,7 +112,7 @@ def argument_cases() -> list[Case]:
         "evaluate": {"sections": (["test", "test"],), "weights": ({}, {"G": None}, {"G": 5})},
     }
     misspelt = {
-        "ship": "audit_dr", "inference": "dataset_di", "serve": "prt", "send": "outbox_dr", "declare": "gate",
+        "ship": "audit_dr", "inference": "dataset_di", "serve": "prt", "send": "patience", "declare": "gate",
     }  # fmt: skip
     keys = [Case(verb, (f"override key '{key}'", "did you mean"), {key: "x"}) for verb, key in misspelt.items()]
     cases = [
@@ -510,21 +512,14 @@ def file_above_the_folder(root: Path) -> dict[str, Any]:
     return {"output_dir": str(root / "file" / "out")}
 
 
-def text_as_dicom(root: Path) -> dict[str, Any]:
-    (root / "series").mkdir()
-    (root / "series" / "a.dcm").write_text("no DICOM")
-    return {"source": str(root / "series"), "outbox_dir": str(root / "outbox")}
-
-
 def place_cases() -> list[Case]:
     verbs = ("train", "unlearn", "evaluate", "audit", "protocol", "inference")
     return [
         *(Case(verb, ("'output_dir'", "file"), spoil=file_as_folder) for verb in verbs),
         *(Case(verb, ("'output_dir'", "file"), spoil=file_above_the_folder) for verb in verbs),
         Case("simulate", ("image.nii",), spoil=same_image_twice),
-        Case("send", ("a.dcm",), spoil=text_as_dicom),
-        Case("serve", ("nowhere.pem",), {"archive": {
-            "_target_": "scripts.serving.StowArchive", "url": "http://localhost", "token_file": "nowhere.pem"}}),
+        Case("serve", ("nowhere.txt",), {"router": {
+            "_target_": "scripts.serving.Router", "user": "me", "password_file": "nowhere.txt"}}),
         Case("evaluate", ("zero-filled",), spoil=name_of_zero_filled),
         Case("evaluate", ("/dev/null",), {"weights": "/dev/null"}),
         Case("train", ("/dev/null",), {"datalist": "/dev/null"}),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -42,23 +42,6 @@ class Stopped:
     config: tuple[str, ...] = ()
     run_id: str = ""
     folder: str = "output_dir"
-
-
-class FolderArchive:
-    """An archive that is a folder: it keeps an image once."""
-
-    def __init__(self, folder: str) -> None:
-        self.folder = Path(folder)
-
-    def store(self, paths: Iterable[Path]) -> Iterator[tuple[Path, str]]:
-        """Keep each file under its UID."""
-        for path in paths:
-            kept = self.folder / f"{pydicom.dcmread(path).SOPInstanceUID}.dcm"
-            self.folder.mkdir(parents=True, exist_ok=True)
-            incoming = kept.with_suffix(".incoming")  # a copy that was cut short is written over when it is sent again
-            incoming.write_bytes(path.read_bytes())
-            incoming.replace(kept)
-            yield path, ""
 
 
 def command(verb: str, inputs: Path, output: Path, **more: Any) -> list[str]:
@@ -134,12 +117,6 @@ VERBS = {
                         **NETWORK},
         ("*.nii.gz", "*_dicom/*.dcm"),
         again=OVERWRITE, config=("inference.json",), run_id="run",
-    ),
-    "send": Stopped(
-        lambda inputs: {"source": inputs / "images", "archive": {"_target_": "tests.hostile.stopped.FolderArchive",
-                                                                 "folder": "out/archive"}},
-        ("archive/*.dcm",),
-        config=("send.json",), folder="outbox_dir",
     ),
 }  # fmt: skip
 

@@ -68,7 +68,7 @@ def overrides_of(case: Case, root: Path) -> dict:
         "preview": {"datalist": shared["datalist"]},
         "inference": {"dataset_dir": str(root), "weights": weights, **small},
         "serve": {"weights": weights, "port": 0, **small},
-        "send": {"source": None, "patience_s": 0},
+        "send": {"source": str(root), "patience_s": 0},
         "declare": {"unlearned_weights": weights},
     }[case.verb]
     spoilt = case.spoil(root) if case.spoil else {}

@@ -211,7 +211,7 @@ def test_too_small_for_the_network(fastmri):
 def test_inputs(tmp_path):
     with pytest.raises(FileNotFoundError, match="nowhere: 'dataset_dir'"):
         find_inputs(tmp_path / "nowhere")
-    with pytest.raises(FileNotFoundError, match=r"expected files .h5, .hdf5, .mrd, .ismrmrd, found none"):
+    with pytest.raises(FileNotFoundError, match=r"expected files .h5, .hdf5, .hdf, .mrd, .ismrmrd, found none"):
         find_inputs(tmp_path)
     with pytest.raises(FileNotFoundError, match="empty list"):
         find_inputs([])

@@ -313,8 +313,8 @@ def test_single_slices_are_simulated(tmp_path, flat):
     for _, target, attributes in files.values():
         number = int(attributes["source_image"][1])
         expected = np.flip(volume()[..., number].T, (0, 1))
-        scale = (target[0] * expected).sum() / (expected * expected).sum()
-        assert np.abs(target[0] - scale * expected).max() < 0.02 * target.max()
+        assert np.array_equal(target[0] > 0.05 * target.max(), expected > 0)
+        assert np.corrcoef(target[0].ravel(), expected.ravel())[0, 1] > 0.9  # the coils shade it
 
 
 def test_a_patient_stays_in_one_list_and_can_be_forgotten(tmp_path):

@@ -147,3 +147,9 @@ def test_an_overlay_before_its_base_is_refused(bundle):
     with pytest.raises(RuntimeError) as error:
         run(bundle, "overlay.yaml", "look.yaml")
     assert "expected the overlays after the file of the verb" in str(own_error(error.value))
+
+
+@pytest.mark.parametrize("verb", ["train", "unlearn", "simulate", "preview", "protocol"])
+def test_a_verb_answers_to_the_zoos_name(verb):
+    """`python -m monai.bundle run` and `create_workflow(…).run()` look for the key ``run``."""
+    assert monai.bundle.ConfigParser.load_config_file(str(CONFIGS / f"{verb}.yaml"))["run"] == f"@{verb}"

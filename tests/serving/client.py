@@ -2,16 +2,17 @@
 
 import contextlib
 import io
-import json
+import logging
+import multiprocessing
 import os
 import queue
 import signal
 import socket
 import struct
-import subprocess
 import sys
 import threading
 import time
+import warnings
 from pathlib import Path
 
 import ismrmrd
@@ -21,15 +22,9 @@ from ismrmrd.serialization import ConfigFile, ProtocolDeserializer, ProtocolSeri
 
 from scripts.inference import ModelIdentity, VolumeWriter
 from scripts.networks import VarNet, ZeroFilled
-from scripts.serving import CStoreArchive, Delivery, MrdServer
+from scripts.serving import Delivery, MrdServer, Router
 
 ROOT = Path(__file__).resolve().parents[2]
-START = """
-import json, logging, sys
-from tests.serving.client import make_server
-logging.basicConfig(level="INFO", stream=sys.stderr, format="%(levelname)s %(message)s")
-make_server(**json.loads(sys.argv[1])).run(lambda port: print(port, flush=True))
-"""
 
 
 class Breaks(ZeroFilled):
@@ -54,28 +49,48 @@ class Slow(ZeroFilled):
         return super().forward(masked_kspace)
 
 
+class Brief(ZeroFilled):
+    """A network that takes a moment, so that a kill may come in it."""
+
+    def forward(self, masked_kspace, mask=None):
+        time.sleep(0.05)
+        return super().forward(masked_kspace)
+
+
 def varnet() -> VarNet:
     torch.manual_seed(0)
     return VarNet(num_cascades=1, chans=4, pools=2, sens_chans=4, sens_pools=2)
 
 
-NETWORKS = {"varnet": varnet, "zero": ZeroFilled, "breaks": Breaks, "not finite": NotFinite, "slow": Slow}
+NETWORKS = {
+    "varnet": varnet,
+    "zero": ZeroFilled,
+    "breaks": Breaks,
+    "not finite": NotFinite,
+    "slow": Slow,
+    "brief": Brief,
+}
 
 
-def make_server(network="zero", output_dir=None, formats=("nifti",), archive=None, **settings) -> MrdServer:
-    """A server on a free port."""
+MODEL = ModelIdentity("Model", "1.0")
+
+
+def make_server(
+    network="zero", output_dir=None, formats=("nifti",), router=None, model=MODEL, load=None, **settings
+) -> MrdServer:
+    """A server on a free port; ``router`` is the address of one, ``model`` its identity or the fields of that."""
     if output_dir:
-        writer = VolumeWriter(output_dir, list(formats), ModelIdentity("Model", "1.0"))
-        archive = CStoreArchive("127.0.0.1", **archive) if isinstance(archive, dict) else archive
-        settings["deliver"] = Delivery(writer, archive, retry_s=0.1)
-    return MrdServer(NETWORKS[network](), torch.device("cpu"), port=0, model=ModelIdentity("Model", "1.0"), **settings)
+        writer = VolumeWriter(output_dir, list(formats))
+        settings["deliver"] = Delivery(writer, router and Router(router, timeout_s=5), retry_s=0.1)
+    identity = ModelIdentity(**model) if isinstance(model, dict) else model
+    return MrdServer(load or (lambda: (NETWORKS[network](), identity)), torch.device("cpu"), port=0, **settings)
 
 
 class Running:
     """Where a server listens."""
 
-    def __init__(self, port: int) -> None:
-        self.port = port
+    def __init__(self, port: int, server: MrdServer | None = None) -> None:
+        self.port, self.server = port, server
 
     def connect(self) -> socket.socket:
         return socket.create_connection(("127.0.0.1", self.port), timeout=60)
@@ -88,41 +103,61 @@ def serving(**settings):
     thread = threading.Thread(target=lambda: server.run(ports.put))
     thread.start()
     try:
-        yield Running(ports.get(timeout=60))
+        yield Running(ports.get(timeout=60), server)
     finally:
         server.stop()
         thread.join()
 
 
+def _serve(log: str, port, settings) -> None:
+    """In a process of its own: serve, and say where."""
+    file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    for number in (1, 2):
+        os.dup2(file, number)
+    logging.basicConfig(level="INFO", stream=sys.stderr, format="%(levelname)s %(message)s", force=True)
+    make_server(**settings).run(port.send)
+
+
 class ServerProcess(Running):
     """A server in a process of its own, so that it can be killed and its memory measured.
 
+    It is forked from a process that has loaded everything, so that it starts at once.
+
     Args:
-        log: file for its log.
+        log: file for its log, to which is added.
         settings: see :func:`make_server`.
     """
 
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["tests.serving.client"])
+
     def __init__(self, log: Path, **settings) -> None:
         self.log = log
-        environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{os.environ.get('PYTHONPATH', '')}", "OMP_NUM_THREADS": "1"}
-        with log.open("wb") as file:
-            self.process = subprocess.Popen(
-                [sys.executable, "-c", START, json.dumps(settings)],
-                stdout=subprocess.PIPE,
-                stderr=file,
-                env=environment,
-            )
-        line = self.process.stdout.readline()
-        assert line, log.read_text()
-        super().__init__(int(line))
+        os.environ["PYTHONPATH"] = f"{ROOT}:{ROOT / 'bundle'}:{os.environ.get('PYTHONPATH', '')}"
+        os.environ["OMP_NUM_THREADS"] = "1"
+        ours, theirs = self.context.Pipe(duplex=False)
+        self.process = self.context.Process(target=_serve, args=(str(log), theirs, settings))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            self.process.start()
+        theirs.close()
+        with ours:
+            try:
+                assert ours.poll(60), log.read_text()
+                super().__init__(ours.recv())
+            except EOFError:
+                raise AssertionError(log.read_text()) from None
 
     def __enter__(self):
         return self
 
     def __exit__(self, *error) -> None:
+        self.kill()
+
+    def kill(self) -> None:
+        """End it at once, as a power cut would."""
         self.process.kill()
-        self.process.wait()
-        self.process.stdout.close()
+        self.process.join()
 
     def memory(self) -> int:
         """Resident memory in bytes."""
@@ -131,8 +166,9 @@ class ServerProcess(Running):
 
     def stop(self) -> int:
         """Ask it to stop and return its exit code."""
-        self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(60)
+        os.kill(self.process.pid, signal.SIGTERM)
+        self.process.join(60)
+        return self.process.exitcode
 
 
 def header_message(text: bytes | str) -> bytes:

@@ -35,7 +35,7 @@ def main(checkout: str) -> None:
         expected = file_inference(scan, folder / "files")["scan.nii.gz"]
         for pixels in ("float32", "int16"):
             output = folder / f"{pixels}.h5"
-            with serving(network="varnet", pixels=pixels) as server:
+            with serving(network="varnet", settings={"pixels": pixels}) as server:
                 command = [sys.executable, str(client), "-p", str(server.port), "-o", str(output), "-G", "images"]
                 subprocess.run([*command, str(scan)], cwd=client.parent, check=False)
             images = _read(output)

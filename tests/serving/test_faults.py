@@ -155,7 +155,7 @@ ENDED = {  # what is sent -> what the client is told at once; the connection end
         GOOD + readout(change=lambda a: a.setFlag(ismrmrd.ACQ_IS_NOISE_MEASUREMENT)) + CLOSE,
         "expected readouts of an image, found none",
     ),
-    "an end without a close": (GOOD + readout(), "ended without a close message; the scan is not delivered"),
+    "an end without a close": (GOOD + readout(), "ended without a close message"),
 }  # fmt: skip
 
 
