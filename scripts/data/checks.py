@@ -6,7 +6,6 @@ import logging
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Protocol
 
 import ignite.distributed as idist
 import torch
@@ -22,21 +21,14 @@ WORTH_READERS, MOST_READERS = 1 << 30, 8  # bytes to read, processes
 logger = logging.getLogger(__name__)
 
 
-class ImageSizeCheck(Protocol):
-    """A network that knows which images are too small for its pooling."""
-
-    def check_image_size(self, height: int, width: int) -> None:
-        """Raise ValueError where an image of height x width pixels is too small."""
-
-
 def check_volumes(
-    volumes: Iterable[Volume], network: ImageSizeCheck, mask: ColumnMask, check_values: bool = True
+    volumes: Iterable[Volume], network: torch.nn.Module, mask: ColumnMask, check_values: bool = True
 ) -> None:
     """Check that every volume can go through mask, network and metrics.
 
     Args:
         volumes: what the run will read.
-        network: its ``check_image_size(height, width)`` says what is too small for its pooling.
+        network: its ``check_image_size(height, width)``, if it has one, says what is too small for its pooling.
         mask: its settings have to be possible for each width.
         check_values: also read all values once, see :func:`scripts.data.checked.check_once`; several processes share
             the volumes. Each slice is checked again for NaN and Inf when it is used.
@@ -45,11 +37,13 @@ def check_volumes(
         ValueError: naming the file, the field, what was found and what was expected.
     """
     volumes = list({volume.path: volume for volume in volumes}.values())
+    check_image_size = getattr(network, "check_image_size", None)
     for volume in volumes:
         height, width = volume.kspace_shape[-2:]
         try:
             mask.check_width(width)
-            network.check_image_size(height, width)
+            if check_image_size is not None:
+                check_image_size(height, width)
         except ValueError as error:
             raise ValueError(f"{volume.path}: {error}") from error
         if min(volume.target_size) < SSIM_WINDOW:

@@ -1,5 +1,7 @@
 """Reconstruction networks: undersampled k-space in, one magnitude image out."""
 
+from scripts.networks.adapted import Adapted
+from scripts.networks.checked import build_network, check_network, describe_network, may_leave_unused
 from scripts.networks.compiled import compiled
 from scripts.networks.precision import at_precision, loss_scaling
 from scripts.networks.unet import ReconUnet, Unet
@@ -8,14 +10,19 @@ from scripts.networks.weights import check_fit, load_weights, save_weights
 from scripts.networks.zero_filled import ZeroFilled
 
 __all__ = [
+    "Adapted",
     "ReconUnet",
     "Unet",
     "VarNet",
     "ZeroFilled",
     "at_precision",
+    "build_network",
     "check_fit",
+    "check_network",
     "compiled",
+    "describe_network",
     "load_weights",
     "loss_scaling",
+    "may_leave_unused",
     "save_weights",
 ]

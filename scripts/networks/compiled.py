@@ -18,12 +18,17 @@ def compiled(network: nn.Module) -> nn.Module:
     Returns:
         The same network.
 
+    Raises:
+        ValueError: There is nothing to compile: only the project's own U-Nets are known to be worth it.
+
     Example:
         >>> network = compiled(Unet(in_chans=2, out_chans=1, chans=2, pools=1))
         >>> list(network.state_dict())[0]
         'down_sample_layers.0.layers.0.weight'
     """
-    for module in network.modules():
-        if isinstance(module, Unet):
-            module.compile()
+    unets = [module for module in network.modules() if isinstance(module, Unet)]
+    if not unets:
+        raise ValueError(f"compile: expected a network with the project's U-Nets, found {type(network).__name__}")
+    for unet in unets:
+        unet.compile()
     return network

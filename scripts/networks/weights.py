@@ -221,7 +221,7 @@ def first_line(error: BaseException) -> str:
 
 
 def align_keys(state: Mapping[str, Tensor], expected: Iterable[str]) -> dict[str, Tensor]:
-    """Rename the keys of a checkpoint to those of a network: drop fastMRI's extras, strip or add wrappers.
+    """Rename the keys of a checkpoint to those of a network: drop fastMRI's extras, strip or add wrappers and adapters.
 
     Args:
         state: State dict of a checkpoint.
@@ -237,5 +237,21 @@ def align_keys(state: Mapping[str, Tensor], expected: Iterable[str]) -> dict[str
         for wrapper in WRAPPERS:
             if any(key.startswith(wrapper) for key in candidates[-1]):
                 candidates.append({key.removeprefix(wrapper): value for key, value in candidates[-1].items()})
-    candidates += [{f"unet.{key}": value for key, value in candidate.items()} for candidate in candidates]
+    candidates += [{key.removeprefix(part): value for key, value in state.items()} for part in prefixes(state)]
+    candidates += [{part + key: value for key, value in c.items()} for part in prefixes(expected) for c in candidates]
     return max(candidates, key=lambda candidate: len(expected & candidate.keys()))
+
+
+def prefixes(keys: Iterable[str]) -> list[str]:
+    """The prefixes, each up to a dot, that all keys have in common: of an adapter or of another module around it all.
+
+    Example:
+        >>> prefixes(["network.unet.conv.weight", "network.unet.bias"])
+        ['network.', 'network.unet.']
+    """
+    found: list[str] = []
+    for parts in zip(*(key.split(".")[:-1] for key in keys), strict=False):
+        if len(set(parts)) > 1:
+            break
+        found.append(f"{found[-1] if found else ''}{parts[0]}.")
+    return found

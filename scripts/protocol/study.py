@@ -7,12 +7,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 
 from scripts.data import check_volumes
-from scripts.data.checks import ImageSizeCheck
 from scripts.kspace.masks import ColumnMask
 from scripts.networks import load_weights
 from scripts.protocol.cells import FINISHED, Context, read_record
@@ -118,7 +117,7 @@ class Study:
         for cell in [*self.training, *self.unlearning]:
             self._check_finished(cell)
         volumes = self.data.sections["training"] + self.data.validation + self.data.test
-        check_volumes(volumes, cast(ImageSizeCheck, network), mask, check_values)
+        check_volumes(volumes, network, mask, check_values)
 
     def run(self) -> Outcome:
         """Run what is not finished, and return what all cells found."""

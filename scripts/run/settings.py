@@ -196,9 +196,11 @@ OF_VERB: dict[str, dict[str, Kind]] = {
     "send": {"source": PATH, "patience_s": FROM_ZERO, "router": COMPONENT},
 }
 # arguments of components, by name: an override such as network#num_cascades is checked, whether or not the run uses it
-ARGUMENTS: dict[str, Kind] = {
+OWN_NETWORKS: dict[str, Kind] = {
     **dict.fromkeys(("num_cascades", "chans", "sens_chans"), whole(1, 4096)),
     **dict.fromkeys(("pools", "sens_pools"), whole(1, 10)),
+}
+ARGUMENTS: dict[str, Kind] = {
     "acceleration": above(1),
     "center_fraction": within(0, 1),
     **dict.fromkeys(("forget_weight", "retain_weight", "ssim_weight", "l1_weight"), FROM_ZERO),
@@ -322,11 +324,12 @@ def _leaves(declared: Any, value: Any, name: str) -> Iterator[tuple[str, Kind, A
     """Values within a mapping or list that have a kind: by the argument's name, or by the declared counterpart."""
     if isinstance(value, Mapping):
         component = COMPONENT.fits(value)
+        kinds = _arguments(name.partition("#")[0], str(value.get("_target_", "scripts.")))
         same = isinstance(declared, Mapping) and declared.get("_target_") == value.get("_target_")
         for key, item in value.items():
-            if component and key in ARGUMENTS:
+            if component and key in kinds:
                 if not is_expression(item) and item is not None:
-                    yield f"{name}#{key}", ARGUMENTS[key], item
+                    yield f"{name}#{key}", kinds[key], item
             else:
                 yield from _leaves(declared.get(key) if same else None, item, f"{name}#{key}")
     elif isinstance(value, list):
@@ -337,6 +340,13 @@ def _leaves(declared: Any, value: Any, name: str) -> Iterator[tuple[str, Kind, A
         yield name, FLAG, value
     elif not is_expression(value) and is_number(declared):
         yield name, ANY_NUMBER, value
+
+
+def _arguments(block: str, target: str) -> Mapping[str, Kind]:
+    """The arguments that a component's kind is known of; those of other people's networks are their own affair."""
+    if block not in ("network", "network_def"):
+        return ARGUMENTS
+    return OWN_NETWORKS if target.startswith("scripts.") else {}
 
 
 def _unwritable(key: str, value: Any) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import json
 import logging
 import shutil
@@ -123,7 +124,9 @@ def _build(folder: Path, source: Path, shipment: Shipment, metadata: Mapping, li
     docs = folder / "docs"
     docs.mkdir()
     card = (source / "docs" / "README.md").read_text(encoding="utf-8")
-    (docs / "README.md").write_text(write_card(card, shipment, metadata), encoding="utf-8")
+    _copy_sources(folder, shipment)
+    missing = _write_network(folder, shipment)
+    (docs / "README.md").write_text(write_card(card, shipment, metadata, missing), encoding="utf-8")
     shutil.copyfile(licence, docs / "data_license.txt")
     for name in ("deploy.md", "serve.md"):
         shutil.copyfile(source / "docs" / name, docs / name)
@@ -131,24 +134,39 @@ def _build(folder: Path, source: Path, shipment: Shipment, metadata: Mapping, li
         shutil.copyfile(path, docs / path.name)
     if shipment.certificate:
         shutil.copyfile(source / "docs" / "certificate.md", docs / "certificate.md")
-    _write_network(folder, shipment)
     if not write_bom(docs / BOM, folder / "models" / MODEL, shipment, metadata):
         logger.info("no bill of materials: it needs the package cyclonedx-python-lib")
     write_manifest(folder)
     verify_bundle(folder)
 
 
-def _write_network(folder: Path, shipment: Shipment) -> None:
-    """Write ``models``: the weights, and the network that has them in forms that need no code."""
+def _copy_sources(folder: Path, shipment: Shipment) -> None:
+    """Copy the modules of the user's own network or adapter, which no package brings, to the top of the bundle."""
+    for top in sorted({target.partition(".")[0] for target in shipment.named} - {"scripts"}):
+        file = getattr(importlib.import_module(top), "__file__", None)
+        if file is None or "site-packages" in file:
+            continue
+        source = Path(file)
+        if source.name != "__init__.py":
+            shutil.copyfile(source, folder / source.name)
+            continue
+        for part in source.parent.rglob("*.py"):
+            target = folder / top / part.relative_to(source.parent)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(part, target)
+
+
+def _write_network(folder: Path, shipment: Shipment) -> dict[str, str]:
+    """Write ``models``: the weights, and the network with them in forms that need no code; return which it lacks."""
     models = folder / "models"
     models.mkdir()
-    network = network_from_record(shipment.network, "ship: 'network'")
+    network = network_from_record(shipment.network, "ship: 'network'", shipment.named)
     load_weights(network, shipment.weights).eval()
     if _is_plain(shipment.weights, network):  # same bytes, same hash: a certificate names it
         shutil.copyfile(shipment.weights, models / MODEL)
     else:
         save_weights(network, models / MODEL)
-    export_network(folder, MODEL, network)
+    return export_network(folder, MODEL, network)
 
 
 def _is_plain(path: Path, network: torch.nn.Module) -> bool:

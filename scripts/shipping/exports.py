@@ -1,4 +1,4 @@
-"""The network of a bundle in the two forms that need none of its code: TorchScript and a program of torch.export."""
+"""The network of a bundle in forms that need none of its code: TorchScript, a program of torch.export, safetensors."""
 
 from __future__ import annotations
 
@@ -8,48 +8,95 @@ import logging
 import sys
 import zipfile
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import torch
 from monai.bundle import ckpt_export
 from torch.export import Dim
 
+from scripts.networks import Adapted
+from scripts.networks.weights import first_line
 from scripts.run.files import atomic_write
 
+UNKNOWN_SIDE = 64  # of a network that does not say what is too small for it
+logger = logging.getLogger(__name__)
 ZIP_TIME = (1980, 1, 1, 0, 0, 0)
 
 
-def export_network(folder: Path, weights: str, network: torch.nn.Module) -> None:
-    """Write ``models/model.ts``, by MONAI's own exporter, and ``models/model.pt2``; compare both with the network.
+def export_network(folder: Path, weights: str, network: torch.nn.Module) -> dict[str, str]:
+    """Write a network in each form that it has: ``models/model.ts``, ``model.pt2``, ``model.safetensors``.
+
+    Each is compared with the network on an image of another size than it was made with; what gives other images is
+    removed again.
 
     Args:
         folder: The bundle, with its configs and ``models/<weights>``.
         weights: The name of the file of weights.
         network: The network with these weights, in evaluation mode.
 
+    Returns:
+        Name of each form that the network does not have -> why, in a line.
+
     Raises:
-        AssertionError: what was written gives other images.
+        RuntimeError: One of the project's own networks lacks one of the first two.
     """
-    script, program = folder / "models" / "model.ts", folder / "models" / "model.pt2"
-    paths = list(sys.path)
+    models = folder / "models"
+    reasons = {}
+    for name, write, read in (
+        ("TorchScript", partial(_export_script, folder, weights), torch.jit.load),
+        ("torch.export", export_program, lambda path: torch.export.load(path).module()),
+    ):
+        path = models / ("model.ts" if name == "TorchScript" else "model.pt2")
+        try:
+            write(network, path)
+            _compare(read(path), network)
+        except Exception as error:  # whatever PyTorch raises where it cannot export somebody's network
+            if type(network).__module__ in ("scripts.networks.varnet", "scripts.networks.unet"):
+                raise RuntimeError(f"{path}: {name}: {error}") from error
+            path.unlink(missing_ok=True)
+            reasons[name] = f"{type(error).__name__}: {first_line(error)}"[:200]
+            logger.warning("not exported as %s: %s", name, reasons[name])
     try:
-        ckpt_export(
-            net_id="network_def",
-            filepath=str(script),
-            ckpt_file=str(folder / "models" / weights),
-            meta_file=str(folder / "configs" / "metadata.json"),
-            config_file=str(folder / "configs" / "inference.json"),
-            bundle_root=str(folder),
-        )
+        from safetensors.torch import save_model  # an optional package
+    except ImportError:
+        reasons["safetensors"] = "the package safetensors was not installed"
+    else:
+        save_model(network, str(models / "model.safetensors"))
+    return reasons
+
+
+def _export_script(folder: Path, weights: str, network: torch.nn.Module, path: Path) -> None:
+    """By MONAI's own exporter: compiled, or where that fails recorded on an example."""
+    paths = list(sys.path)
+    example = [1, 2, *(side + 24 for side in (smallest_side(network),) * 2), 2]
+    try:
+        for recorded in (False, True):
+            try:
+                ckpt_export(
+                    net_id="network_def",
+                    filepath=str(path),
+                    ckpt_file=str(folder / "models" / weights),
+                    meta_file=str(folder / "configs" / "metadata.json"),
+                    config_file=str(folder / "configs" / "inference.json"),
+                    bundle_root=str(folder),
+                    use_trace=recorded,
+                    input_shape=example if recorded else None,
+                )
+                break
+            except Exception:
+                if recorded:
+                    raise
     finally:
         sys.path[:] = paths
-    strip_sources(script)
-    export_program(network, program)
+    strip_sources(path)
+
+
+def _compare(written: Callable, network: torch.nn.Module) -> None:
     side = smallest_side(network)
-    kspace = _undersampled(1, 2, side + 31, side + 24)
+    kspace = _undersampled(2, 3, side + 31, side + 24)
     with torch.no_grad():
-        for written in (torch.jit.load(script), torch.export.load(program).module()):
-            torch.testing.assert_close(written(kspace), network(kspace), rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(written(kspace), network(kspace), rtol=1e-5, atol=1e-6)
 
 
 def export_program(network: torch.nn.Module, path: str | Path) -> None:
@@ -80,13 +127,16 @@ def export_program(network: torch.nn.Module, path: str | Path) -> None:
 
 
 def smallest_side(network: torch.nn.Module) -> int:
-    """Pixels of the side of the smallest square image that a network takes.
+    """Pixels of the side of the smallest square image that a network takes; 64 where it does not say.
 
     >>> from scripts.networks import VarNet
     >>> smallest_side(VarNet(num_cascades=1, sens_chans=1, sens_pools=4, chans=1, pools=4))
     17
     """
-    check = getattr(network, "check_image_size", lambda height, width: None)
+    check = getattr(network, "check_image_size", None)
+    inner = getattr(network, "network", network) if isinstance(network, Adapted) else network
+    if check is None or not hasattr(inner, "check_image_size"):
+        return UNKNOWN_SIDE
     return next(side for side in itertools.count(1) if _accepts(check, side))
 
 

@@ -21,7 +21,7 @@ SECTIONS = (  # "References" and "License" are left as they are
 )
 
 
-def write_card(source: str, shipment: Shipment, metadata: Mapping) -> str:
+def write_card(source: str, shipment: Shipment, metadata: Mapping, lacks: Mapping[str, str]) -> str:
     """Text of ``docs/README.md``.
 
     Names of patients, volumes and files stay out, and so do pictures: a card travels further than the data.
@@ -30,6 +30,7 @@ def write_card(source: str, shipment: Shipment, metadata: Mapping) -> str:
         source: The source's card, with the headings of :data:`SECTIONS`.
         shipment: What is shipped.
         metadata: Content of ``metadata.json``.
+        lacks: Form in which the network is not in the bundle, such as TorchScript -> why.
 
     Raises:
         ValueError: a heading is missing.
@@ -41,7 +42,7 @@ def write_card(source: str, shipment: Shipment, metadata: Mapping) -> str:
     if missing:
         raise ValueError(f"docs/README.md: expected the headings {', '.join(SECTIONS)}; missing: {', '.join(missing)}")
     bodies["Data"] = _data(shipment, bodies["Data"], metadata)
-    bodies["Training configuration"] = _training(shipment, metadata)
+    bodies["Training configuration"] = _training(shipment, metadata, lacks)
     bodies["Performance"] = _performance(shipment)
     return head + "".join(f"{title}\n{bodies[title.lstrip('# ')]}" for title in titles)
 
@@ -56,7 +57,7 @@ def _data(shipment: Shipment, source: str, metadata: Mapping) -> str:
     return text.rstrip("\n") + "\n\nThe run read:\n\n" + "\n".join(lines) + "\n\n"
 
 
-def _training(shipment: Shipment, metadata: Mapping) -> str:
+def _training(shipment: Shipment, metadata: Mapping, lacks: Mapping[str, str]) -> str:
     record, lines = shipment.record, []
     if not record:
         lines.append("No record of a run came with these weights.")
@@ -80,6 +81,7 @@ def _training(shipment: Shipment, metadata: Mapping) -> str:
         lines += [f"| {name} | {value} |" for name, value in settings.items() if value is not None]
     lines += ["", "| network | value |", "| --- | --- |"]
     lines += [f"| {key.strip('_')} | {value} |" for key, value in shipment.network.items()]
+    lines += ["", *(f"Not in this bundle: {name}. {reason}\n" for name, reason in lacks.items())]
     versions = {"MONAI": "monai_version", "PyTorch": "pytorch_version", "NumPy": "numpy_version"}
     lines += ["", "Made with " + ", ".join(f"{name} {metadata[key]}" for name, key in versions.items()) + "."]
     return "\n" + "\n".join(lines) + "\n\n"

@@ -13,7 +13,7 @@ from scripts.certificate.statement import ENVELOPE, NAME, parse
 from scripts.certificate.verify import verify_certificate
 from scripts.kspace.masks import EquispacedFractionMask, EquispacedMask, RandomMask
 from scripts.networks import load_weights
-from scripts.networks.from_record import network_from_record
+from scripts.networks.from_record import network_from_record, targets_of
 from scripts.networks.import_weights import infer_network
 from scripts.networks.weights import read_state
 from scripts.run.allowed import build_allowed
@@ -29,6 +29,7 @@ class Shipment:
     Attributes:
         weights: The file of weights, which fits ``network``.
         network: The network's configuration, ``_target_`` and plain arguments.
+        named: The targets in it that the user named himself, so that they may be built.
         mask: The mask of the run, likewise; None without a record.
         record: The record of the run that wrote the weights; {} without one.
         certificate: The certificate of these weights and, if it is signed, its envelope.
@@ -37,6 +38,7 @@ class Shipment:
 
     weights: Path
     network: Mapping[str, Any]
+    named: frozenset[str] = frozenset()
     mask: Mapping[str, Any] | None = None
     record: Mapping[str, Any] = field(default_factory=dict)
     certificate: tuple[Path, ...] = ()
@@ -78,7 +80,8 @@ def collect(
     Args:
         run_dir: The folder of a finished unlearning run.
         weights: Other weights than ``unlearned.pt`` of that folder; a record of the same name beside them is used.
-        network: The network's configuration; by default that of the record, or one inferred from the tensors.
+        network: The network's configuration, as the user gave it; by default that of the record, or one inferred
+            from the tensors.
         audit_dir: The folder of the audit of these weights, whose certificate is shipped if there is one.
 
     Raises:
@@ -101,9 +104,11 @@ def collect(
     mask = configuration.get("mask")
     if mask is not None:
         build_allowed(mask, MASKS, "ship: 'mask'")
+    named = frozenset(targets_of(network or {}))
     return Shipment(
         weights=path,
-        network=_network(path, network or configuration.get("network")),
+        network=_network(path, network or configuration.get("network"), named),
+        named=named,
         mask=mask,
         record=record,
         certificate=certificate,
@@ -111,7 +116,7 @@ def collect(
     )
 
 
-def _network(weights: Path, network: Mapping[str, Any] | None) -> dict[str, Any]:
+def _network(weights: Path, network: Mapping[str, Any] | None, named: frozenset[str]) -> dict[str, Any]:
     """The configuration of a network that these weights fit."""
     if network is None:
         try:
@@ -120,7 +125,7 @@ def _network(weights: Path, network: Mapping[str, Any] | None) -> dict[str, Any]
             raise ValueError(f"{weights}: {str(error).removeprefix(f'{weights}: ')}") from error
         load_weights(built, weights)
         return {"_target_": f"scripts.networks.{type(built).__name__}", **arguments}
-    load_weights(network_from_record(network, "ship: 'network'"), weights)
+    load_weights(network_from_record(network, "ship: 'network'", named), weights)
     return dict(network)
 
 

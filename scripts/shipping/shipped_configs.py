@@ -13,6 +13,7 @@ from typing import Any
 import yaml
 
 from scripts.inference.model_identity import role_of
+from scripts.networks.from_record import targets_of
 from scripts.shipping.shipment import Shipment
 
 MODEL = "model.pt"
@@ -126,6 +127,8 @@ def make_metadata(
         metadata[key] = package_version(package)
     for kind in ("required_packages_version", "packages_of_the_other_verbs"):
         metadata[kind] = {name: package_version(name) for name in metadata[kind] if _is_installed(name)}
+    tops = {target.partition(".")[0] for target in targets_of(shipment.network)} - {"scripts", "monai", "torch"}
+    metadata["required_packages_version"] |= {name: package_version(name) for name in tops if _is_installed(name)}
     if data_source:
         metadata["data_source"] = data_source
     if role := role_of(shipment.record):  # DICOM files name it; the record itself is not shipped

@@ -20,7 +20,8 @@ class Muon(torch.optim.Optimizer):
 
     A convolution's weight (out, in, h, w) counts as a matrix (out, in·h·w). Every direction of the weight space is then
     walked at the same pace, and so a network that begins anew needs fewer steps than with Adam. PyTorch's own ``Muon``
-    takes matrices alone. Matrices of fewer than three rows or columns, biases and scalars go by Adam.
+    takes matrices alone. Matrices of fewer than three rows or columns, biases and scalars go by Adam. Complex weights
+    are treated as such by the one, and as pairs of real ones by the other.
 
     Args:
         params: The parameters; those without a gradient are left alone.
@@ -68,18 +69,18 @@ def orthogonalised(matrix: Tensor) -> Tensor:
     """The matrix with its singular values set to about 1 (0.7 to 1.2), by ``ITERATIONS`` of a quintic polynomial.
 
     Args:
-        matrix: (rows, columns); zero stays zero.
+        matrix: (rows, columns), real or complex; zero stays zero.
 
     Example:
         >>> torch.linalg.svdvals(orthogonalised(torch.diag(torch.tensor([3.0, 0.5, 0.1])))).gt(0.6).all()
         tensor(True)
     """
     if matrix.shape[0] > matrix.shape[1]:
-        return orthogonalised(matrix.T).T
+        return orthogonalised(matrix.mH).mH
     a, b, c = COEFFICIENTS
     x = matrix / matrix.norm().clamp(min=torch.finfo(matrix.dtype).tiny)
     for _ in range(ITERATIONS):
-        square = x @ x.T
+        square = x @ x.mH
         x = a * x + (b * square + c * square @ square) @ x
     return x
 
@@ -94,6 +95,8 @@ def _orthogonal_step(gradient: Tensor, state: dict[str, Any], momentum: float) -
 
 
 def _adam_step(gradient: Tensor, state: dict[str, Any], momentum: float) -> Tensor:
+    if gradient.is_complex():
+        return torch.view_as_complex(_adam_step(torch.view_as_real(gradient), state, momentum))
     if not state:
         state.update(step=0, mean=torch.zeros_like(gradient), square=torch.zeros_like(gradient))
     state["step"] += 1

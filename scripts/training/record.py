@@ -22,6 +22,7 @@ from ignite.engine import Events
 
 from scripts.data.digests import known_sha256
 from scripts.data.volumes import Volume
+from scripts.networks import describe_network
 from scripts.requests.forget_request import ForgetRequest
 from scripts.run import opened_scans, weights_read
 from scripts.run.config import command, running_config
@@ -119,6 +120,7 @@ class RunRecord:
             "processes": idist.get_world_size(),
         }
         self.facts["device"] = str(engine.state.device)
+        self.facts["network"] = describe_network(engine.network)
         self.facts["opened"] = self._opened()
         if idist.get_rank() == 0:
             self._begin_hashes().refuse_changed()

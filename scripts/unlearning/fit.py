@@ -10,6 +10,8 @@ import torch
 from monai.engines import SupervisedTrainer
 from monai.handlers import LrScheduleHandler
 
+from scripts.networks import build_network, may_leave_unused
+from scripts.run.config import running_workflows
 from scripts.run.engines import Trainer
 from scripts.training import BatchShare, ClipGradient, FiniteLoss, PassCounter, Progress
 
@@ -79,7 +81,8 @@ def _parallel(network: torch.nn.Module, device: torch.device) -> torch.nn.Module
     if idist.get_world_size() == 1:
         return network
     devices = [device] if device.type == "cuda" else None
-    return torch.nn.parallel.DistributedDataParallel(network, device_ids=devices)
+    unused = may_leave_unused(network)
+    return torch.nn.parallel.DistributedDataParallel(network, device_ids=devices, find_unused_parameters=unused)
 
 
 @contextlib.contextmanager
@@ -92,7 +95,16 @@ def seeded(seed: int, device: torch.device | str = "cpu") -> Iterator[None]:
 
 
 def initialise(network: torch.nn.Module, seed: int) -> None:
-    """Draw all weights afresh by the modules' own initialisation, from a seed."""
+    """Draw all parameters and buffers afresh, from a seed.
+
+    In a bundle's run the network's own constructor draws them, with whatever initialisation it has. Elsewhere nothing
+    knows how to call that, and each module's ``reset_parameters`` draws what it can.
+    """
+    if running_workflows():
+        values = tensors_of(build_network(seed))
+        for name, value in tensors_of(network).items():
+            value.data.copy_(values[name])
+        return
     with seeded(seed):
         device = next(network.parameters()).device
         network.to("cpu")
@@ -101,3 +113,13 @@ def initialise(network: torch.nn.Module, seed: int) -> None:
             if reset is not None:
                 reset()
         network.to(device)
+
+
+def tensors_of(network: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """Parameters and buffers by name, also the buffers that no weights file holds; each tensor once.
+
+    Example:
+        >>> list(tensors_of(torch.nn.BatchNorm2d(1)))
+        ['weight', 'bias', 'running_mean', 'running_var', 'num_batches_tracked']
+    """
+    return {**dict(network.named_parameters()), **dict(network.named_buffers())}

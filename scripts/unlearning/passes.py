@@ -76,14 +76,14 @@ def mean_gradient(engine: Trainer, loader: Iterable) -> Weights:
 
 def mean_squared_gradient(engine: Trainer, loader: Iterable) -> Weights:
     """Mean over the samples of one pass of the squared gradient of J: the diagonal of the Fisher information."""
-    return _accumulate(engine, samples(loader), lambda gradient, size: gradient.square())
+    return _accumulate(engine, samples(loader), lambda gradient, size: gradient.abs().square())
 
 
 def _accumulate(
     engine: Trainer, loader: Iterable, contribution: Callable[[torch.Tensor, int], torch.Tensor]
 ) -> Weights:
     weights = trained_weights(engine.network)
-    total = {name: torch.zeros_like(weight) for name, weight in weights.items()}
+    total = {name: contribution(torch.zeros_like(weight), 0) for name, weight in weights.items()}
     network = unwrap(engine.network).eval()
     count = 0
     for reconstruct, label in own(batches(engine, loader)):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -11,9 +11,11 @@ from ignite.engine import Events
 
 from scripts.data.digests import known_sha256
 from scripts.data.volumes import Volume
+from scripts.networks import build_network
 from scripts.networks.weights import load_weights, unwrap
 from scripts.run.engines import Trainer
 from scripts.training.record import RunRecord
+from scripts.unlearning.fit import tensors_of
 from scripts.unlearning.prior import Prior
 
 logger = logging.getLogger(__name__)
@@ -24,13 +26,15 @@ KNOWN = ("scripts", "monai", "torch", "ignite")
 class Restart:
     """Handler that replaces all parameters and buffers by a prior's at ``STARTED``: θ ← θ_prior.
 
-    Nothing of the weights that the network had is left, frozen parameters and buffers included. The training that
-    follows reads retained scans alone, so the result is what it would be if the forgotten scans had never been there:
-    the same command, run with other weights or without these scans, gives the same bits. List it first.
+    Nothing of the weights that the network had is left, frozen parameters and buffers included; what is frozen stays as
+    the prior has it. Buffers that no weights file holds are those of a new network, from its constructor. The training
+    that follows reads retained scans alone, so the result is what it would be if the forgotten scans had never been
+    there: the same command, run with other weights or without these scans, gives the same bits. List it first.
 
     Args:
         prior: Finds the weights, see :class:`scripts.unlearning.Prior`.
         seed: The seed of everything that is drawn from here on.
+        fresh: Builds a new network, for buffers that no weights file holds; None: as the running configuration does.
 
     Example:
         >>> Restart(prior=None).exact
@@ -45,9 +49,10 @@ class Restart:
 
     exact = True
 
-    def __init__(self, prior: Prior, seed: int = 0) -> None:
+    def __init__(self, prior: Prior, seed: int = 0, fresh: Callable[[], torch.nn.Module] | None = None) -> None:
         self.prior = prior
         self.seed = seed
+        self.fresh = fresh
 
     def attach(self, engine: Trainer) -> None:
         """Attach to the trainer."""
@@ -59,8 +64,21 @@ class Restart:
         engine.optimizer.state.clear()
         torch.manual_seed(self.seed)
         network = unwrap(engine.network)
+        held = network.state_dict()
+        unsaved = [name for name, _ in network.named_buffers() if name not in held]
+        if unsaved:
+            values = tensors_of(self.fresh() if self.fresh is not None else build_network(self.seed))
+            for name in unsaved:
+                network.get_buffer(name).copy_(values[name])
         numbers = [sum(value.numel() for value in values) for values in (network.parameters(), network.buffers())]
         logger.debug("restart: all %d weights and %d values of buffers are those of %s", *numbers, self.prior.path)
+        frozen = [name for name, weight in network.named_parameters() if not weight.requires_grad]
+        for names, what in (
+            (frozen, "frozen parameters stay as it has them"),
+            (unsaved, "buffers are a new network's"),
+        ):
+            if names:
+                logger.info("restart: %d %s: %s", len(names), what, ", ".join(names[:5]))
 
 
 def forgetting(

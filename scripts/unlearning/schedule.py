@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
@@ -14,6 +15,8 @@ from scripts.networks.weights import unwrap
 from scripts.run.engines import Trainer
 from scripts.training import Muon
 from scripts.unlearning.arguments import check_share
+
+logger = logging.getLogger(__name__)
 
 
 def epoch_length(budget: float | None, passes: int, slices_per_step: int, epochs: int, otherwise: int) -> int:
@@ -100,7 +103,7 @@ class FastTraining:
     Source: Jordan et al. 2024 (Muon); Smith and Topin 2019 (one cycle).
 
     Raises:
-        ValueError: ``warm_up`` or ``first`` is out of range, or a rate is not above 0.
+        ValueError: ``warm_up`` or ``first`` is out of range, a rate is not above 0, or a pattern matches no name.
 
     Example:
         >>> cycle = FastTraining(warm_up=0.5, first=0.0)
@@ -137,7 +140,15 @@ class FastTraining:
     def start(self, engine: Trainer) -> None:
         """Exchange the optimiser."""
         names = dict(unwrap(engine.network).named_parameters())
+        for pattern in self.held:
+            if not any(fnmatchcase(name, pattern) for name in names):
+                name = type(unwrap(engine.network)).__name__
+                raise ValueError(
+                    f"fast training: 'held': expected patterns of {name}'s parameters, found {pattern!r}: no match"
+                )
         held = {name for name in names if any(fnmatchcase(name, pattern) for pattern in self.held)}
+        if held:
+            logger.info("fast training: %d of %d parameters are held as they are", len(held), len(names))
         self._held = [names[name] for name in held]
         trained = [weight for name, weight in names.items() if name not in held and weight.requires_grad]
         engine.optimizer.zero_grad(set_to_none=True)

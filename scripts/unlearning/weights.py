@@ -14,7 +14,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from scripts.networks.weights import unwrap
 from scripts.run.engines import Trainer
 from scripts.unlearning.arguments import check_positive, check_share
-from scripts.unlearning.fit import fit, initialise, seeded
+from scripts.unlearning.fit import fit, initialise, seeded, tensors_of
 from scripts.unlearning.passes import mean_loss, mean_squared_gradient, trained_weights
 from scripts.unlearning.teachers import Teacher
 
@@ -27,11 +27,14 @@ class Perturb:
     With a = 1 a part is reset and nothing of what it had learnt is left in it. The training that follows heals the
     network; it never learns again what is never shown to it. List it after handlers that copy the original.
 
+    Buffers, such as the statistics of a batch normalisation, are mixed as the parameters are; those of whole numbers
+    are new where a = 1. Parameters that are frozen and take noise are trained until ``COMPLETED``, so that they heal.
+
     Args:
         fresh: a freshly built network, never the one that unlearns (in a configuration ``"%network"``). Parameters
             that no module draws, such as data-consistency weights, start as they were built.
-        noise: Pattern of parameter names (``cascades.0.*``) -> share a of noise, in [0, 1]. The first pattern that
-            matches counts; what none matches stays as it is.
+        noise: Pattern of the names of parameters and buffers (``cascades.0.*``) -> share a of noise, in [0, 1]. The
+            first pattern that matches counts; what none matches stays as it is.
         seed: The seed of the fresh weights.
 
     Example:
@@ -41,7 +44,8 @@ class Perturb:
     Source: Ash and Adams 2020 (shrink and perturb); Lee et al. 2025 (distillation robustifies unlearning).
 
     Raises:
-        ValueError: a share is out of range, a pattern matches no parameter, or ``fresh`` is the trained network.
+        ValueError: a share is out of range, a pattern matches no name, ``fresh`` is the trained network, or several
+            processes train a network whose frozen parameters would have to heal.
     """
 
     def __init__(self, fresh: torch.nn.Module, noise: Mapping[str, float], seed: int = 0) -> None:
@@ -49,10 +53,17 @@ class Perturb:
         self.fresh = fresh
         self.noise = dict(noise)
         self.seed = seed
+        self._frozen: list[torch.Tensor] = []
 
     def attach(self, engine: Trainer) -> None:
         """Attach to the trainer."""
         engine.add_event_handler(Events.STARTED, self)
+        engine.add_event_handler(Events.COMPLETED, self.finish)
+
+    def finish(self, engine: Trainer) -> None:
+        """Freeze again what was frozen before."""
+        for weight in self._frozen:
+            weight.requires_grad_(False)
 
     def share_of(self, name: str) -> float:
         """Share of noise of a parameter."""
@@ -63,16 +74,37 @@ class Perturb:
         network = unwrap(engine.network)
         if self.fresh is network:
             raise ValueError("perturbation: 'fresh': expected a fresh network, found the one that unlearns")
-        weights = dict(network.named_parameters())
-        for pattern, share in self.noise.items():
-            if share > 0 and not any(fnmatchcase(name, pattern) for name in weights):
+        values = tensors_of(network)
+        for pattern in self.noise:
+            if not any(fnmatchcase(name, pattern) for name in values):
                 raise ValueError(f"perturbation: 'noise': expected patterns of {type(network).__name__}'s parameters, "
                                  f"found {pattern!r}, which matches none")  # fmt: skip
         initialise(self.fresh, self.seed)
-        for name, new in self.fresh.named_parameters():
-            weights[name].lerp_(new.to(weights[name]), self.share_of(name))
-        moved = sum(weight.numel() for name, weight in weights.items() if self.share_of(name) > 0)
-        logger.info("perturbation: %d of %d weights", moved, sum(weight.numel() for weight in weights.values()))
+        for name, new in tensors_of(self.fresh).items():
+            share, new = self.share_of(name), new.to(values[name])
+            if new.is_floating_point() or new.is_complex():
+                values[name].lerp_(new, share)
+            elif share == 1:
+                values[name].copy_(new)
+        self._heal_frozen(
+            engine, [name for name in values if self.share_of(name) > 0], dict(network.named_parameters())
+        )
+
+    def _heal_frozen(self, engine: Trainer, moved: list[str], weights: dict[str, torch.nn.Parameter]) -> None:
+        """Let frozen parameters that took noise be trained, and log what was done."""
+        counted = sum(weights[name].numel() for name in moved if name in weights)
+        logger.info("perturbation: %d of %d weights", counted, sum(weight.numel() for weight in weights.values()))
+        frozen = [name for name in moved if name in weights and not weights[name].requires_grad]
+        if frozen and unwrap(engine.network) is not engine.network:
+            raise ValueError(
+                "perturbation: 'noise': expected no frozen parameters that take noise where several processes train "
+                f"one network, found {', '.join(frozen[:5])}"
+            )
+        self._frozen = [weights[name].requires_grad_(True) for name in frozen]
+        buffers = [name for name in moved if name not in weights]
+        for names, what in ((frozen, "frozen parameters are trained in this run"), (buffers, "buffers are mixed too")):
+            if names:
+                logger.info("perturbation: %d %s: %s", len(names), what, ", ".join(names[:5]))
 
 
 class SynapticDampening:
@@ -285,6 +317,10 @@ class WeightAverage:
         return AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(self.decay), use_buffers=True)
 
     def finish(self, engine: Trainer) -> None:
-        """Put the average into the network."""
+        """Put the average into the network; whole numbers, such as counts of batches, stay its own."""
         if self.average is not None:
-            unwrap(engine.network).load_state_dict(self.average.module.state_dict())
+            network = unwrap(engine.network)
+            state = network.state_dict()
+            average = self.average.module.state_dict()
+            whole = {name for name, value in state.items() if not (value.is_floating_point() or value.is_complex())}
+            network.load_state_dict({name: state[name] if name in whole else average[name] for name in state})

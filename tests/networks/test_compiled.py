@@ -46,3 +46,8 @@ def test_overlay_adds_to_each_verb(verb):
     alone = ConfigParser.load_config_files(str(configs / f"{verb}.yaml"))
     overlaid = ConfigParser.load_config_files([str(configs / f"{verb}.yaml"), str(configs / "compile.yaml")])
     assert overlaid == {**alone, "initialize": [*alone["initialize"], "$scripts.networks.compiled(@network)"]}
+
+
+def test_a_network_with_nothing_to_compile_is_refused():
+    with pytest.raises(ValueError, match="compile: expected a network with the project's U-Nets, found Linear"):
+        compiled(torch.nn.Linear(1, 1))

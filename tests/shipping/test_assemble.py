@@ -19,6 +19,7 @@ from scripts.shipping import assemble
 from scripts.shipping.assemble import ship
 from scripts.shipping.model_card import SECTIONS
 from scripts.shipping.private import PrivateError, _opened
+from scripts.shipping.shipment import Shipment
 from tests.shipping.conftest import NETWORK
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning")
@@ -284,7 +285,7 @@ def foreign_mask(folder, record):
         (reference, "'network': expected plain values, found chans='@chans'"),
         (own_data, "'data_source', 'data_license': expected .* no record states"),
         (foreign_network, "ship: 'network': '_target_': expected one of .* found 'os.system'"),
-        (nested_network, "ship: 'network': expected plain values, found chans="),
+        (nested_network, "ship: 'network'#chans: '_target_': expected one of .* found"),
         (foreign_mask, "ship: 'mask': '_target_': expected one of .* found 'os.system'"),
     ],
 )
@@ -331,3 +332,17 @@ def test_data_of_ones_own(run_dir, tmp_path):
     assert "hantom" not in (bundle / "configs" / "metadata.json").read_text().replace("built-in phantom", "")
     assert "phantom.py" not in card.partition("## Training")[0]
     assert metadata_of(bundle)["data_source"] == "Scans of site B."
+
+
+def test_the_source_of_a_network_of_ones_own_goes_along(tmp_path, monkeypatch):
+    (tmp_path / "own_module.py").write_text("import torch\n\n\nclass Mine(torch.nn.Linear): pass\n")
+    (tmp_path / "own_package" / "parts").mkdir(parents=True)
+    for name in ("__init__.py", "parts/__init__.py"):
+        (tmp_path / "own_package" / name).write_text("")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    named = frozenset({"own_module.Mine", "own_package.parts.Other", "torch.nn.Linear", "scripts.networks.VarNet"})
+    folder = tmp_path / "bundle"
+    folder.mkdir()
+    assemble._copy_sources(folder, Shipment(tmp_path / "weights.pt", NETWORK, named))
+    found = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+    assert found == {"own_module.py", "own_package/__init__.py", "own_package/parts/__init__.py"}

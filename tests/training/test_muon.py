@@ -19,6 +19,41 @@ def test_singular_values_become_about_one_and_the_vectors_stay(shape):
     assert torch.equal(orthogonalised(torch.zeros(shape)), torch.zeros(shape))
 
 
+@pytest.mark.parametrize("shape", [(4, 4), (3, 50), (50, 3)])
+def test_a_complex_matrix_keeps_its_vectors_too(shape):
+    matrix = torch.randn(shape, dtype=torch.complex64, generator=torch.Generator().manual_seed(0))
+    left, _, right = torch.linalg.svd(matrix, full_matrices=False)
+    inner = left.mH @ orthogonalised(matrix) @ right.mH
+    assert float(inner.diagonal().real.min()) > 0.6
+    assert float(inner.diagonal().real.max()) < 1.3
+    assert float((inner - inner.diag().diag()).abs().max()) < 1e-3
+    assert float(inner.diagonal().imag.abs().max()) < 1e-3
+
+
+def test_complex_weights_go_towards_their_targets_and_others_as_pairs_of_real_ones():
+    generator = torch.Generator().manual_seed(0)
+    target = torch.randn(4, 5, dtype=torch.complex64, generator=generator)
+    weight, bias = (
+        torch.nn.Parameter(torch.zeros_like(target)),
+        torch.nn.Parameter(torch.zeros(2, dtype=torch.complex64)),
+    )
+    optimizer, goal = Muon([weight, bias], lr=0.05, adam_lr=0.02), torch.tensor([1 - 1j, 0.5j])
+    first = None
+    for _ in range(150):
+        loss = (weight - target).abs().square().sum() + (bias - goal).abs().square().sum()
+        first = first or loss.item()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert loss.item() < 0.1 * first
+    real = torch.nn.Parameter(torch.zeros(2, 2))
+    pairs, whole = Muon([real], adam_lr=0.1), torch.nn.Parameter(torch.zeros(2, dtype=torch.complex64))
+    real.grad, whole.grad = torch.tensor([[1.0, -2.0], [0.0, 3.0]]), torch.tensor([1 - 2j, 3j])
+    pairs.step()
+    Muon([whole], adam_lr=0.1).step()
+    assert torch.equal(torch.view_as_real(whole.detach()), real.detach())
+
+
 def test_a_step_of_a_convolution_has_the_learning_rates_size_whatever_the_gradient():
     for scale in (1e-6, 1e3):
         weight = torch.nn.Parameter(torch.zeros(6, 4, 3, 3))

@@ -159,3 +159,8 @@ def test_a_stopped_run_goes_on_with_muons_momentum():
 def test_arguments(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+def test_a_pattern_of_held_weights_that_matches_none_is_refused():
+    with pytest.raises(ValueError, match=r"'held': expected patterns of Scale's parameters, found 'sens_net.\*'"):
+        trainer(Scale(), [RETAIN], [FastTraining(held=["weight", "sens_net.*"])]).run()

@@ -124,6 +124,54 @@ def test_one_seed_gives_the_same_weights_and_another_others():
     assert first == again != other
 
 
+class Normalised(torch.nn.Module):
+    """A frozen factor, a complex one, and a batch normalisation whose statistics are means of all batches."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.frozen = torch.nn.Parameter(torch.full((1,), 5.0), requires_grad=False)
+        self.complex = torch.nn.Parameter(torch.full((1,), 3 + 4j))
+        self.norm = torch.nn.BatchNorm2d(1, momentum=None)
+        self.register_buffer("unsaved", torch.zeros(1), persistent=False)
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        return self.norm(self.frozen * self.complex.abs() * image)
+
+
+def test_buffers_are_mixed_as_weights_are_and_what_is_frozen_is_trained_for_the_run():
+    network = Normalised()
+    for value in (network.norm.running_mean, network.norm.num_batches_tracked):
+        value.fill_(40)
+    frozen = []
+    engine = trainer(network, [RETAIN], [Perturb(Normalised(), {"norm.running_mean": 0.5, "*": 1.0})])
+    engine.add_event_handler("STARTED", lambda: frozen.append(network.frozen.requires_grad))
+    engine.add_event_handler("STARTED", lambda: frozen.append(int(network.norm.num_batches_tracked)))
+    engine.add_event_handler("STARTED", lambda: frozen.append(float(network.norm.running_mean)))
+    engine.run()
+    assert frozen == [True, 0, 20.0]
+    assert not network.frozen.requires_grad
+
+
+def test_a_buffer_of_whole_numbers_stays_where_only_a_share_is_new():
+    network = Normalised()
+    network.norm.num_batches_tracked.fill_(40)
+    perturbed(network, Normalised(), {"*": 0.5})
+    assert int(network.norm.num_batches_tracked) == 40
+
+
+def test_the_average_takes_complex_weights_buffers_and_counts():
+    network = Normalised()
+    average = WeightAverage(decay=0.5, start=0.0)
+    seen = []
+    engine = trainer(network, [join(RETAIN, RETAIN)] * 2, [])
+    engine.add_event_handler("ITERATION_COMPLETED", lambda: seen.append(copy.deepcopy(network.state_dict())))
+    average.attach(engine)
+    engine.run()
+    for name in ("complex", "norm.running_mean", "norm.weight"):
+        assert torch.allclose(network.state_dict()[name], (seen[0][name] + seen[1][name]) / 2)
+    assert int(network.norm.num_batches_tracked) == 2
+
+
 def test_a_handler_listed_before_keeps_the_original():
     distillation = RetainDistillation(weight=1.0)
     network = layers(8.0)
@@ -149,6 +197,8 @@ def test_arguments(make, message):
 def test_perturbation_refuses_a_pattern_without_a_weight_and_the_network_itself():
     with pytest.raises(ValueError, match=r"'noise': expected patterns of Sequential's parameters, found 'last.\*'"):
         perturbed(layers(1.0), layers(1.0), {"last.*": 1.0})
+    with pytest.raises(ValueError, match="which matches none"):
+        perturbed(layers(1.0), layers(1.0), {"sens_net.*": 0.0, "*": 1.0})
     network = Scale()
     with pytest.raises(ValueError, match="expected a fresh network, found the one that unlearns"):
         perturbed(network, network, {"*": 1.0})
