@@ -1,4 +1,4 @@
-"""What MkDocs needs beside bundle/mkdocs.yml: a place for the model card, and docstrings as griffe reads them."""
+"""Beside bundle/mkdocs.yml: the place of the model card, no links out of the site, docstrings as griffe reads them."""
 
 from __future__ import annotations
 
@@ -16,6 +16,11 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     card.dest_uri, card.inclusion = "model_card.html", InclusionLevel.INCLUDED
     files.append(card)
     return files
+
+
+def on_page_markdown(markdown: str, **kwargs: Any) -> str:
+    """Leave the text of links to files that are beside the documents, not on the site."""
+    return re.sub(r"\[([^]]+)\]\(\.\./[^)]*\)", r"\1", markdown)
 
 
 class Docstrings(griffe.Extension):
