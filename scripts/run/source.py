@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-
 from scripts.run.files import file_sha256
 from scripts.run.kinds import is_expression
 
