@@ -50,7 +50,7 @@ def record_facts(record: Mapping[str, Any], sha256: str) -> dict:
     Returns:
         ``record`` and, from it, ``verb``, ``handlers`` (how many the unlearning method has), ``weights_in``,
         ``weights_out``, ``datalist`` (SHA-256), ``network``, ``mask`` (configurations), ``data`` and ``evaluated``:
-        role -> sorted SHA-256 of its files, null where the record states none; ``cost`` (:data:`COUNTS`) and
+        role -> sorted SHA-256 of its files, null where the record states none; ``cost`` (:data:`COUNTS`), ``forgotten`` and
         ``slices`` (role -> how many were to be read); ``opened``, SHA-256 of ``scans`` and ``weights`` that data sets
         and loaders reported when they opened them, null where the record has none; ``recipe``, see
         :func:`scripts.audit.treated.recipe_of`; ``forgetting``, ``prior`` (SHA-256) and ``code`` (SHA-256).
@@ -66,6 +66,7 @@ def record_facts(record: Mapping[str, Any], sha256: str) -> dict:
         **{name: configuration.get(name) for name in SETTINGS},
         **{kind: _hashes(record.get(kind) or {}) for kind in ("data", "evaluated")},
         "cost": {name: (record.get("cost") or {}).get(name) for name in COUNTS},
+        "forgotten": sorted(entry["sha256"] for entry in record.get("forgotten") or []),
         "slices": {role: entry.get("slices") for role, entry in (record.get("data") or {}).items()},
         "opened": _opened(record.get("opened")),
         "recipe": recipe_of(configuration),
@@ -189,7 +190,7 @@ def _training_problems(oracle: Mapping, original: Sequence[Mapping], forget: set
     read, trained = oracle["data"].get("training"), original[-1]["data"].get("training")
     if not read or not trained:
         return ["the records state no hash of each training file"]
-    gone = forget.union(*(run["data"].get("forget") or () for run in original[:-1]))
+    gone = forget.union(*(run["forgotten"] for run in original[:-1]))
     problems = []
     opened = set(read) if oracle["opened"] is None else set(oracle["opened"]["scans"])
     if gone & (opened | set(read)):
@@ -210,7 +211,7 @@ def _run_problems(
 ) -> list[str]:
     run, training = runs["unlearned"][0], next(iter((runs.get("G") or [])[-1:]), None)
     problems = [f"{name}: another one than the run's" for name in ("datalist", *SETTINGS) if audit[name] != run[name]]
-    if audit["data"]["forget"] != run["data"].get("forget"):
+    if audit["data"]["forget"] != run["forgotten"]:
         problems.append("forget files: other ones than the run's")
     differ = sorted(cohort for cohort, files in run["evaluated"].items() if files != audit["evaluated"].get(cohort))
     problems += [f"files of {cohort}: other ones than the run's" for cohort in differ]
@@ -231,7 +232,7 @@ def _not_exact(run: Mapping) -> list[str]:
     """What speaks against an exact run: a forgotten scan was opened, no prior was, or the record does not say."""
     if run["opened"] is None or not run["opened"]["scans"]:
         return ["it is stated to be exact, but its record states no opened scans"]
-    forget = set(run["data"].get("forget") or ())
+    forget = set(run["forgotten"])
     problems = (
         [] if not forget & set(run["opened"]["scans"]) else ["it is stated to be exact, but opened forgotten scans"]
     )

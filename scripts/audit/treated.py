@@ -102,13 +102,13 @@ def _differences(ours: Mapping, theirs: Mapping) -> Iterator[str]:
     if ours["datalist"] != theirs["datalist"]:
         yield "datalist: another one than the audited run's"
     for role in ("retain", "forget"):
-        files = [run["data"].get(role) for run in (ours, theirs)]
+        files = [run["forgotten"] if role == "forget" else run["data"].get(role) for run in (ours, theirs)]
         if files[0] is None or files[0] != files[1]:
             yield f"{role} files: other ones than the audited run's, or without a hash"
     if theirs["opened"] is None:
         yield NOT_SHOWN
         return
-    forget = set(theirs["data"].get("forget") or ())
+    forget = set(theirs["forgotten"])
     if forget & {*(theirs["data"].get("retain") or ()), *theirs["opened"]["scans"]}:
         yield "it opened forget files, which would teach the oracle"
     if set(theirs["opened"]["weights"]) - {theirs["weights_in"], theirs["prior"]}:

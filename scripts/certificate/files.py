@@ -100,7 +100,7 @@ def _run(content: Mapping[str, Any], record: Mapping[str, Any], identifiers: Ide
         subset = predicate.retain_subset(record, known)
         for name in ("rule", "fraction", "seed", "volumes", "slices"):
             yield finding(_said(content["retain_subset"][name], subset[name]), f"retain subset: {name} is its record's")
-        forget = [entry["sha256"] for entry in record["data"]["forget"]["volumes"]]
+        forget = [entry["sha256"] for entry in record["forgotten"]]
         yield finding(forget == [e["sha256"] for e in content["forget_files"]], "forget files are its record's")
         seen = record.get("oracle_weights") is not None
         yield finding(

@@ -166,7 +166,7 @@ def oracle_seen(record: Mapping[str, Any], audit: Mapping[str, Any]) -> dict[str
 
 def _forget_files(data: Cohorts, record: Mapping[str, Any], identifiers: Identifiers) -> list[dict]:
     names = {volume.name: volume for volume in data.forget}
-    files = record["data"]["forget"]["volumes"]
+    files = record["forgotten"]
     if {entry["volume"] for entry in files} != set(names):
         raise ValueError(
             "certificate: the run record's forget set is not the one of the datalist and the forget request"

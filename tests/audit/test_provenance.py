@@ -19,6 +19,7 @@ EVALUATED = {"BTA": ["t1"], "UA": ["f1", "f2"]}
 def run(verb, weights_in, weights_out, handlers=0, **data):
     facts = {"record": weights_out + ".json", "verb": verb, "handlers": handlers, "weights_in": weights_in}
     facts |= {"opened": None, "recipe": {"epochs": "0"}, "forgetting": None, "prior": None, "code": "c"}
+    facts["forgotten"] = data.get("forget", [])
     return {**facts, "weights_out": weights_out, **SETTINGS, "data": data, "evaluated": {}}
 
 
