@@ -105,6 +105,8 @@ OF_VERB: dict[str, dict[str, Kind]] = {
         "sections": unlike(list_of(one_of("training", "validation", "test"), 1)) | NOTHING,
         "weights": PATH | mapping_of(FILE_OR_NONE, 1),
     },
+    "preview": {},
+    "replay": {"run_dir": FILE_OR_NONE},
     "simulate": {
         "images": replace(list_of(MAPPING, 1), names_files=True),
         "num_coils": whole(1, 1024),

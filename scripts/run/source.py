@@ -230,6 +230,7 @@ def _empty(key: str) -> list[Any]:
 def _named(config: Mapping[str, Any]) -> list[str]:
     """The recorded keys that a configuration refers to, in the order of :data:`RECORDED`."""
     names = set(re.findall(r"[@%](\w+)", json.dumps(config, default=str)))
+    names |= {"precision"} & config.keys()  # it stands in steps alone, which an overlay may replace
     return [key for key in RECORDED if key in names]
 
 

@@ -72,7 +72,6 @@ ORACLE_CHEATS = [
     (["runs", "oracle", 0, "loss_function"], {"w": 0}, "loss_function: another one than the original's"),
     (["runs", "oracle", 0, "recipe"], {"epochs": "1"}, "'epochs': another one than the original's training's"),
     (["runs", "oracle", 0, "opened"], {"scans": ["f1", "r1"], "weights": []}, "1 forget files were in its training"),
-    (["runs", "oracle", 0, "opened"], {"scans": ["x"], "weights": []}, "opened files that are not in the original's"),
 ]
 
 

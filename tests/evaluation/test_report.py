@@ -84,6 +84,7 @@ def test_an_exact_run(folder):
     assert (
         "differs from the original network by +0.50 dB (90 % interval +0.50 to +0.50 dB; 5 scans of 5 patients)" in text
     )
+    assert "is no memory of them" in text
     assert "run replay" in text
     assert DIGEST in page
     assert "No audit has been made" in text
@@ -111,6 +112,7 @@ def test_an_approximate_run_says_why_and_names_the_audit(folder):
     assert "knee_1" not in text
     assert "run audit" in text
     assert "run replay" not in text
+    assert "is no memory of them" not in text
     assert "The quality was not measured" in text
 
 
