@@ -9,6 +9,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.compiler import is_compiling
 
 from scripts.kspace.fourier import ifft2c, rss
 from scripts.networks.unet import standardise
@@ -177,8 +178,9 @@ class Adapted(nn.Module):
         if self.scale != "standardised" and self.multiple == 1:
             return self.network(*values)
         image, mean, std = standardise(values[0]) if self.scale == "standardised" else (values[0], 0.0, 1.0)
-        height, width = image.shape[-2:]
-        result = _last(self.network(F.pad(image, [0, -width % self.multiple, 0, -height % self.multiple])))
+        (height, width), m = image.shape[-2:], self.multiple
+        rows, columns = (height + m - 1) // m * m - height, (width + m - 1) // m * m - width
+        result = _last(self.network(F.pad(image, [0, columns, 0, rows])))
         return result[..., :height, :width] * std + mean
 
     def _magnitude(self, outputs: Any, measured: Measurement) -> Tensor:
@@ -192,6 +194,8 @@ class Adapted(nn.Module):
             image = as_complex(found).abs()
         else:
             image = rss(ifft2c(as_complex(found))).unsqueeze(1)
+        if is_compiling():  # the sizes are free, and were checked before
+            return image.reshape(shape[0], 1, shape[2], shape[3])
         size = (shape[0], 1, *shape[2:4])
         if image.numel() != torch.Size(size).numel() or image.shape[-2:] != size[-2:]:
             raise ValueError(
