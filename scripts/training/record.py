@@ -57,7 +57,6 @@ class RunRecord:
         weights_in: The file of the weights that the run started from; None and False: there are none.
         settings: Further facts for the record, e.g. method and retain fraction.
         evaluated: The volumes that the run's results are about, by cohort.
-        forgotten: The volumes that the request selects; their hashes say what went, read or not.
 
     The record states size and SHA-256 of each file that was to be read or evaluated. The sizes are known before the
     run; the hashes are computed beside it, by the process that writes. What data sets and weights were really opened
@@ -78,10 +77,8 @@ class RunRecord:
         weights_in: str | Literal[False] | None = None,
         settings: Mapping | None = None,
         evaluated: Mapping[str, Sequence[Volume]] | None = None,
-        forgotten: Sequence[Volume] = (),
     ) -> None:
         self.counter = counter
-        self._forgotten = list(forgotten)
         self._volumes = {"data": dict(training), "evaluated": dict(evaluated or {})}
         self._paths = [v.path for part in self._volumes.values() for volumes in part.values() for v in volumes]
         self._bytes = {path: Path(path).stat().st_size for path in self._paths}
@@ -172,7 +169,6 @@ class RunRecord:
         self._path = path
         self.facts["weights_out"] = _weights(weights_out)
         self.facts.update(self._files(self._begin_hashes()))
-        self.facts["forgotten"] = [{"volume": v.name, "sha256": known_sha256(v.path)} for v in self._forgotten]
         self.facts["peak_memory_mb"] = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
         self.facts |= {"results": None, "environment": environment(), "command": command()}
         self.facts["configuration"] = running_config()

@@ -95,7 +95,7 @@ def forgetting(
 
     Returns:
         ``forgetting``, ``exact`` or ``approximate``; ``not_exact_because``, what speaks against exact; ``prior``, see
-        :meth:`Prior.facts`, or None where the network did not restart.
+        :meth:`Prior.facts`, or None where the network did not restart; ``forgotten``, name and SHA-256 of what went.
     """
     problems = []
     restarted = bool(method) and isinstance(method[0], Restart)
@@ -108,7 +108,8 @@ def forgetting(
         part = getattr(trainer, name)
         if type(part).__module__.partition(".")[0] not in KNOWN:
             problems.append(f"{name}: {type(part).__name__} is not known to read nothing but retained scans")
-    opened, lost = record.facts["opened"], {known_sha256(volume.path) for volume in forget}
+    forgotten = [{"volume": volume.name, "sha256": known_sha256(volume.path)} for volume in forget]
+    opened, lost = record.facts["opened"], {scan["sha256"] for scan in forgotten}
     problems += [
         f"{scan['volume']}, a forgotten scan, was opened" for scan in opened["scans"] if scan["sha256"] in lost
     ]
@@ -116,4 +117,4 @@ def forgetting(
     known = None if facts is None else facts["sha256"]
     problems += [f"the weights {file['file']} were read" for file in opened["weights"] if file["sha256"] != known]
     kind = "approximate" if problems else "exact"
-    return {"forgetting": kind, "not_exact_because": problems, "prior": facts}
+    return {"forgetting": kind, "not_exact_because": problems, "prior": facts, "forgotten": forgotten}

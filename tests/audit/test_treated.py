@@ -69,7 +69,7 @@ CHEATS = [
     ([*RUN, "datalist"], "another", "datalist: another one"),
     ([*RUN, "data", "retain"], ["r2"], "retain files: other ones"),
     ([*RUN, "data", "retain"], ["f1", "r1"], "it opened forget files, which would teach the oracle"),
-    ([*RUN, "data", "forget"], ["f1"], "forget files: other ones"),
+    ([*RUN, "forgotten"], ["f1"], "forget files: other ones"),
     ([*RUN, "data", "retain"], None, "retain files: other ones"),
     ([*RUN, "opened", "scans"], ["f1", "r1"], "it opened forget files, which would teach the oracle"),
     ([*RUN, "opened", "weights"], ["g", "o"], "it read other weights than the oracle's"),
