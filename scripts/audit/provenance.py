@@ -51,8 +51,8 @@ def record_facts(record: Mapping[str, Any], sha256: str) -> dict:
         ``record`` and, from it, ``verb``, ``handlers`` (how many the unlearning method has), ``weights_in``,
         ``weights_out``, ``datalist`` (SHA-256), ``network``, ``mask`` (configurations), ``data`` and ``evaluated``:
         role -> sorted SHA-256 of its files, null where the record states none; ``cost`` (:data:`COUNTS`),
-        ``forgotten`` and ``slices`` (role -> how many were to be read); ``opened``, SHA-256 of ``scans`` and ``weights`` that data sets
-        and loaders reported when they opened them, null where the record has none; ``recipe``, see
+        ``forgotten``; ``slices`` (role -> how many were to be read); ``opened``, SHA-256 of ``scans`` and ``weights``
+        that data sets and loaders reported when they opened them, null where the record has none; ``recipe``, see
         :func:`scripts.audit.treated.recipe_of`; ``forgetting``, ``prior`` (SHA-256) and ``code`` (SHA-256).
     """
     configuration = record.get("configuration", {})
