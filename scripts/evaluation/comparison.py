@@ -27,13 +27,14 @@ logger = logging.getLogger(__name__)
 
 
 def load_models(
-    network: torch.nn.Module, weights: str | Path | Mapping[str, str | Path | bool | None]
+    network: torch.nn.Module, weights: str | Path | Mapping[str, str | Path | bool | None], none: bool = False
 ) -> dict[str, torch.nn.Module]:
     """Copies of a network, one for each file of weights.
 
     Args:
         network: Gives the architecture; it is left as it is.
         weights: Model name -> file, None and False are passed over; or one file, named by its stem.
+        none: Whether there may be no file at all.
 
     Raises:
         FileNotFoundError, ValueError: weights that are missing or do not fit; nothing to load.
@@ -41,13 +42,15 @@ def load_models(
     if isinstance(weights, (str, Path)):
         weights = {Path(weights).stem: weights}
     models = {name: load_weights(copy.deepcopy(network), str(path)) for name, path in weights.items() if path}
+    if not models and not none:
+        raise ValueError("evaluation: 'weights': expected at least one file of weights, found none")
     if ZERO_FILLED in models:
         raise ValueError(f"evaluation: 'weights': expected another name than {ZERO_FILLED!r}, that of no network")
     return models
 
 
 def check_models(network: torch.nn.Module, *weights: str | Path | bool | None) -> None:
-    """Refuse files of weights that do not fit a network, without reading a value; None and False are passed over.
+    """Refuse files of weights that do not fit a network, or are no finite numbers; None and False are passed over.
 
     Raises:
         FileNotFoundError, ValueError: See :func:`scripts.networks.check_fit`.

@@ -78,7 +78,7 @@ def load_weights(network: nn.Module, path: str | Path) -> nn.Module:
 
 
 def check_fit(network: nn.Module, path: str | Path) -> None:
-    """Refuse weights whose keys, shapes or types do not fit a network, without reading a single value.
+    """Refuse weights that do not fit a network or are no finite numbers; nothing of them is kept.
 
     Args:
         network: Bare or wrapped network.
@@ -88,8 +88,9 @@ def check_fit(network: nn.Module, path: str | Path) -> None:
         FileNotFoundError, ValueError: See :func:`load_weights`.
     """
     expected = unwrap(network).state_dict()
-    state = align_keys(_content(path, "meta"), expected)
+    state = align_keys(read_state(path, report=False), expected)
     _refuse_unfitting(state, expected, path, type(unwrap(network)).__name__)
+    _refuse_implausible(state, path)
     _refuse_other_record(Path(path))
 
 
@@ -184,19 +185,11 @@ def read_state(path: str | Path, report: bool = True) -> dict[str, Tensor]:
         FileNotFoundError: there is no such file.
         ValueError: the file is no checkpoint, or needs unpickling of objects.
     """
-    state = _content(path, "cpu")
-    if report:
-        report_weights(str(path), file_sha256(path))
-    return state
-
-
-def _content(path: str | Path, device: str) -> dict[str, Tensor]:
-    """The state dict in a file, its tensors on a device; on ``meta`` they have shapes and types but no values."""
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such weights file")
     try:
-        content = torch.load(path, map_location=device, weights_only=True)
+        content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise ValueError(
             f"{path}: not a file of tensors: it is no torch file, or holds Python objects, which are not unpickled "
@@ -212,6 +205,8 @@ def _content(path: str | Path, device: str) -> dict[str, Tensor]:
     others = [str(key) for key, value in content.items() if not (isinstance(key, str) and isinstance(value, Tensor))]
     if others:
         raise ValueError(f"{path}: holds no state dict: " + describe("no tensor under a name", others)[0])
+    if report:
+        report_weights(str(path), file_sha256(path))
     return dict(content)
 
 

@@ -240,7 +240,12 @@ def _beside(config: Mapping[str, Any]) -> Iterator[RecordedRun]:
         value = config.get(key)
         paths = list(value.values()) if isinstance(value, Mapping) else [value]
         for path in paths:
-            if isinstance(path, str) and not is_expression(path) and Path(path).with_suffix(".json").is_file():
+            if (
+                isinstance(path, str)
+                and path.strip()
+                and not is_expression(path)
+                and Path(path).with_suffix(".json").is_file()
+            ):
                 run = RecordedRun.read(Path(path).with_suffix(".json"))
                 if Path(path).is_file() and run.facts["weights_out"].get("sha256") == file_sha256(path):
                     yield run

@@ -164,7 +164,6 @@ def words_cases() -> list[Case]:
         Case("unlearn", ("nowhere.pt",), {"oracle_weights": "nowhere.pt"}),
         Case("unlearn", ("'method_name'",), {"method": []}),
         Case("unlearn", ("'method_name'",), {"method": [{"_target_": "scripts.unlearning.GradientAscent"}]}),
-        Case("unlearn", ("'kind_target#forget_weight'", "a number"), {"kind_target#forget_weight": "heavy"}),
         Case("unlearn", ("weights do not fit VarNet", "cascades.1"), {"network#num_cascades": 2}),
         Case("unlearn", ("expected the overlays after the file of the verb",), overlays=("<methods/fine_tune.yaml",)),
         Case("evaluate", ("expected the overlays after the file of the verb",), overlays=("<unet.yaml",)),
@@ -326,10 +325,6 @@ def nan_max(file):
     file.attrs["max"] = float("nan")
 
 
-def mask_beside_target(file):
-    file["mask"] = np.ones(30, bool)
-
-
 def large_target(file):
     del file["reconstruction_rss"]
     file["reconstruction_rss"] = np.ones((2, 64, 64), np.float32)
@@ -461,7 +456,6 @@ SCANS: dict[Any, tuple[str, ...]] = {
     max_as_text: ("scan_0.h5: 'max'", "hello"),
     negative_max: ("scan_0.h5: 'max'", "above 0"),
     nan_max: ("scan_0.h5: 'max'", "finite"),
-    mask_beside_target: ("scan_0.h5: 'mask'", "fully sampled"),
     large_target: ("scan_0.h5: 'reconstruction_rss'", "matrix"),
     other_slices_in_target: ("scan_0.h5: 'reconstruction_rss'", "expected float (2, h, w)"),
     integer_target: ("scan_0.h5: 'reconstruction_rss'", "expected float"),
@@ -513,7 +507,7 @@ def weights_case(name: str, change: Callable[[dict], dict], *words: str, record:
         return {"weights": str(root / "changed.pt")}
 
     spoil.__name__ = name
-    return Case("unlearn", ("changed.pt", *words), spoil=spoil)
+    return Case("unlearn", ("changed.pt" if record is None else "changed.json", *words), spoil=spoil)
 
 
 def first(state: dict, change: Callable[[torch.Tensor], torch.Tensor]) -> dict:
@@ -533,7 +527,7 @@ def weights_cases() -> list[Case]:
         weights_case("additional_weights", lambda s: {**s, "more": torch.ones(1)}, "1 unexpected"),
         weights_case("no_tensors", lambda s: {"a": 1}, "no state dict"),
         weights_case("empty_weights", lambda s: {}, "no state dict"),
-        weights_case("other_record", lambda s: s, "'weights_out'", "SHA-256", record=other),
+        weights_case("other_record", lambda s: s, "expected the record of a run", record=other),
     ]
 
 

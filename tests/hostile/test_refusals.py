@@ -69,7 +69,7 @@ def overrides_of(case: Case, root: Path) -> dict:
         "inference": {"dataset_dir": str(root), "weights": weights, **small},
         "serve": {"weights": weights, "port": 0, **small},
         "send": {"source": str(root), "patience_s": 0},
-        "declare": {"unlearned_weights": weights},
+        "declare": without_record("audit", shared["datalist"], weights=weights, unlearned_weights=weights),
     }[case.verb]
     spoilt = case.spoil(root) if case.spoil else {}
     overrides = {**usual, **case.overrides, **spoilt}
