@@ -181,7 +181,7 @@ def take(verb: str, config: Mapping[str, Any], declared: Mapping[str, Any]) -> d
         FileNotFoundError: no record, or a file of the run was moved or changed.
         ValueError: no run and not all is stated without one; or what is stated differs from the run's.
     """
-    if not str(declared.get(KEY)).startswith("@"):
+    if "run_dir" not in declared:
         return {}
     given = None if config.get(KEY) == declared[KEY] else config.get(KEY)
     if given is not None and (not isinstance(given, (str, int)) or isinstance(given, bool) or is_expression(given)):

@@ -446,7 +446,7 @@ def _ismrmrd(**groups: Any) -> Callable[[Path], None]:
 def raw_cases() -> list[Case]:
     header = np.array([_header_text()], dtype=h5py.string_dtype())
     return [
-        raw("zero_raw", _within(lambda f: f["kspace"].write_direct(np.zeros(f["kspace"].shape, "c8"))), "centre of k-space"),
+        raw("zero_raw", _within(lambda f: f["kspace"].write_direct(np.zeros(f["kspace"].shape, "c8"))), "centre of k"),
         raw("nan_raw", _within(lambda f: f["kspace"].write_direct(np.full(f["kspace"].shape, np.nan, "c8"))), "NaN"),
         raw("text_raw", lambda p: p.write_text("no HDF5"), "HDF5"),
         raw("half_raw", lambda p: p.write_bytes(p.read_bytes()[:3000]), "HDF5"),
