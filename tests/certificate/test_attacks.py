@@ -175,7 +175,8 @@ def test_a_ledger_written_anew_with_its_key(forger):
     path, lines = ledger_of(forger)
     known = ("number", "previous", "time", "event", "mac")
     facts = [{key: value for key, value in line.items() if key not in known} for line in lines]
-    facts[1]["requests"][0]["request_id"] = "another"
+    begun = next(number for number, line in enumerate(lines) if line["event"] == "begun")
+    facts[begun]["requests"][0]["request_id"] = "another"
     (forger.work / "ledger.jsonl").unlink()
     anew = Ledger(path)
     for line, fact in zip(lines[1:], facts[1:], strict=True):

@@ -507,7 +507,7 @@ def weights_case(name: str, change: Callable[[dict], dict], *words: str, record:
         return {"weights": str(root / "changed.pt")}
 
     spoil.__name__ = name
-    return Case("unlearn", ("changed.pt" if record is None else "changed.json", *words), spoil=spoil)
+    return Case("unlearn", ("changed.pt", *words), spoil=spoil)
 
 
 def first(state: dict, change: Callable[[torch.Tensor], torch.Tensor]) -> dict:
@@ -527,7 +527,7 @@ def weights_cases() -> list[Case]:
         weights_case("additional_weights", lambda s: {**s, "more": torch.ones(1)}, "1 unexpected"),
         weights_case("no_tensors", lambda s: {"a": 1}, "no state dict"),
         weights_case("empty_weights", lambda s: {}, "no state dict"),
-        weights_case("other_record", lambda s: s, "expected the record of a run", record=other),
+        weights_case("other_record", lambda s: s, "'weights_out'", "SHA-256", record=other),
     ]
 
 

@@ -152,7 +152,8 @@ def test_every_setting_is_declared_and_fits_its_own_default(verb):
     import yaml
 
     declared = yaml.safe_load((CONFIGS / f"{verb}.yaml").read_text(encoding="utf-8"))
-    assert read_settings(verb, declared, declared) == {}
+    own = {k: v for k, v in declared.items() if not ("run_dir" in declared and v in ({}, None))}  # others: the run's
+    assert read_settings(verb, own, declared) == {}
     plain = {key for key, value in declared.items() if not isinstance(value, (dict, list, str))}
     assert plain <= set(settings_of(verb))
 
