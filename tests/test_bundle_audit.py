@@ -96,20 +96,6 @@ def test_the_original_and_the_oracle_audit_themselves_alike(tiny_datalist, made)
     assert {**again, "configuration": 0} == {**found, "configuration": 0}
 
 
-def test_unlearning_may_end_with_a_short_audit(tiny_datalist, made):
-    settings = {"datalist": tiny_datalist, "weights": str(made / "original.pt"), "check_values": False}
-    run(
-        "unlearn", unlearn_epochs=1, evaluate_models=False, short_audit=True, ledger=False, output_dir="out", **settings
-    )
-    result = json.loads(Path("out/audit/audit.json").read_text())
-    assert result["inputs"]["weights"]["unlearned"]["sha256"] == file_sha256("out/unlearned.pt")
-    assert result["verdict"]["verdict"] != "forgotten"  # it is too short for that
-    measured = [gate for gate in result["gates"] if "earlier" not in gate["measure"]]
-    short = [gate for gate in measured if gate["measure"].startswith(("resurfacing", "relearning"))]
-    assert {gate["verdict"] for gate in short} <= {"fail", "undecided"}
-    assert not Path("out/audit/certificate.json").exists()
-
-
 def test_an_exact_run_is_judged_by_what_it_kept(tiny_datalist, trained):
     output = str(verbs.unlearn(tiny_datalist, trained, evaluate_models=False))
     verbs.run("audit", run=output, **QUICK)

@@ -19,7 +19,6 @@ from scripts.audit.quantised import audited_models
 from scripts.audit.relearning import Relearning
 from scripts.audit.report import audit_section
 from scripts.audit.resurfacing import Resurfacing
-from scripts.audit.short import audit_after
 from scripts.audit.statistics import Statistics
 from scripts.audit.treated import passes_alike
 
@@ -48,7 +47,6 @@ __all__ = [
     "Statistics",
     "Subgroups",
     "WeightDistance",
-    "audit_after",
     "audit_section",
     "audited_models",
     "audited_weights",

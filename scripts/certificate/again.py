@@ -8,10 +8,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import monai.bundle
-
 from scripts.certificate.checks import FAILS, HOLDS, UNCHECKED, Finding, finding
-from scripts.run.config import bundle_root
+from scripts.run.config import bundle_root, run_verb
 from scripts.run.errors import own_error
 
 # settings of the certified audit with which it is done again; the rest is the run's or the project's
@@ -40,7 +38,7 @@ def rerun(content: Mapping[str, Any], run: str | Path, audit: Mapping[str, Any] 
     with tempfile.TemporaryDirectory() as folder:
         settings |= {"run": str(run), "output_dir": f"{folder}/audit", "certificate": False, "audit": STEPS}
         try:
-            monai.bundle.run("audit", config_file=_config("audit"), **settings)
+            run_verb("audit", [_config("audit")], **settings)
         except RuntimeError as error:
             yield FAILS, f"rerun: the audit cannot be done again: {own_error(error)}"
             return
@@ -64,7 +62,7 @@ def replay(run: str | Path) -> Iterator[Finding]:
         return
     with tempfile.TemporaryDirectory() as folder:
         try:
-            monai.bundle.run("replay", config_file=_config("replay"), run=str(run), output_dir=folder)
+            run_verb("replay", [_config("replay")], run=str(run), output_dir=folder)
         except RuntimeError as error:
             yield FAILS, f"replay: {own_error(error)}"
             return

@@ -9,17 +9,15 @@ import shutil
 import sys
 import time
 import traceback
-import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import monai.bundle
 import torch
 
 from scripts.protocol.plan import DEFAULT, FORGET_ONLY, FURTHER, ORACLE, UNLEARNED, Cell, config_files
-from scripts.run.config import quoted
+from scripts.run.config import quoted, run_verb
 from scripts.run.errors import own_error
 from scripts.run.files import file_sha256, held, write_text
 
@@ -174,9 +172,7 @@ def _run(configs: Path, verb: str, overrides: Mapping[str, Any], method: str = D
     """One verb of the bundle, as the command line runs it."""
     files = config_files(configs, verb, method)
     settings = {key: quoted(value) for key, value in overrides.items()}
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "parsing config_file", UserWarning)  # the study's own configs
-        monai.bundle.run(verb, config_file=files, **{"logging_file": False, **settings})
+    run_verb(verb, files, **{"logging_file": False, **settings})
 
 
 @contextlib.contextmanager

@@ -11,12 +11,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 import ignite.distributed as idist
-import monai.bundle
 import torch
 
 from scripts.data.volumes import Volume
 from scripts.networks.weights import align_keys, check_fit, read_state, unwrap
-from scripts.run.config import bundle_root, running_config
+from scripts.run.config import bundle_root, run_verb, running_config
 from scripts.run.files import cache_root, file_sha256, held
 
 logger = logging.getLogger(__name__)
@@ -109,9 +108,9 @@ class Prior:
 
     def _make_once(self) -> None:
         if not (self._made_in / "prior.json").is_file():  # written last
-            monai.bundle.run(
+            run_verb(
                 "train",
-                config_file=[str(self.configs / "train.yaml"), str(self.configs / "prior.yaml")],
+                [str(self.configs / "train.yaml"), str(self.configs / "prior.yaml")],
                 output_dir=str(self._made_in),
                 matrix=self.matrix,
                 prior_passes=self.passes,

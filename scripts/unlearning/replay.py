@@ -9,9 +9,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import monai.bundle
-
-from scripts.run.config import bundle_root, differences
+from scripts.run.config import bundle_root, differences, run_verb
 from scripts.run.files import file_sha256, write_text
 
 logger = logging.getLogger(__name__)
@@ -58,7 +56,7 @@ def replay(run: str | Path, output_dir: str | Path, **changes: Any) -> dict[str,
         **{"ledger": _ledger(folder, record), "output_dir": str(output_dir), "overwrite": True},
         **{key: value for key, value in changes.items() if value is not None},
     }
-    monai.bundle.run("unlearn", config_file=files, **settings)
+    run_verb("unlearn", files, **settings)
     again = json.loads((Path(output_dir) / "unlearned.json").read_text(encoding="utf-8"))
     hashes = {"found": again["weights_out"]["sha256"], "expected": record["weights_out"]["sha256"]}
     other = [{"field": f, "found": new, "expected": old} for f, new, old in _differences(again, record)]
