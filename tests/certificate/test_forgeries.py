@@ -436,6 +436,11 @@ def test_measures_made_up_throughout_are_found_by_measuring_again(forger, tiny_d
     assert forger.failed(datalist=tiny_datalist) == []
     with pytest.raises(SystemExit) as end:
         main(run=str(forger.work))
+    assert end.value.code == 1
+    assert "FAILS:       ledger: it knows the certified audit" in capsys.readouterr().out
+    (forger.work / "ledger.jsonl").unlink()
+    with pytest.raises(SystemExit) as end:
+        main(run=str(forger.work))
     assert end.value.code == 2
     with process_as_before(), pytest.raises(SystemExit) as end:
         main(run=str(forger.work), rerun=True)
