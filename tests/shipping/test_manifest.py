@@ -95,7 +95,7 @@ def link_to_a_file(bundle, elsewhere):
 
 def planted_bytecode(bundle, elsewhere):
     """Bytecode of other code under the time and size of the source, which Python runs in its place."""
-    source = bundle / "scripts" / "files.py"
+    source = bundle / "scripts" / "run" / "files.py"
     header = (
         importlib.util.MAGIC_NUMBER + bytes(4) + struct.pack("<II", int(source.stat().st_mtime), source.stat().st_size)
     )

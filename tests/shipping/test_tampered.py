@@ -13,7 +13,7 @@ from tests.verbs import process_as_before
 VERBS = {
     "train": "train.yaml", "unlearn": "unlearn.yaml", "evaluate": "evaluate.yaml", "audit": "audit.yaml",
     "preview": "preview.yaml", "protocol": "protocol.yaml", "simulate": "simulate.yaml", "ship": "ship.yaml",
-    "run": "inference.json", "serve": "serve.json", "send": "send.json",
+    "replay": "replay.yaml", "help": "help.yaml", "run": "inference.json", "serve": "serve.json", "send": "send.json",
 }  # fmt: skip
 
 
