@@ -193,7 +193,7 @@ def test_batches_of_slices_give_the_same_table(tiny_datalist, trained):
         ({"retain_fraction": 1.5}, "'retain_fraction': expected a number above 0 and at most 1, found 1.5"),
         (
             {"network#num_cascades": 2},
-            "original.json: 'network': expected that of the run, num_cascades 1, found num_cascades 2",
+            r"original.pt: weights of another network: expected num_cascades 1 .*found num_cascades 2",
         ),
         ({"weights": "nowhere.pt"}, "nowhere.pt"),
         ({"oracle_weights": "nowhere.pt"}, "nowhere.pt"),

@@ -83,8 +83,8 @@ def test_an_erased_scan_is_never_read_again(tiny_datalist, reads):
 
     request = {"request_id": "autumn", "reason": "withdrew", "forget": [REQUESTS["autumn"]]}
     run("audit", datalist=tiny_datalist, forget_request=request, ledger="ledger.jsonl", weights="june/unlearned.pt",
-        output_dir="audit", unlearned_weights="autumn/unlearned.pt", oracle_weights=False, relearning_steps=0, certificate=False,
-        resurfacing_share=0.2, **{"statistics#samples": 100}, **SMALL)  # fmt: skip
+        output_dir="audit", unlearned_weights="autumn/unlearned.pt", oracle_weights=False, relearning_steps=0,
+        certificate=False, resurfacing_share=0.2, **{"statistics#samples": 100}, **SMALL)  # fmt: skip
     found = json.loads(Path("audit/audit.json").read_text())["measures"]
     earlier = found["earlier"]["requests"]
     assert {name: entry["scans"] for name, entry in earlier.items()} == {"earlier 1": 1, "earlier 2": 2}
