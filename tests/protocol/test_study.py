@@ -166,7 +166,8 @@ def test_bad_input_is_refused_before_anything_is_written(tiny_datalist, override
 
 def test_a_verbs_own_settings_go_above_the_shared_ones():
     study = {"learning_rate": 1e-3, "num_workers": 2, "train_settings": {"learning_rate": 2e-3}, "seeds": [0]}
-    found = {verb: verb_settings(study, verb, [str(CONFIGS / f"{verb}.yaml")]) for verb in ("train", "unlearn")}
+    files = {"train": ["train.yaml"], "unlearn": ["unlearn.yaml", "approximate.yaml"]}
+    found = {verb: verb_settings(study, verb, [str(CONFIGS / n) for n in names]) for verb, names in files.items()}
     assert found["train"] == {"learning_rate": 2e-3, "num_workers": 2}
     assert found["unlearn"] == {"learning_rate": 1e-3, "num_workers": 2}
 

@@ -78,7 +78,7 @@ def test_a_verb_that_reads_no_run_takes_nothing(made):
 
 
 def test_what_is_no_part_of_the_configuration_is_not_taken(made):
-    config = {"run": "@ship", "unlearned_weights": None, "ship": ["@unlearned_weights"]}
+    config = {"run": "@ship", "run_dir": None, "unlearned_weights": None, "ship": ["@unlearned_weights"]}
     found = take("ship", {**config, "run": "outputs/R7"}, config)
     assert set(found) == {"run", "run_dir", "unlearned_weights"}
 

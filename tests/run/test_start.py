@@ -118,7 +118,7 @@ def test_weights_of_another_network_say_so_in_one_line(tiny_datalist, trained):
     for weights, expected in (
         (
             str(trained / "original.pt"),
-            "'network': expected that of the run, num_cascades 1, found num_cascades 2",
+            "weights of another network: expected num_cascades 1 (its record), found num_cascades 2",
         ),
         (False, "prior.pt: weights of another network: expected num_cascades 1 (its record), found num_cascades 2"),
     ):
