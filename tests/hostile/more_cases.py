@@ -103,7 +103,6 @@ def argument_cases() -> list[Case]:
             "writer": ("null",),
             "retrospective_mask": ({"_target_": "scripts.data.RandomMask", "acceleration": 4, "center_fraction": 1.5},),
         },
-        "preview": {"default_methods": ({"kinds": "fine_tune"}, {"kind": "fine_tun"})},
         "declare": {"gates": ([], [{"name": "a"}]), "statistics#confidence": (2,), "subgroups": ([""],)},
         "evaluate": {"sections": (["test", "test"],), "weights": ({}, {"G": None}, {"G": 5})},
     }

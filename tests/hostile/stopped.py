@@ -70,7 +70,7 @@ VERBS = {
         lambda inputs: {**_trained(inputs), "budget": "None", "unlearn_epochs": 2, "resume": "true",
                         "enter_in_ledger": "false", "check_values": "false"},
         ("unlearned.pt", "metrics.csv", "metrics.json", "table.md", "panels.png"),
-        config=("unlearn.yaml", "methods/fine_tune.yaml"),
+        config=("unlearn.yaml", "approximate.yaml", "methods/fine_tune.yaml"),
     ),
     "evaluate": Stopped(
         lambda inputs: _trained(inputs),
