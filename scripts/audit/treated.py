@@ -20,7 +20,7 @@ from scripts.run.files import json_sha256
 # what may differ between two runs of one recipe: where they lie and run, and what is compared by its hash or count
 FREE = {
     "_meta_", "imports", "output_dir", "device", "num_workers", "datalist", "forget_request", "weights",
-    "oracle_weights", "ledger", "enter_in_ledger", "older_weights", "check_values", "evaluate_models", "short_audit",
+    "oracle_weights", "ledger", "enter_in_ledger", "older_weights", "check_values", "evaluate_models",
     "epoch_weights", "resume", "overwrite", "training_passes", "like", *TRACKING,
 }  # fmt: skip
 NOT_SHOWN = "what it read is not shown: its record states no opened scans"

@@ -68,12 +68,7 @@ def load_weights(network: nn.Module, path: str | Path) -> nn.Module:
             fit, or the record beside it states another hash.
     """
     bare = unwrap(network)
-    expected = bare.state_dict()
-    state = align_keys(read_state(path), expected)
-    _refuse_unfitting(state, expected, path, type(bare).__name__)
-    _refuse_implausible(state, path)
-    _refuse_other_record(Path(path))
-    bare.load_state_dict(state)
+    bare.load_state_dict(_fitting(bare, path))
     return network
 
 
@@ -87,11 +82,17 @@ def check_fit(network: nn.Module, path: str | Path) -> None:
     Raises:
         FileNotFoundError, ValueError: See :func:`load_weights`.
     """
-    expected = unwrap(network).state_dict()
-    state = align_keys(read_state(path, report=False), expected)
-    _refuse_unfitting(state, expected, path, type(unwrap(network)).__name__)
+    _fitting(unwrap(network), path, report=False)
+
+
+def _fitting(bare: nn.Module, path: str | Path, report: bool = True) -> dict[str, Tensor]:
+    """The state dict in a file, under the keys of a bare network, after every check."""
+    expected = bare.state_dict()
+    state = align_keys(read_state(path, report), expected)
+    _refuse_unfitting(state, expected, path, type(bare).__name__)
     _refuse_implausible(state, path)
     _refuse_other_record(Path(path))
+    return state
 
 
 def _refuse_unfitting(
