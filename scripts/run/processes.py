@@ -71,11 +71,6 @@ def check_single() -> None:
         )
 
 
-def is_first() -> bool:
-    """Whether this process is the one that writes files."""
-    return idist.get_rank() == 0
-
-
 def broadcast(answer: bool) -> bool:
     """The first process's answer, in all processes: two that decide differently would wait for each other for ever."""
     return answer if idist.get_world_size() == 1 else bool(idist.broadcast(float(answer), src=0))
