@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import copy
 import difflib
+import multiprocessing
 import os
 import re
 import sys
@@ -113,10 +114,12 @@ def unquoted(value: Any) -> Any:
 def typed_settings() -> dict[str, str]:
     """The settings on the command line as they were typed; {} where a program runs the bundle.
 
+    A worker process has its parent's ``sys.argv``, a run within a run that of the outer one; neither was typed for it.
+
     Fire, which reads it for MONAI, ends a text at ``#``, makes a number of ``20240131`` and a list of ``smith,john``.
     """
-    several = len({id(workflow) for workflow in running_workflows()}) > 1
-    if several or Path(sys.argv[0]).parts[-3:] != ("monai", "bundle", "__main__.py"):
+    within = len({id(workflow) for workflow in running_workflows()}) > 1 or multiprocessing.parent_process() is not None
+    if within or Path(sys.argv[0]).parts[-3:] != ("monai", "bundle", "__main__.py"):
         return {}
     words = sys.argv[1:]
     texts = {}

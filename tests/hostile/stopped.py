@@ -85,7 +85,7 @@ VERBS = {
         again=OVERWRITE,
     ),
     "declare": Stopped(
-        lambda inputs: {**_shared(inputs), "unlearned_weights": "out/unlearned.pt"},
+        lambda inputs: {**_trained(inputs), "unlearned_weights": "out/unlearned.pt"},
         ("declaration.json",),
         config=("audit.yaml", "declare.yaml"), folder="",
     ),

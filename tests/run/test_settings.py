@@ -1,5 +1,6 @@
 """Settings as they were typed: what Fire and MONAI make of a text is not what it says."""
 
+import multiprocessing
 import sys
 from pathlib import Path
 
@@ -86,5 +87,8 @@ def test_the_command_line_is_read_where_it_is_the_bundles(monkeypatch):
     monkeypatch.setattr(config, "running_workflows", list)
     monkeypatch.setattr(sys, "argv", [MONAI, *words])
     assert typed_settings() == {"config_file": "train.yaml", "output_dir": "a#b", "seed": "3"}
+    with monkeypatch.context() as worker:
+        worker.setattr(multiprocessing, "parent_process", lambda: "a study")
+        assert typed_settings() == {}  # it has its parent's command line
     monkeypatch.setattr(sys, "argv", ["/usr/bin/pytest", *words])
     assert typed_settings() == {}
