@@ -53,7 +53,7 @@ PLACES = {
     "num_workers", "check_values", "datalist", "forget_request", "weights", "original_weights", "unlearned_weights",
     "oracle_weights", "oracle_seeds", "treated_oracle_weights", "query_weights", "calibration_weights",
     "reference_weights", "run_record", "ledger", "oracle_tuned", "full", "certificate", "identifier_key",
-    "signing_key", "declare", "initialize", *TRACKING,
+    "signing_key", "declare", "initialize", "run_folder", *TRACKING,
 }  # fmt: skip
 # what a user may set without a doubt about the result: measures say themselves where too little was spent
 FREE = PLACES | {

@@ -25,8 +25,8 @@ class Watch:
     """Handler that writes loss and rate to TensorBoard, and after each part of the run the quality on held-out scans.
 
     It changes nothing that the run depends on: the masks of the held-out scans are fixed, no random number is drawn,
-    and the network's mode is put back. What it reads is not counted as read by the training. Of several processes the
-    first one works.
+    and the network's mode is put back. What it reads is not counted as read by the training. Of several processes each
+    reconstructs a share, and the first one writes.
 
     Args:
         log_dir: The folder for TensorBoard.
@@ -48,10 +48,10 @@ class Watch:
 
     def attach(self, engine: Trainer) -> None:
         """Attach to the trainer."""
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self)
         if idist.get_rank() == 0:
             engine.add_event_handler(Events.STARTED, self._start)
             engine.add_event_handler(Events.ITERATION_COMPLETED(every=EVERY), self._step)
-            engine.add_event_handler(Events.EPOCH_COMPLETED, self)
             engine.add_event_handler(Events.COMPLETED, self._close)
 
     def _start(self, engine: Trainer) -> None:
@@ -66,15 +66,18 @@ class Watch:
 
     def __call__(self, engine: Trainer) -> None:
         """Measure the network on the held-out slices."""
-        if not self.slices or self.writer is None:
+        if not self.slices:
             return
+        share = self.slices[idist.get_rank() :: idist.get_world_size()]
         network = unwrap(engine.network)
         modes = {module: module.training for module in network.modules()}
         results = measure_models(
-            {"network": network}, {"held-out": self.slices}, self.transform, engine.state.device, report=False
+            {"network": network}, {"held-out": share}, self.transform, engine.state.device, report=False
         )
         for module, mode in modes.items():
             module.training = mode
+        if self.writer is None:
+            return
         found: dict[str, Any] = {name: fmean(r.value(name) for r in results) for name in ("psnr", "ssim")}
         for name, value in found.items():
             self.writer.add_scalar(f"held_out_{name}", value, engine.state.iteration)
