@@ -33,8 +33,6 @@ METHODS = (
     "mirror_image",
     "blindspot",
     "gradient_ascent",
-    "gradient_ascent_projected",
-    "salun",
     "ssd",
     "reset_and_heal",
     "restart",

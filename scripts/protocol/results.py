@@ -25,13 +25,9 @@ METHOD_NAMES = {
     "fine_tune": "FT",
     "full_fine_tune": "Full FT",
     "gradient_ascent": "GA-l1",
-    "gradient_ascent_released": "GA-l1 (released)",
     "noisy_label": "NL",
-    "noisy_label_released": "NL (released)",
     "gradient_ascent_ft": "GA-l1-FT",
-    "gradient_ascent_ft_released": "GA-l1-FT (released)",
     "noisy_label_ft": "NL-FT",
-    "noisy_label_ft_released": "NL-FT (released)",
 }
 COUNTS = ("epochs", "forward_slices", "backward_slices", "seconds")
 COLUMNS = ("cell", "role", "method", "model", "fraction", "budget", "seed", "forgetting", *COUNTS, "weights", "records")
