@@ -89,18 +89,22 @@ def main(
     _draw(rows, output / "frontier.png", domain)
 
 
-def domain_settings(domain: str) -> dict[str, dict[str, Any]]:
+def domain_settings(domain: str) -> dict[str, Any]:
     """What each verb takes of a domain's file."""
     parser = ConfigParser()
     parser.read_config([str(CONFIGS / "train.yaml"), str(Path(__file__).parent / "domains" / f"{domain}.yaml")])
     given = ConfigParser.load_config_file(str(Path(__file__).parent / "domains" / f"{domain}.yaml"))
     common = {key: given[key] for key in ("network", "mask", "train_epochs", "forget_request") if key in given}
     common |= {"datalist": parser.get_parsed_content("datalist"), "seed": 0}
-    return {"train": {**common, **given.get("train_settings", {})}, "unlearn": common}
+    trained = given.get("trained")  # a folder with original.pt and oracle.pt
+    return {"train": {**common, **given.get("train_settings", {})}, "unlearn": common, "trained": trained}
 
 
 def _train(folder: Path, oracle: bool, settings: Mapping) -> Path:
-    weights = folder / ("oracle.pt" if oracle else "original.pt")
+    name = "oracle.pt" if oracle else "original.pt"
+    if settings["trained"]:
+        return Path(settings["trained"], name).absolute()
+    weights = folder / name
     if not weights.is_file():
         _run("train", folder, oracle=oracle, **settings["train"])
     return weights
