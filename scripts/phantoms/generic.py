@@ -19,15 +19,15 @@ SHARED, MARGIN = 16, 1.5
 mirrored or not, in other grey values, within another outline."""
 SMALLEST, LARGEST = (0.025, 0.12), 0.7
 """The range of the smallest radius of a leaf, log-uniform, and the largest, in halves of the field of view."""
-LEAVES = 60, 400
+LEAVES = 120, 400
 """The fewest and the most leaves in a field of view; log-uniform."""
-BARE, RIMMED, FOLDED, TEXTURED, SHADED = 0.15, 0.5, 0.4, 0.7, 0.6
+BARE, RIMMED, FOLDED, TEXTURED, SHADED = 0.05, 0.5, 0.4, 0.7, 0.6
 """The shares of objects without an outline, of outlines with rims, and of objects with folds, texture, shading."""
 STRIPED, SPECKLED, THIN = 0.15, 0.15, 0.15
 """The shares of leaves with stripes, with a texture of their own, and of thin ones."""
 PHASE = 0.0, 1.5
 """The standard deviation of the object's smooth phase, in radians."""
-NOISE = 0.001, 0.05
+NOISE = 0.003, 0.03
 """The standard deviation of the noise, in shares of the image's maximum; log-uniform."""
 PEAK = 2e-4, 4e-4
 """The maximum of the noise-free image; fastMRI's images have such maxima."""
