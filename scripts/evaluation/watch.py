@@ -9,6 +9,7 @@ from statistics import fmean
 from typing import Any
 
 import ignite.distributed as idist
+import torch
 from ignite.engine import Events
 from torch.utils.tensorboard import SummaryWriter
 
@@ -61,7 +62,7 @@ class Watch:
         assert self.writer is not None
         step, output = engine.state.iteration, engine.state.output
         loss = (output if isinstance(output, dict) else output[0])["loss"]
-        self.writer.add_scalar("unlearning_loss", float(loss.detach()), step)
+        self.writer.add_scalar("unlearning_loss", float(torch.as_tensor(loss).detach()), step)
         self.writer.add_scalar("rate", engine.optimizer.param_groups[0]["lr"], step)
 
     def __call__(self, engine: Trainer) -> None:
