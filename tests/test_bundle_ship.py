@@ -19,6 +19,7 @@ import torch
 from scripts.data.volumes import inspect_volume, read_slice
 from scripts.kspace.fourier import center_crop
 from scripts.networks import VarNet, load_weights
+from scripts.run.files import file_sha256
 from tests.conftest import write_tiny_volume
 from tests.shipping.search import REQUEST, WORDS, found_in, leave_traces, naming_datalist
 from tests.verbs import SMALL, run
@@ -214,6 +215,22 @@ def test_the_certified_bundle_shipped_twice_has_equal_bytes(certified, tmp_path)
     assert first.read_bytes() == second.read_bytes()
 
 
+def test_a_full_bundle_ships_again_where_nothing_else_is_installed(shipped, tmp_path):
+    root = shipped.parents[1]
+    terms = {"data_source": "Bars on discs.", "data_license": str(root / "terms.txt")}
+    run("ship", output_dir=str(tmp_path / "full"), run=str(root / "unlearn"), name="full", profile="full", **terms)
+    settings = ["--weights", "models/model.pt", "--output_dir", tmp_path / "again", "--name", "again"]
+    settings += ["--data_source", "Bars on discs.", "--data_license", root / "terms.txt"]
+    command = ["-m", "monai.bundle", "run", "ship", "--config_file", "configs/ship.yaml", *settings]
+    done = stranger(*command, cwd=tmp_path / "full" / "full")
+    assert done.returncode == 0, done.stdout + done.stderr
+    again = tmp_path / "again" / "again"
+    assert file_sha256(again / "models" / "model.pt") == file_sha256(root / "unlearned.pt")
+    assert {path.relative_to(again) for path in (again / "scripts").rglob("*.py")} == {
+        path.relative_to(shipped) for path in (shipped / "scripts").rglob("*.py")
+    }
+
+
 def test_a_certificate_of_other_weights_is_not_shipped(certified, tmp_path):
     root = certified.parents[1]
     terms = {"data_source": "Bars on discs.", "data_license": str(root / "terms.txt")}
@@ -223,12 +240,12 @@ def test_a_certificate_of_other_weights_is_not_shipped(certified, tmp_path):
     assert "subject: other.pt" in root_of(error.value)
 
 
-@pytest.mark.parametrize("verb", ["unlearn", "evaluate"])
-def test_every_verb_refuses_a_changed_bundle(shipped, tmp_path, verb):
+@pytest.mark.parametrize(("verb", "config"), [("run", "inference.json"), ("serve", "serve.json")])
+def test_every_verb_refuses_a_changed_bundle(shipped, tmp_path, verb, config):
     bundle = shutil.copytree(shipped, tmp_path / "bundle")
     with open(bundle / "docs" / "README.md", "a") as file:
         file.write("x")
-    command = ["-m", "monai.bundle", "run", verb, "--config_file", f"configs/{verb}.yaml"]
+    command = ["-m", "monai.bundle", "run", verb, "--config_file", f"configs/{config}"]
     done = stranger(*command, cwd=bundle)
     assert done.returncode != 0
     assert "docs/README.md: changed" in done.stdout + done.stderr

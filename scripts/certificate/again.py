@@ -31,6 +31,9 @@ def rerun(content: Mapping[str, Any], run: str | Path, audit: Mapping[str, Any] 
         run: The folder that ``unlearn`` wrote.
         audit: The certified ``audit.json``, whose settings are used; None: the project's.
     """
+    if not Path(_config("audit")).is_file():
+        yield UNCHECKED, "rerun: this bundle has no verb audit; one shipped with --profile full has"
+        return
     configuration = (audit or {}).get("configuration", {})
     settings = {key: configuration[key] for key in SETTINGS if configuration.get(key) is not None}
     if isinstance(configuration.get("gates"), list):
@@ -58,7 +61,7 @@ def rerun(content: Mapping[str, Any], run: str | Path, audit: Mapping[str, Any] 
 def replay(run: str | Path) -> Iterator[Finding]:
     """Do the unlearning of a run once more, and compare the bits of its weights."""
     if not Path(_config("replay")).is_file():
-        yield UNCHECKED, "replay: this version has no verb replay"
+        yield UNCHECKED, "replay: this bundle has no verb replay; one shipped with --profile full has"
         return
     with tempfile.TemporaryDirectory() as folder:
         try:

@@ -125,7 +125,7 @@ def code(content: Mapping[str, Any]) -> Iterator[Finding]:
         if installed
         else (
             UNCHECKED,
-            "code of the audit: another version is installed here",
+            "code of the audit: another version, or only a part of it, is installed here",
         )
     )
 

@@ -165,6 +165,7 @@ OF_VERB: dict[str, dict[str, Kind]] = {
     },
     "ship": {
         "name": TEXT,
+        "profile": one_of("inference", "full"),
         "run_dir": FILE_OR_NONE,
         "weights": FILE_OR_NONE,
         "network": COMPONENT | NOTHING,

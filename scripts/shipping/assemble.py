@@ -6,6 +6,7 @@ import contextlib
 import importlib
 import json
 import logging
+import re
 import shutil
 import tempfile
 import zipfile
@@ -19,14 +20,22 @@ from scripts.networks.from_record import network_from_record
 from scripts.run.config import bundle_root
 from scripts.run.files import check_disk_space, file_sha256, full_disk_told
 from scripts.run.manifest import verify_bundle, write_manifest
-from scripts.shipping.bom import NAME as BOM
-from scripts.shipping.bom import write_bom
+from scripts.shipping.contents import (
+    CONFIGS,
+    FULL,
+    INFERENCE,
+    MODEL,
+    copy_modules,
+    make_metadata,
+    write_configs,
+)
 from scripts.shipping.exports import ZIP_TIME, export_network
-from scripts.shipping.model_card import write_card
+from scripts.shipping.model_card import BOM, write_bom, write_card
 from scripts.shipping.private import PrivateError, find_private, private_texts
 from scripts.shipping.shipment import Shipment, collect
-from scripts.shipping.shipped_configs import MODEL, make_metadata, write_configs
 
+VERBS = re.compile(r"<!-- full -->.*?<!-- end of full -->\n*", re.S)
+"""What the source's model card says of verbs that only a full bundle has."""
 logger = logging.getLogger(__name__)
 
 
@@ -37,6 +46,7 @@ def ship(  # noqa: PLR0913 each is a setting of the verb
     run_dir: str | Path | None = None,
     weights: str | Path | None = None,
     network: Mapping | None = None,
+    profile: str = INFERENCE,
     version: str | None = None,
     changelog: str | None = None,
     data_source: str | None = None,
@@ -55,6 +65,8 @@ def ship(  # noqa: PLR0913 each is a setting of the verb
         run_dir: As for :func:`scripts.shipping.shipment.collect`, and so are the next two.
         weights: Other weights than those of the run.
         network: The configuration of the network.
+        profile: "inference": what reconstructs and serves, and verifies the certificate; "full": what trains, unlearns
+            and ships as well.
         version: Of the bundle; by default that of the source's metadata.
         changelog: Line for this version, needed for a new one.
         data_source: One sentence for metadata and model card.
@@ -71,6 +83,8 @@ def ship(  # noqa: PLR0913 each is a setting of the verb
     """
     output_dir, source = Path(output_dir), Path(bundle_root())
     shipment = collect(run_dir, weights, network, audit_dir)
+    if profile not in CONFIGS:
+        raise ValueError(f"ship: 'profile': expected {' or '.join(CONFIGS)}, found {profile!r}")
     if not name.replace("_", "").replace("-", "").isalnum() or not name.isascii():
         raise ValueError(f"ship: 'name': expected letters, digits, '_' and '-', found {name!r}")
     if not shipment.phantom and (data_license is None or data_source is None):
@@ -85,6 +99,7 @@ def ship(  # noqa: PLR0913 each is a setting of the verb
     metadata = make_metadata(
         json.loads((source / "configs" / "metadata.json").read_text(encoding="utf-8")),
         shipment,
+        profile,
         version=version,
         changelog=changelog,
         data_source=data_source,
@@ -98,10 +113,10 @@ def ship(  # noqa: PLR0913 each is a setting of the verb
     partial = tempfile.TemporaryDirectory(prefix=f".partial-{name}-", dir=output_dir)
     with partial as temporary, full_disk_told(folder, temporary):
         built = Path(temporary) / name
-        _build(built, source, shipment, metadata, licence)
+        _build(built, source, shipment, metadata, licence, profile)
         private = private_texts(shipment.record, run_dir, weights, audit_dir, output_dir, source)
-        own = [*source.rglob("*.md"), *(source / "configs").rglob("*.*"), *Path(__file__).parents[1].rglob("*.py")]
-        public = "".join(path.read_text(encoding="utf-8") for path in own if path.suffix != ".pyc")
+        own = [*source.rglob("*.md"), *(source / "configs").rglob("*"), *Path(__file__).parents[1].rglob("*.py")]
+        public = "".join(path.read_text(encoding="utf-8") for path in own if path.is_file() and path.suffix != ".pyc")
         found = find_private(built, private, public)
         if found:
             raise PrivateError(f"ship: expected nothing in the bundle that names scans or folders, found {found[:5]}")
@@ -115,16 +130,16 @@ def ship(  # noqa: PLR0913 each is a setting of the verb
     return folder
 
 
-def _build(folder: Path, source: Path, shipment: Shipment, metadata: Mapping, licence: Path) -> None:
-    write_configs(source / "configs", folder / "configs", shipment, metadata)
+def _build(folder: Path, source: Path, shipment: Shipment, metadata: Mapping, licence: Path, profile: str) -> None:
+    write_configs(source / "configs", folder / "configs", shipment, metadata, profile)
     shutil.copyfile(source / "LICENSE", folder / "LICENSE")
-    ignored = shutil.ignore_patterns("__pycache__", ".*")
-    shutil.copytree(Path(__file__).parents[1], folder / "scripts", ignore=ignored, copy_function=shutil.copyfile)
-    shutil.copyfile(source / "mri_unlearning.py", folder / "mri_unlearning.py")
+    _copy_sources(folder, shipment)
+    copy_modules(source, folder, shipment, profile)
     docs = folder / "docs"
     docs.mkdir()
     card = (source / "docs" / "README.md").read_text(encoding="utf-8")
-    _copy_sources(folder, shipment)
+    if profile != FULL:
+        card = VERBS.sub("", card)
     missing = _write_network(folder, shipment)
     (docs / "README.md").write_text(write_card(card, shipment, metadata, missing), encoding="utf-8")
     shutil.copyfile(licence, docs / "data_license.txt")

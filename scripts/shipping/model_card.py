@@ -1,13 +1,21 @@
-"""The model card of a shipped bundle: the source's card, with the sections that depend on the run written anew."""
+"""What a shipped bundle says of itself: the model card and the bill of materials."""
 
 from __future__ import annotations
 
+import contextlib
 import re
-from collections.abc import Mapping
+import uuid
+from collections.abc import Iterator, Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Any
 
 from scripts.evaluation.table import markdown, model_table
+from scripts.run.files import file_sha256, write_text
+from scripts.shipping.contents import FRAMEWORKS
 from scripts.shipping.shipment import Shipment
 
+BOM = "bom.cdx.json"
 SECTIONS = (  # "References" and "License" are left as they are
     "Model Overview",
     "Data",
@@ -22,7 +30,7 @@ SECTIONS = (  # "References" and "License" are left as they are
 
 
 def write_card(source: str, shipment: Shipment, metadata: Mapping, lacks: Mapping[str, str]) -> str:
-    """Text of ``docs/README.md``.
+    """Text of ``docs/README.md``: the source's card, with the sections that depend on the run written anew.
 
     Names of patients, volumes and files stay out, and so do pictures: a card travels further than the data.
 
@@ -98,3 +106,75 @@ def _performance(shipment: Shipment) -> str:
             "`python -m scripts.certificate.verify docs/certificate.json`; what that tells: `docs/certificate.md`."
         ]
     return "\n" + "\n".join(lines) + "\n\n"
+
+
+def write_bom(path: str | Path, model: str | Path, shipment: Shipment, metadata: Mapping[str, Any]) -> bool:
+    """Write a machine-learning bill of materials as CycloneDX 1.6 JSON: network, data and the packages it needs.
+
+    Data have their roles, numbers and the hash of their list, and no names. Equal inputs give equal bytes: the time is
+    that of the run, the serial number follows from the weights.
+
+    Args:
+        path: The file to make.
+        model: The shipped weights.
+        shipment: What is shipped.
+        metadata: Content of ``metadata.json``.
+
+    Returns:
+        Whether it was written: it needs the optional package ``cyclonedx-python-lib``.
+
+    Source: CycloneDX Bill of Materials Specification (ECMA-424), version 1.6.
+    """
+    try:
+        from cyclonedx.model import ExternalReference, ExternalReferenceType, Property, XsUri
+        from cyclonedx.model.bom import Bom
+        from cyclonedx.model.component import Component, ComponentType
+        from cyclonedx.output.json import JsonV1Dot6
+    except ModuleNotFoundError:
+        return False
+    record, sha256 = shipment.record, file_sha256(model)
+    facts = {
+        "network": shipment.network["_target_"],
+        "method": record.get("method"),
+        "seed": record.get("seed"),
+        "weights before (SHA-256)": (record.get("weights_in") or {}).get("sha256"),
+    }
+    network = Component(
+        type=ComponentType.MACHINE_LEARNING_MODEL,
+        name=metadata["name"],
+        version=metadata["version"],
+        bom_ref="network",
+        description=metadata["description"],
+        hashes=_hashes(sha256),
+        external_references=[ExternalReference(type=ExternalReferenceType.MODEL_CARD, url=XsUri("docs/README.md"))],
+        properties=[Property(name=name, value=str(value)) for name, value in facts.items() if value is not None],
+    )
+    bom = Bom(serial_number=uuid.uuid5(uuid.NAMESPACE_URL, f"sha256:{sha256}"), components=_needed(record, metadata))
+    bom.metadata.component = network
+    bom.metadata.timestamp = None  # the time of shipping would make equal inputs differ
+    with contextlib.suppress(ValueError):
+        bom.metadata.timestamp = datetime.strptime(str(record.get("started")), "%Y-%m-%dT%H:%M:%S%z")
+    bom.register_dependency(network, bom.components)
+    write_text(path, JsonV1Dot6(bom).output_as_string(indent=2) + "\n")
+    return True
+
+
+def _needed(record: Mapping[str, Any], metadata: Mapping[str, Any]) -> Iterator[Any]:
+    """Packages, and the data that the run read."""
+    from cyclonedx.model.component import Component, ComponentType
+    from packageurl import PackageURL
+
+    versions = {name: metadata[key] for key, name in FRAMEWORKS.items()} | dict(metadata["required_packages_version"])
+    for name, version in sorted(versions.items()):
+        url = PackageURL("pypi", name=name, version=version)
+        yield Component(type=ComponentType.LIBRARY, name=name, version=version, purl=url, bom_ref=str(url))
+    hashes = _hashes(record.get("datalist", {}).get("sha256"))
+    for role, part in sorted(record.get("data", {}).items()):
+        read = f"{len(part['volumes'])} volumes, {part['slices']} slices; the hash is that of their datalist"
+        yield Component(type=ComponentType.DATA, name=role, bom_ref=f"data-{role}", description=read, hashes=hashes)
+
+
+def _hashes(sha256: str | None) -> list[Any]:
+    from cyclonedx.model import HashAlgorithm, HashType
+
+    return [HashType(alg=HashAlgorithm.SHA_256, content=sha256)] if sha256 else []

@@ -56,19 +56,6 @@ class Shipment:
         return self.results.get("unlearned", {})
 
 
-def weights_to_ship(run_dir: str | Path | None, weights: str | Path | None = None) -> Path:
-    """The file of weights that is meant: ``weights`` or, without it, ``unlearned.pt`` of ``run_dir``.
-
-    Raises:
-        ValueError: Neither is given.
-    """
-    if weights is not None:
-        return Path(weights)
-    if run_dir is None:
-        raise ValueError("ship: 'run_dir', 'weights': expected at least one of them, found neither")
-    return Path(run_dir) / "unlearned.pt"
-
-
 def collect(
     run_dir: str | Path | None,
     weights: str | Path | None,
@@ -89,7 +76,9 @@ def collect(
             it, they do not fit the network, the record names a network that is none of the project's, or the
             certificate is of other weights or does not verify.
     """
-    path = weights_to_ship(run_dir, weights)
+    if weights is None and run_dir is None:
+        raise ValueError("ship: 'run_dir', 'weights': expected at least one of them, found neither")
+    path = Path(weights) if weights is not None else Path(str(run_dir), "unlearned.pt")
     if not path.is_file():
         hint = "" if weights is not None else " of a finished run; run 'unlearn' first"
         raise FileNotFoundError(f"{path}: expected the weights{hint}, found no such file")

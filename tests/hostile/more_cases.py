@@ -76,6 +76,7 @@ def argument_cases() -> list[Case]:
         },
         "ship": {
             "name": ("a/b", "..", "näme"),
+            "profile": ("half", 5),
             "version": ("one", "1.0"),
             "data_license": ("nowhere.txt",),
             "audit_dir": ("nowhere",),

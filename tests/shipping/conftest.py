@@ -71,9 +71,19 @@ def run_dir(tmp_path_factory):
     return folder
 
 
+def _ship(*arguments, **settings):
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".*torch.jit.*", DeprecationWarning)
+        return ship(*arguments, **settings)
+
+
 @pytest.fixture(scope="session")
 def shipped(run_dir, tmp_path_factory):
     """The folder of the bundle; its zip is beside it."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", ".*torch.jit.*", DeprecationWarning)
-        return ship(tmp_path_factory.mktemp("shipped"), "tiny", run_dir=run_dir)
+    return _ship(tmp_path_factory.mktemp("shipped"), "tiny", run_dir=run_dir)
+
+
+@pytest.fixture(scope="session")
+def shipped_full(run_dir, tmp_path_factory):
+    """The same with everything that trains, unlearns and ships."""
+    return _ship(tmp_path_factory.mktemp("full"), "tiny", run_dir=run_dir, profile="full")

@@ -1,5 +1,6 @@
 """What a shipped bundle holds, and what is refused."""
 
+import ast
 import json
 import shutil
 import socket
@@ -17,6 +18,7 @@ from scripts.networks import VarNet, save_weights
 from scripts.run.files import file_sha256
 from scripts.shipping import assemble
 from scripts.shipping.assemble import ship
+from scripts.shipping.contents import reached_modules
 from scripts.shipping.model_card import SECTIONS
 from scripts.shipping.private import PrivateError, _opened
 from scripts.shipping.shipment import Shipment
@@ -35,14 +37,70 @@ def metadata_of(folder):
 
 def test_layout(shipped):
     names = {path.name for path in shipped.iterdir()}
-    assert names == {"LICENSE", "configs", "docs", "manifest.json", "models", "mri_unlearning.py", "scripts"}
+    assert names == {"LICENSE", "configs", "docs", "manifest.json", "models", "scripts"}
     assert {path.name for path in (shipped / "models").iterdir()} == {"model.pt", "model.pt2", "model.ts"}
     docs = {path.name for path in (shipped / "docs").iterdir()}
     assert docs == {"README.md", "bom.cdx.json", "data_license.txt", "deploy.md", "serve.md"}
     configs = {path.name for path in (shipped / "configs").iterdir()}
-    assert {"metadata.json", "inference.json", "train.yaml", "unlearn.yaml", "evaluate.yaml", "logging.conf"} <= configs
-    assert (shipped / "configs" / "methods" / "noisy_label.yaml").is_file()
+    assert configs == {
+        "metadata.json",
+        "inference.json",
+        "serve.json",
+        "send.json",
+        "logging.conf",
+        "router",
+        "container",
+    }
     assert not list(shipped.rglob("panels.png"))
+
+
+def test_a_full_bundle_has_what_unlearns_and_ships(shipped_full):
+    assert (shipped_full / "mri_unlearning.py").is_file()
+    for name in ("train.yaml", "unlearn.yaml", "ship.yaml", "methods/noisy_label.yaml", "router/orthanc.json"):
+        assert (shipped_full / "configs" / name).is_file()
+    source = Path(scripts.__file__).parent
+    everything = {path.relative_to(source) for path in source.rglob("*.*") if path.suffix != ".pyc"}
+    assert {
+        path.relative_to(shipped_full / "scripts") for path in (shipped_full / "scripts").rglob("*.*")
+    } == everything
+
+
+def test_inference_has_the_modules_that_it_imports_and_no_others(shipped):
+    """Each import of a shipped module leads into the bundle; the rooms that reconstruct nothing stay behind."""
+    for path in (shipped / "scripts").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            names += [str(node.module)] if isinstance(node, ast.ImportFrom) else []
+            for name in names:
+                if name.partition(".")[0] == "scripts":
+                    place = shipped.joinpath(*name.split("."))
+                    assert place.is_dir() or place.with_suffix(".py").is_file(), (path, name)
+    rooms = {path.name for path in (shipped / "scripts").iterdir() if path.is_dir()}
+    assert rooms == {"data", "inference", "kspace", "networks", "run", "serving", "shipping"}
+    assert {path.name for path in (shipped / "scripts" / "shipping").iterdir()} == {"__init__.py", "deploy_app.py"}
+
+
+def test_imports_are_followed_into_functions_and_beside_the_package(tmp_path):
+    for name, text in {
+        "house/__init__.py": "",
+        "house/a.py": "def later():\n    from .rooms import b\n    return b\n",
+        "house/rooms/__init__.py": "import json, own\n",
+        "house/rooms/b.py": "class B: pass\n",
+        "house/rooms/c.py": "",
+        "own.py": "from house import d\n",
+        "house/d.py": "",
+    }.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    found = {path.relative_to(tmp_path).as_posix() for path in reached_modules(["house.a.later"], tmp_path)}
+    assert found == {
+        "house/__init__.py",
+        "house/a.py",
+        "house/rooms/__init__.py",
+        "house/rooms/b.py",
+        "own.py",
+        "house/d.py",
+    }
 
 
 def test_the_zip_has_one_top_folder_with_the_same_files(shipped):
@@ -118,18 +176,21 @@ def test_inference_is_almost_free_of_expressions(shipped):
     ]
 
 
-def test_verbs_have_the_network_of_the_run(shipped):
+def test_verbs_have_the_network_of_the_run(shipped_full):
     for verb in ("train", "unlearn", "evaluate"):
-        text = (shipped / "configs" / f"{verb}.yaml").read_text()
+        text = (shipped_full / "configs" / f"{verb}.yaml").read_text()
         config = yaml.safe_load(text)
         assert config["network"] == NETWORK
         assert config["mask"]["acceleration"] == 8
         assert "models/original.pt'" not in text
-    assert yaml.safe_load((shipped / "configs" / "unlearn.yaml").read_text())["weights"].endswith("/models/model.pt'")
+    unlearn = yaml.safe_load((shipped_full / "configs" / "unlearn.yaml").read_text())
+    assert unlearn["weights"].endswith("/models/model.pt'")
 
 
-def test_model_card(shipped):
+def test_model_card(shipped, shipped_full):
     card = (shipped / "docs" / "README.md").read_text()
+    assert "run unlearn" not in card
+    assert "run unlearn" in (shipped_full / "docs" / "README.md").read_text()
     titles = [line.lstrip("# ") for line in card.splitlines() if line.startswith("#")]
     assert [title for title in titles if title in SECTIONS] == list(SECTIONS)
     for text in (
@@ -301,6 +362,8 @@ def test_bad_runs_are_refused_before_anything_is_written(run_dir, tmp_path, monk
 def test_bad_settings_are_refused(shipped, run_dir, tmp_path):
     with pytest.raises(ValueError, match="'run_dir', 'weights': expected at least one"):
         ship(tmp_path, "tiny")
+    with pytest.raises(ValueError, match="'profile': expected full or inference, found 'half'"):
+        ship(tmp_path, "tiny", run_dir=run_dir, profile="half")
     with pytest.raises(ValueError, match="'name': expected letters"):
         ship(tmp_path, "../tiny", run_dir=run_dir)
     with pytest.raises(FileExistsError, match="tiny: exists already"):

@@ -6,7 +6,7 @@ import uuid
 import pytest
 
 from scripts.run.files import file_sha256
-from scripts.shipping.bom import NAME, write_bom
+from scripts.shipping.model_card import BOM, write_bom
 from scripts.shipping.shipment import Shipment
 from tests.shipping.conftest import NETWORK
 
@@ -17,14 +17,14 @@ def test_it_is_valid_against_the_schema(shipped):
     from cyclonedx.schema import SchemaVersion
     from cyclonedx.validation.json import JsonStrictValidator
 
-    text = (shipped / "docs" / NAME).read_text()
+    text = (shipped / "docs" / BOM).read_text()
     validator = JsonStrictValidator(SchemaVersion.V1_6)
     assert validator.validate_str(text) is None
     assert validator.validate_str(text.replace('"machine-learning-model"', '"magic"')) is not None
 
 
 def test_it_names_network_packages_and_data(shipped):
-    content = json.loads((shipped / "docs" / NAME).read_text())
+    content = json.loads((shipped / "docs" / BOM).read_text())
     network = content["metadata"]["component"]
     sha256 = file_sha256(shipped / "models" / "model.pt")
     assert network["type"] == "machine-learning-model"
@@ -53,7 +53,7 @@ def test_its_time_is_that_of_the_run(tmp_path):
         shipment = Shipment(tmp_path / "model.pt", NETWORK, record={"started": started} if started else {})
         texts = set()
         for _ in range(2):
-            assert write_bom(tmp_path / NAME, tmp_path / "model.pt", shipment, metadata)
-            texts.add((tmp_path / NAME).read_text())
+            assert write_bom(tmp_path / BOM, tmp_path / "model.pt", shipment, metadata)
+            texts.add((tmp_path / BOM).read_text())
         (text,) = texts
         assert json.loads(text)["metadata"].get("timestamp") == expected

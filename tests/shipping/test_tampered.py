@@ -18,8 +18,8 @@ VERBS = {
 
 
 @pytest.fixture
-def bundle(shipped, tmp_path):
-    return shutil.copytree(shipped, tmp_path / "bundle")
+def bundle(shipped_full, tmp_path):
+    return shutil.copytree(shipped_full, tmp_path / "bundle")
 
 
 def refusal(bundle: Path, verb: str) -> str:
@@ -121,9 +121,9 @@ def test_every_verb_refuses(bundle, verb, attack):
     assert expected in refusal(bundle, verb)
 
 
-def test_these_are_all_verbs(shipped):
+def test_these_are_all_verbs(shipped_full):
     named = {}
-    for path in (shipped / "configs").glob("*.*"):
+    for path in (shipped_full / "configs").glob("*.*"):
         content = yaml.safe_load(path.read_text()) if path.suffix in (".yaml", ".json") else {}
         if "verb" in content:
             named[path.name] = content["verb"]
