@@ -83,7 +83,7 @@ def adapt(text: str, blocks: Mapping[str, Mapping], path: str | Path = "config")
         text = text.replace(old, new)
     for key, block in blocks.items():
         new = yaml.safe_dump({key: dict(block)}, sort_keys=False)
-        text = re.sub(rf"^{key}:.*\n(?:[ -].*\n)*", lambda _, new=new: new, text, flags=re.M)
+        text = re.sub(rf"^{key}:.*\n(?:[ -].*\n)*", new.replace("\\", r"\\"), text, flags=re.M)
     if yaml.safe_load(text) != expected:
         raise ValueError(f"{path}: {', '.join(blocks)}: the blocks could not be replaced without changing the rest")
     return text

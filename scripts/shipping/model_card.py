@@ -151,9 +151,10 @@ def write_bom(path: str | Path, model: str | Path, shipment: Shipment, metadata:
     )
     bom = Bom(serial_number=uuid.uuid5(uuid.NAMESPACE_URL, f"sha256:{sha256}"), components=_needed(record, metadata))
     bom.metadata.component = network
-    bom.metadata.timestamp = None  # the time of shipping would make equal inputs differ
+    began: Any = None  # the time of shipping would make equal inputs differ
     with contextlib.suppress(ValueError):
-        bom.metadata.timestamp = datetime.strptime(str(record.get("started")), "%Y-%m-%dT%H:%M:%S%z")
+        began = datetime.strptime(str(record.get("started")), "%Y-%m-%dT%H:%M:%S%z")
+    bom.metadata.timestamp = began
     bom.register_dependency(network, bom.components)
     write_text(path, JsonV1Dot6(bom).output_as_string(indent=2) + "\n")
     return True
