@@ -137,7 +137,8 @@ class RunFolder:
         """Let the folder go."""
         if self.handler is not None:
             logging.getLogger().removeHandler(self.handler)
-            self.handler.close()
+            with contextlib.suppress(OSError):  # a full disk, of which the run has spoken
+                self.handler.close()
             self.handler = None
         if self._lock is not None:
             let_go(self._lock)
