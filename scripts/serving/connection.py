@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from scripts.serving.delivery import Delivery, NotWrittenError
+from scripts.serving.delivery import Delivery, NotWrittenError, RawFile, new_name
 from scripts.serving.images import Model, mrd_image
 from scripts.serving.limits import BusyError, Limits, MemoryBudget, ScanError
 from scripts.serving.messages import (
@@ -30,7 +31,6 @@ from scripts.serving.messages import (
     text_message,
 )
 from scripts.serving.operation import Metrics
-from scripts.serving.raw_store import RawFile, new_name
 from scripts.serving.scan import OpenSlice, Scan, UnusableReadout
 
 MOST_COMPLAINTS = 10
@@ -41,19 +41,11 @@ logger = logging.getLogger(__name__)
 
 @dataclass
 class Service:
-    """What all connections share.
+    """What all connections share, see :class:`scripts.serving.MrdServer`.
 
     Attributes:
         model: The model of scans that begin from now on.
         executor: The executor that runs it, one slice at a time.
-        deliver: Takes finished scans and their raw data; None: images go to the client alone.
-        limits: The limits of every client.
-        budget: Memory of all scans.
-        settings: ``pixels`` (see :func:`scripts.serving.images.mrd_image`) and ``remove_oversampling`` (see
-            :func:`scripts.inference.encoding.read_encodings`).
-        protocols: What differs from these settings, by the name of the configuration that a client sends; None: every
-            name is taken, and nothing differs.
-        metrics: Figures for the operator.
         arriving: Names of the scans that are going on.
     """
 
@@ -105,16 +97,16 @@ class Connection:
 
         What was complete of a scan that ends early is delivered, and marked.
         """
-        limits = self.service.limits
+        longest = self.service.limits.scan_s
         try:
-            await asyncio.wait_for(self._converse(), limits.scan_s)
+            await asyncio.wait_for(self._converse(), longest)
             if self.raw is not None and self.scan is None:  # killed before its header was written
                 self.raw.delivered(keep=False)
         except asyncio.TimeoutError:
-            await self._end_early(ScanError(f"expected the scan to end within {limits.scan_s:g} s, found it going on"))
+            await self._end_early(ScanError(f"expected the scan to end within {longest:g} s, found it going on"))
         except ScanError as error:
             await self._end_early(error)
-        except (ConnectionError, BrokenPipeError) as error:
+        except ConnectionError as error:
             await self._end_early(ScanError(f"connection lost: {error}"))
         except Exception as error:  # a fault of ours: this client is told, the next is served
             logger.exception("%s: failed", self.name)
@@ -135,7 +127,7 @@ class Connection:
                 raise ScanError("the client ended without a close message")
             if message.kind in (CONFIG_FILE, CONFIG_TEXT, TEXT):
                 if message.kind == CONFIG_FILE:
-                    await self._configure(message.text)
+                    self._configure(message.text)
                 logger.info("%s: %s", self.name, message.text[:200].replace("\n", " "))
             elif message.kind == HEADER:
                 await self._begin(message.text)
@@ -150,7 +142,7 @@ class Connection:
             else:
                 assert message.kind in (WAVEFORM, CONFIG_FILE, CONFIG_TEXT, TEXT, HEADER)  # waveforms are not used
 
-    async def _configure(self, name: str) -> None:
+    def _configure(self, name: str) -> None:
         """Take the settings of a protocol by the name of its configuration.
 
         Raises:
@@ -265,7 +257,9 @@ class Connection:
                 self.raw.aside(reason)
             else:  # no readout of an image
                 self.raw.delivered(keep=False)
-        await self._fail(reason)
+        with contextlib.suppress(OSError, ScanError):  # it may be gone
+            await self._say("ERROR", reason)
+            await self._send(CLOSE_MESSAGE)
 
     async def _deliver(self, scan: Scan, lost: str = "") -> None:
         """Deliver; as a scan cannot be repeated, a disk that is full is tried again for a while.
@@ -315,11 +309,3 @@ class Connection:
                 raise ScanError(expected) from error
             self.gone = True
             logger.error("%s: %s; its scan is complete and goes on without it", self.name, expected)
-
-    async def _fail(self, reason: str) -> None:
-        logger.error("%s: %s", self.name, reason)
-        self.service.metrics.errors.inc()
-        try:
-            await self._send(text_message(f"ERROR: {reason}") + CLOSE_MESSAGE)
-        except (OSError, ScanError):
-            logger.info("%s: could not be told", self.name)

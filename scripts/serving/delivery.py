@@ -1,11 +1,15 @@
-"""Where the series of a finished scan go: files, and from there to the router."""
+"""Raw data of scans on disk as they arrive; the series of a finished scan as files, and from there to the router."""
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import datetime
 import logging
 import os
+import secrets
 import shutil
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -18,10 +22,12 @@ from scripts.inference.raw_volume import RawVolume
 from scripts.run.files import held
 from scripts.serving.hand_over import HandOver
 from scripts.serving.limits import ScanError
-from scripts.serving.raw_store import RawFile, RawStore
 from scripts.serving.router import Router
 from scripts.serving.scan import DoneSlice, Scan
 
+ARRIVING, DELIVERED, ASIDE = ".mrd", ".delivered", ".aside"
+MOST_ATTEMPTS = 10
+"""Restarts after which a scan that was not finished is put aside: it may be what ends the server."""
 logger = logging.getLogger(__name__)
 
 
@@ -31,6 +37,129 @@ class BusyFolderError(OSError):
 
 class NotWrittenError(ScanError):
     """The disk is full, or cannot be written: the scan is complete, and is tried again."""
+
+
+def new_name() -> str:
+    """Of a scan: date, time and chance."""
+    return f"{datetime.datetime.now():%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"
+
+
+class RawFile:
+    """The raw data of one scan: messages of the MRD protocol, byte by byte as they came, whole messages only.
+
+    ``ismrmrd.serialization.ProtocolDeserializer`` reads the file, and so does this server after a restart.
+
+    Args:
+        path: ``NAME.mrd``; after restarts ``NAME.ATTEMPT.mrd``.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.name, _, attempt = path.stem.partition(".")
+        self.attempt = int(attempt or 0)
+        self.closed = False  # True: nothing is added any more, for want of disk
+
+    def append(self, parts: Sequence[bytes]) -> None:
+        """Add the bytes of a message.
+
+        Raises:
+            OSError: the disk is full.
+        """
+        if not self.closed:
+            with self.path.open("ab") as file:
+                file.writelines(parts)
+
+    def again(self) -> None:
+        """Count an attempt to finish the scan after a restart."""
+        self.attempt += 1
+        self.path = self.path.replace(self.path.with_name(f"{self.name}.{self.attempt}{ARRIVING}"))
+
+    def delivered(self, keep: bool) -> None:
+        """Its series are written: keep it until they are handed over, or not."""
+        if keep:
+            self.path.replace(self.path.with_name(f"{self.name}{DELIVERED}"))
+        else:
+            self.path.unlink(missing_ok=True)
+
+    def aside(self, reason: str) -> None:
+        """Put it aside, with the reason beside it."""
+        try:
+            self.path.with_name(f"{self.name}.txt").write_text(reason + "\n", encoding="utf-8")
+            place = self.path.replace(self.path.with_name(f"{self.name}{ASIDE}"))
+            logger.warning("%s: raw data put aside: %s", place, reason)
+        except OSError as error:
+            logger.error("%s: raw data could not be put aside: %s", self.path, error)
+
+
+class RawStore:
+    """The folder of raw data.
+
+    Args:
+        folder: Of the files.
+        days: How long raw data are kept that were put aside, or whose series wait for the router.
+    """
+
+    def __init__(self, folder: Path, days: float = 7) -> None:
+        self.folder, self.days = folder, days
+
+    def new(self) -> RawFile:
+        """A file for a scan that begins.
+
+        Raises:
+            OSError: the folder cannot be written.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        path = self.folder / f"{new_name()}{ARRIVING}"
+        path.touch(0o640, exist_ok=False)
+        return RawFile(path)
+
+    def unfinished(self) -> list[RawFile]:
+        """Scans that arrive, or that a kill left: those that were tried least often first, of these the oldest."""
+        found = [RawFile(path) for path in self.folder.glob(f"*{ARRIVING}")]
+        return sorted(found, key=lambda raw: (raw.attempt, raw.name))
+
+    def names_aside(self) -> list[str]:
+        """Scans that were put aside."""
+        return sorted(path.stem for path in self.folder.glob(f"*{ASIDE}"))
+
+    def series_handed_over(self, series: Path) -> None:
+        """Remove the raw data of a scan whose series, written and handed over, have left the folder."""
+        name = series.name.partition("_")[0]
+        if not any(series.parent.glob(f"{name}*_dicom")):
+            (self.folder / f"{name}{DELIVERED}").unlink(missing_ok=True)
+
+    def tidy(self) -> None:
+        """Remove what is past its time, and what was handed over just before a kill."""
+        for path in self.folder.glob(f"*{DELIVERED}"):
+            self.series_handed_over(path.parent.parent / path.stem)
+        for path in (*self.folder.glob(f"*{ASIDE}"), *self.folder.glob(f"*{DELIVERED}")):
+            if time.time() - path.stat().st_mtime > self.days * 86400:
+                logger.warning("%s: raw data removed after %g days", path, self.days)
+                path.unlink(missing_ok=True)
+                path.with_suffix(".txt").unlink(missing_ok=True)
+
+
+class FileReader:
+    """Reads raw data as :class:`asyncio.StreamReader` reads a client."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("rb")
+
+    async def readexactly(self, size: int) -> bytes:
+        """Exactly so many bytes.
+
+        Raises:
+            asyncio.IncompleteReadError: there are fewer.
+        """
+        await asyncio.sleep(0)  # clients come first
+        content = self._file.read(size)
+        if len(content) < size:
+            raise asyncio.IncompleteReadError(content, size)
+        return content
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
 
 
 class Delivery:
@@ -70,24 +199,19 @@ class Delivery:
         """
         folder = self.writer.output_dir
         folder.mkdir(mode=0o750, parents=True, exist_ok=True)
-        try:
-            lock = held(folder / ".lock", wait=False)
-            lock.__enter__()
-        except Timeout as error:
-            raise BusyFolderError(
-                f"{folder}: 'output_dir': expected a folder of its own, found another server's"
-            ) from error
-        try:
+        with contextlib.ExitStack() as stack:
+            try:
+                stack.enter_context(held(folder / ".lock", wait=False))
+            except Timeout as error:
+                expected = "expected a folder of its own, found another server's"
+                raise BusyFolderError(f"{folder}: 'output_dir': {expected}") from error
             for left in folder.glob(".partial-*"):  # a kill left it; the raw data are still there
                 shutil.rmtree(left, ignore_errors=True) if left.is_dir() else left.unlink()
             self.raw.tidy()
             if self.hand_over is not None:
                 self.hand_over.start()
+                stack.callback(self.hand_over.stop)
             yield
-        finally:
-            if self.hand_over is not None:
-                self.hand_over.stop()
-            lock.__exit__(None, None, None)
 
     def delivered(self, raw: RawFile) -> None:
         """The series of these raw data are written: keep the data until the router has the series."""
@@ -111,7 +235,12 @@ class Delivery:
         placed: list[Path] = []
         failed: list[str] = []
         for raw, slices in scan.series():
-            series = _incomplete(raw, lost) if lost else raw
+            series = raw
+            if lost:  # marked in its name and on each image
+                note = f"incomplete scan: {lost}"
+                marked = {i: "; ".join(filter(None, (note, raw.slice_notes.get(i)))) for i in range(raw.num_slices)}
+                suffix = f"{raw.suffix}_incomplete"
+                series = replace(raw, suffix=suffix, notes=(note, *raw.notes), slice_notes=marked)
             file = "_".join(filter(None, (name, model.tag))) + series.suffix
             try:
                 placed += self._write(file, series, slices)
@@ -142,13 +271,6 @@ class Delivery:
             with contextlib.suppress(FileNotFoundError):  # it was handed over meanwhile
                 _sync(path)
         return written
-
-
-def _incomplete(raw: RawVolume, lost: str) -> RawVolume:
-    """A series of a scan that did not come to its end, marked in its name and on each image."""
-    note = f"incomplete scan: {lost}"
-    notes = {index: "; ".join(filter(None, (note, raw.slice_notes.get(index)))) for index in range(raw.num_slices)}
-    return replace(raw, suffix=f"{raw.suffix}_incomplete", notes=(note, *raw.notes), slice_notes=notes)
 
 
 def _sync(path: Path) -> None:

@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 
 from scripts.serving.operation import set_up_logs
-from scripts.serving.router import AwayError, RefusedError, Router
+from scripts.serving.router import AwayError, Failure, RefusedError, Router
 
 POLL_S = 0.2
 logger = logging.getLogger(__name__)
@@ -34,7 +34,7 @@ class Forward:
 
     def __init__(self, router: Router, archive: str, commitment_s: float = 60, retry_s: float = 5) -> None:
         self.router, self.archive, self.commitment_s, self.retry_s = router, archive, commitment_s, retry_s
-        self.failures: dict[str, tuple[str, float, float]] = {}  # series: reason, when it is tried again, wait
+        self.failures: dict[str, Failure] = {}
 
     def try_all(self, stop: threading.Event) -> None:
         """Send every series whose time has come.
@@ -45,16 +45,15 @@ class Forward:
         series = self.router.ask("GET", "/series")
         self.failures = {name: failure for name, failure in self.failures.items() if name in series}
         for name in series:
-            reason, next_try, wait = self.failures.get(name, ("", 0.0, self.retry_s / 2))
-            if stop.is_set() or time.monotonic() < next_try:
+            failure = self.failures.get(name, Failure())
+            if stop.is_set() or time.monotonic() < failure.next_try:
                 continue
             try:
                 logger.info("%s: %d images committed by %s", name, self._send(name, stop), self.archive)
                 self.failures.pop(name, None)
             except (AwayError, RefusedError) as error:
-                wait = min(2 * wait, 60)
-                self.failures[name] = str(error), time.monotonic() + wait, wait
-                if str(error) != reason:
+                self.failures[name] = failure.again(str(error), self.retry_s)
+                if failure.reason != str(error):
                     logger.error("series %s: not in %s: %s", name, self.archive, error)
 
     def _send(self, series: str, stop: threading.Event) -> int:
@@ -64,12 +63,9 @@ class Forward:
         if job.get("FailedInstancesCount") or not job.get("StorageCommitmentTransactionUID"):
             raise RefusedError(f"expected all images to be stored, found {job.get('FailedInstancesCount')} that failed")
         place, deadline = f"/storage-commitment/{job['StorageCommitmentTransactionUID']}", time.monotonic()
-        deadline += self.commitment_s
         while (report := self.router.ask("GET", place))["Status"] == "Pending":
-            if time.monotonic() > deadline or stop.is_set():
-                raise RefusedError(
-                    f"expected a report of storage commitment within {self.commitment_s:g} s, found none"
-                )
+            if time.monotonic() > deadline + self.commitment_s or stop.is_set():
+                raise RefusedError(f"expected storage commitment within {self.commitment_s:g} s, found none")
             time.sleep(POLL_S)
         if report["Status"] != "Success":
             raise RefusedError(f"not committed: {report.get('Failures')}")

@@ -8,28 +8,17 @@ import shutil
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pydicom
 
-from scripts.serving.router import AwayError, RefusedError, Router
+from scripts.serving.router import LONGEST_WAIT_S, AwayError, Failure, RefusedError, Router
 
-LONGEST_WAIT_S = 60
 REFUSED, WAITING = 3, 75
 """Exit codes of ``send``: the router refused a series; it is away (EX_TEMPFAIL)."""
 logger = logging.getLogger(__name__)
-
-
-@dataclass
-class Failure:
-    """A series that was not handed over: why, when it is tried again (monotonic clock), and which images are stored."""
-
-    reason: str
-    next_try: float
-    wait_s: float
-    stored: set[str]
 
 
 class HandOver:
@@ -74,10 +63,20 @@ class HandOver:
                 found.append((_age(path), path, images))
         return {path: images for _, path, images in sorted(found)}
 
-    def oldest_s(self, waiting: Iterable[Path] | None = None) -> float:
-        """Age in seconds of the series that waits longest."""
-        ages = [_age(series) for series in (self.waiting() if waiting is None else waiting)]
-        return time.time() - min(ages) if ages else 0.0
+    def health(self) -> dict[str, Any]:
+        """What waits, for how long, and what was not taken and why."""
+        waiting = self.waiting()
+        failures = {series.name: failure.reason for series, failure in list(self.failures.items())}
+        return {
+            "router": self.away or "answers",
+            "away": bool(self.away),
+            "series": len(waiting),
+            "images": sum(map(len, waiting.values())),
+            "oldest_s": round(time.time() - min(map(_age, waiting)), 1) if waiting else 0,
+            "handed_over": self.images,
+            "failing": len(failures),
+            "refused": dict(list(failures.items())[:100]),
+        }
 
     def try_all(self) -> None:
         """Try every series whose time has come.
@@ -91,23 +90,22 @@ class HandOver:
         for series, images in waiting.items():
             if self._stop.is_set():
                 return
-            failure = self.failures.get(series)
-            if failure is not None and time.monotonic() < failure.next_try:
+            failure = self.failures.get(series, Failure())
+            if time.monotonic() < failure.next_try:
                 continue
-            stored = set(failure.stored) if failure is not None else set()
+            stored = set(failure.stored)
             try:
                 for name in images:
                     if name not in stored:
                         self._store(series / name)
                         stored.add(name)
-            except AwayError as error:
-                if not self.router.answers():
-                    raise
-                self._failed(series, f"{error}", stored)
-            except (RefusedError, OSError) as error:  # this series: the others have their own chance
-                self._failed(series, f"{error}", stored)
-            else:
                 self._finished(series, len(images))
+            except (RefusedError, OSError) as error:  # this series: the others have their own chance
+                if isinstance(error, AwayError) and not self.router.answers():
+                    raise
+                self.failures[series] = failure.again(str(error), self.retry_s, stored)
+                if failure.reason != str(error):
+                    logger.error("%s: not handed over to %s: %s", series, self.router, error)
             self.away = ""
 
     def start(self) -> None:
@@ -146,27 +144,16 @@ class HandOver:
     def _store(self, image: Path) -> None:
         try:
             self.router.store(image)
-        except AwayError:
-            raise
         except (RefusedError, OSError, pydicom.errors.InvalidDicomError) as error:
-            raise RefusedError(f"{image.name}: {error}") from error
-
-    def _failed(self, series: Path, reason: str, stored: set[str]) -> None:
-        before = self.failures.get(series)
-        wait = self.retry_s
-        if before is not None and not stored > before.stored:
-            wait = min(2 * before.wait_s, max(LONGEST_WAIT_S, self.retry_s))
-        self.failures[series] = Failure(reason, time.monotonic() + wait, wait, stored)
-        if before is None or before.reason != reason:
-            logger.error("%s: not handed over to %s: %s", series, self.router, reason)
+            raise error if isinstance(error, AwayError) else RefusedError(f"{image.name}: {error}") from error
 
     def _finished(self, series: Path, images: int) -> None:
-        self.images += images
-        self.failures.pop(series, None)
         if self.remove:
             shutil.rmtree(series)
         else:
             self._done.add(series)
+        self.images += images
+        self.failures.pop(series, None)
         logger.info("%s: %d images handed over to %s", series.name, images, self.router)
         self.handed_over(series)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from dataclasses import dataclass, fields
 
 
@@ -59,22 +58,10 @@ class Limits:
 
 
 class MemoryBudget:
-    """Bytes that all scans share.
-
-    Args:
-        megabytes: The memory of all scans together.
-
-    Example:
-        >>> budget = MemoryBudget(1)
-        >>> budget.take(900_000)
-        >>> budget.give(900_000)
-        >>> budget.used
-        0
-    """
+    """Bytes that all scans share; they are taken and given back in one thread."""
 
     def __init__(self, megabytes: int) -> None:
         self.limit, self.used = megabytes * 1_000_000, 0
-        self._lock = threading.Lock()
 
     def take(self, size: int) -> None:
         """Reserve bytes.
@@ -82,15 +69,13 @@ class MemoryBudget:
         Raises:
             BusyError: they are not to be had.
         """
-        with self._lock:
-            if self.used + size > self.limit:
-                raise BusyError(
-                    f"memory: expected at most {self.limit / 1e6:.0f} MB for all scans, found {self.used / 1e6:.0f} MB "
-                    f"in use and {size / 1e6:.0f} MB more wanted"
-                )
-            self.used += size
+        if self.used + size > self.limit:
+            raise BusyError(
+                f"memory: expected at most {self.limit / 1e6:.0f} MB for all scans, found {self.used / 1e6:.0f} MB in "
+                f"use and {size / 1e6:.0f} MB more wanted"
+            )
+        self.used += size
 
     def give(self, size: int) -> None:
         """Give bytes back."""
-        with self._lock:
-            self.used -= size
+        self.used -= size

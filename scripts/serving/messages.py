@@ -1,7 +1,8 @@
 """Messages of the MRD streaming protocol, read from and written to a TCP stream.
 
 Each begins with its number (uint16, little-endian). Lengths that a client announces are checked before anything is
-allocated; what the server has no use for is read in pieces and dropped.
+allocated; what the server has no use for is read in pieces and dropped. (The ``ismrmrd`` package's own reader takes
+whatever length it is told, has no time-outs and needs a thread for each client.)
 
 Source: ISMRMRD documentation, MRD streaming protocol and messages.
 """
@@ -22,17 +23,11 @@ from ismrmrd.waveform import WaveformHeader
 
 from scripts.serving.limits import Limits, ScanError
 
-CONFIG_FILE, CONFIG_TEXT, HEADER, CLOSE, TEXT, ACQUISITION, IMAGE, WAVEFORM = 1, 2, 3, 4, 5, 1008, 1022, 1026
 NAMES = {
-    CONFIG_FILE: "configuration file",
-    CONFIG_TEXT: "configuration",
-    HEADER: "header",
-    CLOSE: "close",
-    TEXT: "text",
-    ACQUISITION: "acquisition",
-    IMAGE: "image",
-    WAVEFORM: "waveform",
-}
+    1: "configuration file", 2: "configuration", 3: "header", 4: "close", 5: "text", 1008: "acquisition", 1022: "image",
+    1026: "waveform",
+}  # fmt: skip
+CONFIG_FILE, CONFIG_TEXT, HEADER, CLOSE, TEXT, ACQUISITION, IMAGE, WAVEFORM = NAMES
 PIECE = 1 << 16
 
 
@@ -57,11 +52,7 @@ class Reader(Protocol):
     """Where bytes come from: a client's stream, or the raw data of a scan."""
 
     async def readexactly(self, size: int, /) -> bytes:
-        """Exactly so many bytes.
-
-        Raises:
-            asyncio.IncompleteReadError: there are fewer.
-        """
+        """Exactly so many bytes; raises asyncio.IncompleteReadError where there are fewer."""
 
 
 class Recorded:

@@ -7,14 +7,31 @@ import json
 import logging
 import sys
 import threading
-from collections.abc import Callable, Mapping
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
+from wsgiref.simple_server import WSGIRequestHandler, make_server
 
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, make_wsgi_app
+from prometheus_client.exposition import ThreadingWSGIServer
+from prometheus_client.metrics_core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
 
 from scripts.inference import ModelIdentity
 
+OUTCOMES, IMAGES = ("complete", "incomplete", "failed"), ("network", "zero_filled")
+FIGURES = {  # name: what it is, and where it stands in the server's health
+    "mri_scans_running": ("Scans that are going on", "scans"),
+    "mri_connections": ("Open connections", "connections"),
+    "mri_memory_bytes": ("K-space and images of all scans", "memory_bytes"),
+    "mri_raw_unfinished": ("Scans that arrive or wait to be finished", "raw_data", "unfinished"),
+    "mri_raw_aside": ("Scans whose raw data were put aside", "raw_data", "aside_count"),
+    "mri_hand_over_series": ("Series that wait for the router", "hand_over", "series"),
+    "mri_hand_over_images": ("Images that wait for the router", "hand_over", "images"),
+    "mri_hand_over_oldest_seconds": ("Age of the oldest of them", "hand_over", "oldest_s"),
+    "mri_hand_over_failing_series": ("Series not taken so far", "hand_over", "failing"),
+    "mri_handed_over_images": ("Images handed over since the start", "hand_over", "handed_over"),
+    "mri_router_away": ("1: the router does not answer", "hand_over", "away"),
+}
 TEXT_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
 
@@ -25,20 +42,28 @@ class Metrics:
         self.registry = CollectorRegistry()
         own: dict[str, Any] = {"registry": self.registry}
         self.scans = Counter("mri_scans", "Scans by how they ended", ["outcome"], **own)
-        for outcome in ("complete", "incomplete", "failed"):
-            self.scans.labels(outcome)
         self.slices = Counter("mri_slices", "Slices by what made the image", ["image"], **own)
-        for image in ("network", "zero_filled"):
-            self.slices.labels(image)
         self.slice_seconds = Histogram("mri_slice_seconds", "Time of one slice in the network", **own)
         self.errors = Counter("mri_errors", "Errors that were logged or told to a client", **own)
-        self.model = Gauge(
-            "mri_model", "The model that is served", ["name", "version", "role", "weights", "audit"], **own
-        )
+        named = ["name", "version", "role", "weights", "audit"]
+        self.model = Gauge("mri_model", "The model that is served", named, **own)
+        for counter, label in [(self.scans, o) for o in OUTCOMES] + [(self.slices, i) for i in IMAGES]:
+            counter.labels(label)  # so that they begin at 0
 
-    def show(self, name: str, what: str, value: Callable[[], float]) -> None:
-        """A figure that is computed when it is asked for."""
-        Gauge(name, what, registry=self.registry).set_function(value)
+    def show(self, health: Callable[[], Mapping[str, Any]]) -> None:
+        """Show the figures of :data:`FIGURES`, which are read from the server's health when they are asked for."""
+
+        class Figures(Collector):
+            def collect(self) -> Iterator[Metric]:
+                found = health()
+                for name, (what, *place) in FIGURES.items():
+                    value: Any = found
+                    for key in place:
+                        value = value and value[key]
+                    if value is not None:
+                        yield GaugeMetricFamily(name, what, value=value)
+
+        self.registry.register(Figures())
 
     def serves(self, model: ModelIdentity) -> None:
         """From now on it is this model."""
@@ -47,10 +72,10 @@ class Metrics:
 
 
 class OperatorPage:
-    """A web server for ``/healthz`` (JSON) and ``/metrics`` (Prometheus).
+    """A web server for ``/healthz`` (JSON) and ``/metrics`` (Prometheus), on this machine alone.
 
     Args:
-        host, port: To listen on; port 0 takes a free one.
+        port: To listen on; 0 takes a free one.
         metrics: The figures.
         health: The content of ``/healthz``; where its ``status`` is not "serving", the answer's status is 503.
 
@@ -58,36 +83,31 @@ class OperatorPage:
         OSError: the port is taken.
     """
 
-    def __init__(self, host: str, port: int, metrics: Metrics, health: Callable[[], Mapping[str, Any]]) -> None:
-        class Handler(BaseHTTPRequestHandler):
+    def __init__(self, port: int, metrics: Metrics, health: Callable[[], Mapping[str, Any]]) -> None:
+        figures = make_wsgi_app(metrics.registry)
+
+        def page(environ: dict[str, Any], start: Callable[..., Any]) -> Iterable[bytes]:
+            path, kind = environ["PATH_INFO"], [("Content-Type", "application/json")]
+            if path == "/metrics":
+                return figures(environ, start)
+            if path != "/healthz":
+                start("404 Not Found", kind)
+                return [b'"expected /healthz or /metrics"\n']
+            found = health()
+            start("200 OK" if found["status"] == "serving" else "503 Service Unavailable", kind)
+            return [json.dumps(found, indent=1).encode() + b"\n"]
+
+        class Handler(WSGIRequestHandler):
             timeout = 10
-
-            def do_GET(self) -> None:
-                if self.path == "/metrics":
-                    self.answer(200, CONTENT_TYPE_LATEST, generate_latest(metrics.registry))
-                elif self.path == "/healthz":
-                    found = health()
-                    content = json.dumps(found, indent=1).encode() + b"\n"
-                    self.answer(200 if found["status"] == "serving" else 503, "application/json", content)
-                else:
-                    self.answer(404, "text/plain", b"expected /healthz or /metrics\n")
-
-            def answer(self, status: int, kind: str, content: bytes) -> None:
-                self.send_response(status)
-                self.send_header("Content-Type", kind)
-                self.send_header("Content-Length", str(len(content)))
-                self.end_headers()
-                self.wfile.write(content)
 
             def log_message(self, format: str, *values: Any) -> None:
                 pass  # a line for each time that somebody looks helps nobody
 
         try:
-            self.server = ThreadingHTTPServer((host, port), Handler)
+            self.server = make_server("127.0.0.1", port, page, ThreadingWSGIServer, Handler)
         except OSError as error:
-            raise OSError(error.errno, f"'metrics_port': ('{host}', {port}): {error.strerror}") from error
-        self.server.daemon_threads = True
-        self.port = self.server.server_address[1]
+            raise OSError(error.errno, f"'metrics_port': ('127.0.0.1', {port}): {error.strerror}") from error
+        self.port = self.server.server_port
         threading.Thread(target=self.server.serve_forever, name="operator", daemon=True).start()
 
     def close(self) -> None:

@@ -9,14 +9,19 @@ import http.client
 import json
 import socket
 import threading
+import time
+from collections.abc import Collection
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import pydicom
+from pydicom.multival import MultiValue
 
 STORED = ("Success", "AlreadyStored")
 LONGEST_ANSWER = 1 << 24
+LONGEST_WAIT_S = 60
 
 
 class RefusedError(Exception):
@@ -25,6 +30,26 @@ class RefusedError(Exception):
 
 class AwayError(OSError):
     """No whole answer from the router."""
+
+
+@dataclass
+class Failure:
+    """What was not taken: why, and when it is tried again (monotonic clock); the wait doubles to at most a minute.
+
+    Attributes:
+        stored: Images of it that were stored; where they become more, the wait begins anew.
+    """
+
+    reason: str = ""
+    wait_s: float = 0
+    next_try: float = 0
+    stored: set[str] = field(default_factory=set)
+
+    def again(self, reason: str, retry_s: float, stored: Collection[str] = ()) -> Failure:
+        """The next failure of the same."""
+        more = len(stored) > len(self.stored)
+        wait = min(2 * self.wait_s, max(LONGEST_WAIT_S, retry_s)) if self.wait_s and not more else retry_s
+        return Failure(reason, wait, time.monotonic() + wait, set(stored))
 
 
 class Router:
@@ -84,10 +109,9 @@ class Router:
 
     def answers(self) -> bool:
         """Whether it is there."""
-        try:
+        with contextlib.suppress(AwayError, RefusedError):
             return isinstance(self.ask("GET", "/system"), dict)
-        except (AwayError, RefusedError):
-            return False
+        return False
 
     def ask(self, method: str, path: str, body: bytes | dict | None = None) -> Any:
         """The JSON content of an answer; a body that is a mapping is sent as JSON.
@@ -116,35 +140,26 @@ class Router:
         finally:
             connection.close()
         text = content.decode("utf-8", "replace")
+        said = " ".join(text[:100].split())
         if not 200 <= answer.status < 300:
-            raise RefusedError(f"HTTP {answer.status} {answer.reason}: {_message(text)}")
+            with contextlib.suppress(ValueError, TypeError, KeyError):
+                said = json.loads(text)["Message"]
+            raise RefusedError(f"HTTP {answer.status} {answer.reason}: {said}")
         try:
             return json.loads(text)
         except ValueError as error:
-            raise RefusedError(f"expected JSON, found {' '.join(text[:100].split()) or 'nothing'!r}") from error
+            raise RefusedError(f"expected JSON, found {said or 'nothing'!r}") from error
 
 
 def orthanc_id(image: Path) -> str:
     """The name that Orthanc gives to an image: SHA-1 of the identifiers of its four levels."""
     ds = pydicom.dcmread(image, stop_before_pixels=True)
-    levels = (ds.get(name, "") for name in ("PatientID", "StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID"))
-    digest = hashlib.sha1("|".join(_text(level) for level in levels).encode(), usedforsecurity=False).hexdigest()
+    levels = []
+    for name in ("PatientID", "StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID"):
+        value = ds.get(name, "")  # as Orthanc reads it: without the spaces at its end, values of a list by a backslash
+        levels.append("\\".join(map(str, value if isinstance(value, MultiValue) else [value])).rstrip())
+    digest = hashlib.sha1("|".join(levels).encode(), usedforsecurity=False).hexdigest()
     return "-".join(digest[start : start + 8] for start in range(0, 40, 8))
-
-
-def _text(value: Any) -> str:
-    """As Orthanc reads it: without the spaces at its end, values of a list by a backslash."""
-    values = value if isinstance(value, pydicom.multival.MultiValue) else [value]
-    return "\\".join(map(str, values)).rstrip()
-
-
-def _message(text: str) -> str:
-    """What Orthanc says of an error, or the beginning of any other page."""
-    try:
-        content = json.loads(text)
-        return "; ".join(str(content[key]) for key in ("Message", "Details") if content.get(key))
-    except (ValueError, AttributeError, KeyError, TypeError):
-        return " ".join(text[:100].split())
 
 
 def _cut(connection: socket.socket) -> None:

@@ -47,27 +47,16 @@ class UnusableReadout(Exception):
 
 @dataclass
 class OpenSlice:
-    """A slice whose readouts are still coming.
-
-    Attributes:
-        place: Series and number.
-        kspace: Sum of its readouts.
-        head: The head of its first readout.
-        columns: The columns of its readouts, in the order of arrival.
-        rows: First and last of all its readouts.
-        size: Bytes reserved for it.
-        reference: Whether all its readouts are for calibration alone.
-        ended: Whether a readout said that it was the last.
-    """
+    """A slice whose readouts are still coming."""
 
     place: Place
-    kspace: SliceKspace
-    head: np.void
-    size: int
-    columns: list[int] = field(default_factory=list)
-    rows: list[tuple[int, int]] = field(default_factory=list)
-    reference: bool = True
-    ended: bool = False
+    kspace: SliceKspace  # sum of its readouts
+    head: np.void  # of its first readout
+    size: int  # bytes reserved for it
+    columns: list[int] = field(default_factory=list)  # of its readouts, in the order of arrival
+    rows: list[tuple[int, int]] = field(default_factory=list)  # first and last of each readout
+    reference: bool = True  # whether all its readouts are for calibration alone
+    ended: bool = False  # whether a readout said that it was the last
 
     @property
     def encoding(self) -> Encoding:
@@ -117,7 +106,7 @@ class Scan:
         self.encoding, self.limits = usable[0], limits
         for encoding in usable:
             self._check_matrix(encoding)
-        self.source, self.budget = source, budget
+        self.source, self.budget, self._reserved = source, budget, 0
         self.identity = hashlib.sha256()  # as scripts.inference.raw_volume.ScanId
         self.noise = NoiseCovariance()
         self.started: dict[int, tuple[Encoding, int, np.ndarray | None, str]] = {}
@@ -129,7 +118,6 @@ class Scan:
         self.skipped: Counter[str] = Counter()
         self.unusable = 0
         self.left_out: Counter[Place] = Counter()
-        self._reserved = 0
 
     def _check_matrix(self, encoding: Encoding) -> None:
         if max(encoding.matrix) > self.limits.max_matrix:
@@ -220,11 +208,7 @@ class Scan:
         """Keep the image (h, w) of a slice in place of its k-space."""
         measured, encoding = target.measured, target.encoding
         prewhitening = self.started[target.place[0][0]][3]
-        self.notes = (
-            prewhitening,
-            *encoding.notes,
-            *zero_filled(encoding, measured.columns, measured.rows),
-        )
+        self.notes = (prewhitening, *encoding.notes, *zero_filled(encoding, measured.columns, measured.rows))
         missing = self.left_out.get(target.place)
         without = f"made without {missing} readouts that could not be used" if missing else ""
         note = "; ".join(filter(None, (note, self._judge(target)[0], without)))
@@ -250,6 +234,7 @@ class Scan:
             judged, of_slices, _ = judge(encoding, same)[key]
             order = order_slices({index: done.head for index, done in of_series.items()})
             refused = [why for (other, _), why in self.refused.items() if other == key]
+            left_out = [f"left out: {skipped}"] if skipped else []
             said = {}
             for index in order:
                 texts = (*of_series[index].note.split("; "), *of_slices.get(index, "").split("; "))
@@ -262,13 +247,7 @@ class Scan:
                 fields=encoding.fields_of(key[1]),
                 suffix=series_suffix(key, varying),
                 number=number,
-                notes=(
-                    prewhitening,
-                    *encoding.notes,
-                    *judged,
-                    *refused,
-                    *((f"left out: {skipped}",) if skipped else ()),
-                ),
+                notes=(prewhitening, *encoding.notes, *judged, *refused, *left_out),
                 scan_id=self.identity.hexdigest(),
                 slice_notes={place: said[index] for place, index in enumerate(order) if said[index]},
             )

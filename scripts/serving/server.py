@@ -28,12 +28,11 @@ from scripts.inference.model_identity import certified_weights
 from scripts.networks import load_weights
 from scripts.run.manifest import verify_shipped
 from scripts.serving.connection import Connection, Service
-from scripts.serving.delivery import Delivery
+from scripts.serving.delivery import MOST_ATTEMPTS, Delivery, FileReader
 from scripts.serving.images import PIXELS, Model, SliceNetwork
 from scripts.serving.limits import BusyError, Limits, MemoryBudget
 from scripts.serving.messages import CLOSE_MESSAGE, text_message
 from scripts.serving.operation import OperatorPage
-from scripts.serving.raw_store import MOST_ATTEMPTS, FileReader, RawFile
 
 LINGER_S = 5
 RECOVER_S = 60
@@ -85,22 +84,17 @@ class MrdServer:
         except TypeError as error:
             raise ValueError(f"'limits': {error}") from error
         usual = {"pixels": "float32", "remove_oversampling": True, **(settings or {})}
-        _check_settings("settings", usual)
-        for name, differing in (protocols or {}).items():
-            _check_settings(f"protocols#{name}", differing)
+        for name, found in {"settings": usual, **{f"protocols#{k}": v for k, v in (protocols or {}).items()}}.items():
+            if not isinstance(found, Mapping) or set(found) - set(SETTINGS):
+                raise ValueError(f"{name!r}: expected a mapping of {', '.join(SETTINGS)}, found {found!r}")
+            if found.get("pixels", "float32") not in PIXELS:
+                raise ValueError(f"'pixels': expected {' or '.join(PIXELS)}, found {found['pixels']!r}")
         self.host, self.port, self.device, self.deliver = host, port, device, deliver
         self.load, self.metrics_port = load, metrics_port
         threads = torch.get_num_threads()
         self.executor = ThreadPoolExecutor(1, "network", initializer=torch.set_num_threads, initargs=(threads,))
-        self.service = Service(
-            self._loaded(),
-            self.executor,
-            deliver,
-            self.limits,
-            MemoryBudget(self.limits.max_memory_mb),
-            usual,
-            protocols,
-        )
+        budget = MemoryBudget(self.limits.max_memory_mb)
+        self.service = Service(self._loaded(), self.executor, deliver, self.limits, budget, usual, protocols)
         self.stop: Callable[[], object] = lambda: None
         """Asks the running server to stop, from any thread."""
         self.reload: Callable[[], object] = lambda: None
@@ -109,7 +103,8 @@ class MrdServer:
         self.scans: Counter[str] = Counter()
         self.stopping, self.cut, self._tried = False, 0, set[str]()
         self.page: OperatorPage | None = None
-        self._show()
+        self.service.metrics.serves(self.service.model.identity)
+        self.service.metrics.show(self.health)
 
     def run(self, ready: Callable[[int], None] | None = None) -> None:
         """Serve; return when asked to stop and drained.
@@ -125,68 +120,34 @@ class MrdServer:
         with contextlib.ExitStack() as stack:
             stack.callback(self.executor.shutdown)
             if self.metrics_port is not None:
-                self.page = OperatorPage("127.0.0.1", self.metrics_port, self.service.metrics, self.health)
+                self.page = OperatorPage(self.metrics_port, self.service.metrics, self.health)
                 stack.callback(self.page.close)
                 logger.info("operator's page: http://127.0.0.1:%d/healthz and /metrics", self.page.port)
             if self.deliver is not None:
                 stack.enter_context(self.deliver.running())
             asyncio.run(self._serve(ready))
-        waiting = self.health()
-        logger.info(
-            "stopped; what waits is on disk: %s", json.dumps({k: waiting[k] for k in ("hand_over", "raw_data")})
-        )
+        waiting = {key: value for key, value in self.health().items() if key in ("hand_over", "raw_data")}
+        logger.info("stopped; what waits is on disk: %s", json.dumps(waiting))
         if self.cut:
             sys.exit(CUT_SHORT)
 
     def health(self) -> dict[str, Any]:
         """What is going on, and what waits."""
-        model, hand_over = self.service.model.identity, self.deliver and self.deliver.hand_over
+        model, deliver = self.service.model.identity, self.deliver
         found: dict[str, Any] = {
             "status": "stopping" if self.stopping else "serving",
             "model": {"name": str(model), "role": model.role, "weights": model.weights_sha256, "audit": model.audit},
             "connections": len(self.connections),
             "scans": self.scans.total(),
-            "hand_over": None,
+            "memory_bytes": self.service.budget.used,
+            "hand_over": deliver and deliver.hand_over and deliver.hand_over.health(),
             "raw_data": None,
         }
-        if hand_over:
-            waiting = hand_over.waiting()
-            found["hand_over"] = {
-                "router": hand_over.away or "answers",
-                "series": len(waiting),
-                "images": sum(map(len, waiting.values())),
-                "oldest_s": round(hand_over.oldest_s(waiting)),
-                "handed_over": hand_over.images,
-                "refused": {series.name: failure.reason for series, failure in list(hand_over.failures.items())[:100]},
-            }
-        if self.deliver is not None:
-            raw = self.deliver.raw
-            found["raw_data"] = {"unfinished": len(raw.unfinished()), "aside": raw.names_aside()[:100]}
+        if deliver is not None:
+            aside = deliver.raw.names_aside()
+            unfinished = len(deliver.raw.unfinished())
+            found["raw_data"] = {"unfinished": unfinished, "aside_count": len(aside), "aside": aside[:100]}
         return found
-
-    def _show(self) -> None:
-        """Figures that are computed when they are asked for."""
-        metrics = self.service.metrics
-        metrics.serves(self.service.model.identity)
-        metrics.show("mri_scans_running", "Scans that are going on", self.scans.total)
-        metrics.show("mri_connections", "Open connections", lambda: len(self.connections))
-        metrics.show("mri_memory_bytes", "K-space and images of all scans", lambda: self.service.budget.used)
-        if self.deliver is None:
-            return
-        raw, hand_over = self.deliver.raw, self.deliver.hand_over
-        metrics.show("mri_raw_unfinished", "Scans that arrive or wait to be finished", lambda: len(raw.unfinished()))
-        metrics.show("mri_raw_aside", "Scans whose raw data were put aside", lambda: len(raw.names_aside()))
-        if hand_over is not None:
-            metrics.show("mri_hand_over_series", "Series that wait for the router", lambda: len(hand_over.waiting()))
-            metrics.show(
-                "mri_hand_over_images",
-                "Images that wait for the router",
-                lambda: sum(map(len, hand_over.waiting().values())),
-            )
-            metrics.show("mri_hand_over_oldest_seconds", "Age of the oldest of them", lambda: hand_over.oldest_s())
-            metrics.show("mri_hand_over_failing_series", "Series not taken so far", lambda: len(hand_over.failures))
-            metrics.show("mri_handed_over_images", "Images handed over since the start", lambda: hand_over.images)
-            metrics.show("mri_router_away", "1: the router does not answer", lambda: bool(hand_over.away))
 
     async def _serve(self, ready: Callable[[int], None] | None) -> None:
         stop, again = asyncio.Event(), asyncio.Event()
@@ -199,10 +160,7 @@ class MrdServer:
             loop.add_signal_handler(signal.SIGHUP, again.set)
         server = await asyncio.start_server(self._accept, self.host, self.port)
         port = server.sockets[0].getsockname()[1]
-        model = self.service.model.identity
-        logger.info(
-            "model %s: %s, weights %s, %s", model, model.role or "of unknown role", model.weights_sha256, model.audit
-        )
+        logger.info("model %s", _told(self.service.model.identity))
         logger.info("listening on %s, port %d", self.host, port)
         beside = [asyncio.create_task(self._recover()), asyncio.create_task(self._reload(again))]
         if ready is not None:
@@ -228,15 +186,9 @@ class MrdServer:
                         continue
                     raw.again()
                 logger.info("%s: the scan is finished from its raw data", raw.path)
-                await self._replay(raw)
+                with contextlib.closing(FileReader(raw.path)) as reader:
+                    await Connection(reader, None, self.service, raw=raw).run()
             await asyncio.sleep(RECOVER_S)
-
-    async def _replay(self, raw: RawFile) -> None:
-        reader = FileReader(raw.path)
-        try:
-            await Connection(reader, None, self.service, raw=raw).run()
-        finally:
-            reader.close()
 
     async def _reload(self, again: asyncio.Event) -> None:
         """Load weights at each SIGHUP; scans that are going on keep theirs. What cannot be loaded changes nothing."""
@@ -330,37 +282,22 @@ def _told(model: ModelIdentity) -> str:
     return f"{model}: {model.role or 'of unknown role'}, weights {model.weights_sha256 or 'unknown'}, {model.audit}"
 
 
-def _check_settings(name: str, found: Mapping[str, Any]) -> None:
-    """Refuse settings that are none.
-
-    Raises:
-        ValueError: naming the protocol and the setting.
-    """
-    if not isinstance(found, Mapping) or set(found) - set(SETTINGS):
-        raise ValueError(f"{name!r}: expected a mapping of {', '.join(SETTINGS)}, found {found!r}")
-    if "pixels" in found and found["pixels"] not in PIXELS:
-        raise ValueError(f"'pixels': expected {' or '.join(PIXELS)}, found {found['pixels']!r}")
-
-
 async def _close(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     """Close so that the last words arrive: what a client still sends is read for a while, or it would be reset."""
-    try:
+
+    async def read_out() -> None:
+        while await reader.read(1 << 16):
+            pass
+
+    with contextlib.suppress(OSError, asyncio.TimeoutError, asyncio.CancelledError):
         writer.write_eof()
-        await asyncio.wait_for(_read_out(reader), LINGER_S)
-    except (OSError, asyncio.TimeoutError, asyncio.CancelledError):
-        pass
+        await asyncio.wait_for(read_out(), LINGER_S)
     writer.transport.abort()
-
-
-async def _read_out(reader: asyncio.StreamReader) -> None:
-    while await reader.read(1 << 16):
-        pass
 
 
 def _allow_files(wanted: int) -> None:
     """Raise the number of files that may be open, as far as the system lets us."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft < wanted:
-        resource.setrlimit(
-            resource.RLIMIT_NOFILE, (wanted if hard == resource.RLIM_INFINITY else min(wanted, hard), hard)
-        )
+        most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))

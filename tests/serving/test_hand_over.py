@@ -9,9 +9,9 @@ import time
 import pytest
 
 from scripts.serving import Delivery, HandOver, Router, send
+from scripts.serving.delivery import MOST_ATTEMPTS, RawStore
 from scripts.serving.forward import Forward
 from scripts.serving.hand_over import REFUSED, WAITING
-from scripts.serving.raw_store import MOST_ATTEMPTS, RawStore
 from scripts.serving.router import AwayError, RefusedError
 from tests.serving.nodes import BREAKS, FAULTS, FakeRouter, Orthanc, free_port, make_series, needs_orthanc, until
 

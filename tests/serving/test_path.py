@@ -36,9 +36,9 @@ from scripts.data.slices import prepare_batch
 from scripts.inference import KspaceSlices, ModelIdentity, VolumeWriter, reconstruct, volume_writer
 from scripts.networks import ZeroFilled, save_weights
 from scripts.run.manifest import BundleError
-from scripts.serving import delivery, load_model, raw_store
+from scripts.serving import delivery, load_model
+from scripts.serving.delivery import RawFile
 from scripts.serving.forward import Forward
-from scripts.serving.raw_store import RawFile
 from scripts.serving.router import Router
 from tests.inference.raw_files import make_kspace, write_ismrmrd
 from tests.serving.client import (
@@ -280,7 +280,7 @@ def test_a_kill_at_a_bad_moment_of_delivery_loses_and_doubles_nothing(tmp_path, 
 
     header, readouts = make_scan(tmp_path / "scan.h5")
     served = tmp_path / "served"
-    store = raw_store.RawStore(served / "raw")
+    store = delivery.RawStore(served / "raw")
     raw = store.new()
     raw.append([*messages(header, readouts), CLOSE])
     with monkeypatch.context() as patch, FakeRouter() as router:
@@ -293,7 +293,7 @@ def test_a_kill_at_a_bad_moment_of_delivery_loses_and_doubles_nothing(tmp_path, 
             patch.setattr(RawFile, "delivered", kill)
         server = make_server(**settings)
         with contextlib.suppress(Killed):
-            scan_of_file = raw_store.FileReader(raw.path)
+            scan_of_file = delivery.FileReader(raw.path)
             import asyncio
 
             from scripts.serving.connection import Connection
@@ -504,6 +504,7 @@ def test_weights_are_loaded_between_two_scans_and_back(tmp_path, caplog):
         settings = {"output_dir": str(tmp_path / "served"), "formats": ["dicom"], "router": router.url}
         with serving(load=load, **settings) as server:
             expected = maximum(send_scan(server, header, readouts)[0])
+            until(lambda: not server.server.service.arriving)
             during = []
             client = threading.Thread(target=lambda: during.extend(send_scan(server, header, readouts)[0]))
             client.start()
