@@ -16,7 +16,7 @@ from scripts.evaluation.bootstrap import mean_with_interval
 from scripts.evaluation.reconstruct import Models, measure_models, spread
 from scripts.evaluation.results import Results
 from scripts.evaluation.table import Table, number
-from scripts.requests import erosion
+from scripts.requests import lineage
 from scripts.requests.ledger import Ledger
 
 EROSION = "erosion/total"  # what its gate reads
@@ -135,13 +135,13 @@ class Erosion(Measure):
 
     def measure(self, models: Models, results: Results, statistics: Statistics) -> dict:
         """``steps``: ``line`` of the ledger, ``change`` in dB and ``why`` it is not known, see
-        :class:`scripts.requests.erosion.Step`; ``total`` in dB, a sum of means and so without width.
+        :class:`scripts.requests.lineage.Step`; ``total`` in dB, a sum of means and so without width.
         """
-        steps = erosion.erosion(Ledger(self.ledger), self.weights) if self.ledger else []
+        steps = lineage.erosion(Ledger(self.ledger), self.weights) if self.ledger else []
         if not steps:
             return not_measured("no ledger that knows these weights")
         shown = [{"line": step.line, "change": step.change, "why": step.why} for step in steps]
-        total = erosion.total(steps)
+        total = lineage.total(steps)
         if total is None:
             unknown = [f"line {step.line}: {step.why}" for step in steps if step.change is None]
             return {"steps": shown, "total": not_measured("; ".join(unknown))}
@@ -165,5 +165,5 @@ def advice(gates: Sequence[Mapping[str, Any]]) -> str | None:
     """What to do where the gate on the erosion fails, by the judged gates; None where it does not."""
     for gate in gates:
         if gate["measure"] == EROSION and gate["verdict"] == "fail":
-            return erosion.advice("LEDGER", -gate["value"], -gate["at_least"])
+            return lineage.advice("LEDGER", -gate["value"], -gate["at_least"])
     return None

@@ -1,14 +1,12 @@
 """What has to go, what stays, which part of what stays is read, and what was ever erased."""
 
 from scripts.requests.cohorts import Cohorts, run_folder
-from scripts.requests.erosion import warn_of_erosion
 from scripts.requests.forget_request import ForgetRequest
+from scripts.requests.in_words import conclude_preview, describe_request
+from scripts.requests.ledger import find_ledger, ledger_of
 from scripts.requests.ledger_entry import LedgerEntry, enter_audit, enter_training
-from scripts.requests.newest import check_newest
-from scripts.requests.origin import trained_by
-from scripts.requests.preview import conclude_preview, describe_request
+from scripts.requests.lineage import check_newest, trained_by, warn_of_erosion
 from scripts.requests.retain_subset import RetainSubsetSampler, draw_patients, draw_retain_subset
-from scripts.requests.which_ledger import find_ledger, ledger_of
 
 __all__ = [
     "Cohorts",

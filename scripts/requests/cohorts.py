@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from scripts.data.datalist import SECTIONS, load_datalist
 from scripts.data.volumes import Volume
@@ -39,8 +39,8 @@ class Cohorts:
         request: All requests as one; None without a request.
         erased: Name of each scan that was left out -> request that erased it.
         earlier: Request -> training scans that it erased before this one, in their order; only an audit looks at them.
-        erased_in_test: The same of scans in the test list, which stay there: nothing is trained on them.
-        not_retained: Names of test scans that an earlier request selected: they are no measure of what stays.
+        erased_in_test: Name of each test scan that was erased -> request; it stays there, nothing is trained on it.
+        not_retained: Names of test scans that were erased or that an earlier request selects: no measure of what stays.
         retain: Training volumes that stay, D_r.
         forget: Training volumes to be forgotten, D_f; empty without a request.
         validation: Validation volumes that the request does not select.
@@ -60,20 +60,18 @@ class Cohorts:
         self.requests = _load(forget_request)
         self.request = ForgetRequest.join(self.requests) if self.requests else None
         self.sections = {section: [] for section in SECTIONS} if datalist is None else load_datalist(datalist)
-        known = Ledger(ledger) if ledger else None
+        known: Any = Ledger(ledger) if ledger else None
         runs = erasures(known) if known else []
         if self.requests:
             ever = {digest for run in runs for digest in run.requests}
-            repeated = [
-                known is not None and bool(runs) and request_digest(known, request) in ever for request in self.requests
-            ]
+            repeated = [bool(ever) and request_digest(known, request) in ever for request in self.requests]
             self.sections = _marked(self.requests, self.sections, repeated)
         self.erased: dict[str, str] = {}
         self.earlier: dict[str, list[Volume]] = {}
         self.erased_in_test: dict[str, str] = {}
         self.not_retained: set[str] = set()
         self._carried_out: set[str] = set()
-        if known is not None and runs:
+        if runs:
             self._leave_out(known, runs)
         training = self.sections["training"]
         self.retain = [volume for volume in training if not volume.forget]
@@ -98,10 +96,10 @@ class Cohorts:
                 named = {run.name: [v for v, by in earlier if by == run.name] for run in runs[:first]}
                 self.earlier = {name: volumes for name, volumes in named.items() if volumes}
             self.sections[section] = [v for v in self.sections[section] if v.name not in self.erased]
-        tested = {v.name: ever.by(v) for v in self.sections["test"] if not v.forget}
-        self.erased_in_test = {name: by for name, by in tested.items() if by is not None}
+        staying = [volume for volume in self.sections["test"] if not volume.forget]
+        self.erased_in_test = {v.name: by for v in staying if (by := ever.by(v)) is not None}
         alike = Erased(ledger, runs[:first], "like")
-        self.not_retained = {v.name for v in self.sections["test"] if not v.forget and alike.by(v) is not None}
+        self.not_retained = {v.name for v in staying if v.name in self.erased_in_test or alike.by(v) is not None}
         chosen = [volume for volume in self.sections["training"] if volume.forget]
         if self.request is not None and not chosen and not own & {d for run in runs for d in run.requests}:
             raise ValueError(
@@ -111,7 +109,7 @@ class Cohorts:
         self._carried_out = {volume.name for volume in chosen if ever.by(volume) is not None}
 
     def log_erased(self) -> None:
-        """Say in the log which scans were left out."""
+        """Say in the log which scans were left out, and warn of those in the test list."""
         for name, request in self.erased.items():
             logger.info("left out, erased by request %s: %s", request, name)
         for name, request in self.erased_in_test.items():
@@ -167,8 +165,7 @@ class Cohorts:
         """What a model is trained on: D_r ∪ D_f, D_r alone for the oracle, or D_f alone.
 
         Raises:
-            ValueError: no training volumes, oracle or forget_only without a forget request, or both at once, or
-                forget_only where the ledger says that these scans were erased.
+            ValueError: no training volumes; oracle or forget_only without a request, or both; D_f that was erased.
         """
         if oracle and forget_only:
             raise ValueError("training: 'oracle', 'forget_only': expected one of them at most, found both")
@@ -196,35 +193,29 @@ class Cohorts:
         Raises:
             ValueError: an unknown section, or nothing to evaluate on.
         """
-        if sections is None:
-            cohorts = self._paper_cohorts()
+        unknown = sorted(set(sections or ()) - set(SECTIONS))
+        if unknown:
+            raise ValueError(f"evaluation: 'sections': expected {', '.join(SECTIONS)}, found {', '.join(unknown)}")
+        if self.request is None:
+            cohorts = {section: self.sections[section] for section in sections or ["test"]}
+        elif sections is None:
+            cohorts = {"BTA": self._staying("test"), "KTA": [v for v in self.test if v.forget], "UA": self.forget}
         else:
-            unknown = sorted(set(sections) - set(SECTIONS))
-            if unknown:
-                raise ValueError(f"evaluation: 'sections': expected {', '.join(SECTIONS)}, found {', '.join(unknown)}")
-            cohorts = {name: part for section in sections for name, part in self._split(section).items()}
+            cohorts = {
+                f"{section} {part}": volumes
+                for section in sections
+                for part, volumes in (
+                    ("retain", self._staying(section)),
+                    ("forget", [volume for volume in self.sections[section] if volume.forget]),
+                )
+            }
         cohorts = {name: volumes for name, volumes in cohorts.items() if volumes}
         if not cohorts:
             raise ValueError(f"{self.datalist}: expected volumes to evaluate on, found none in {sections or 'test'}")
         return cohorts
 
-    def _paper_cohorts(self) -> dict[str, list[Volume]]:
-        if self.request is None:
-            return {"test": self.test}
-        return {
-            "BTA": [volume for volume in self.test if not volume.forget and volume.name not in self.not_retained],
-            "KTA": [volume for volume in self.test if volume.forget],
-            "UA": self.forget,
-        }
-
-    def _split(self, section: str) -> dict[str, list[Volume]]:
-        volumes = self.sections[section]
-        if self.request is None:
-            return {section: volumes}
-        return {
-            f"{section} retain": [volume for volume in volumes if not volume.forget],
-            f"{section} forget": [volume for volume in volumes if volume.forget],
-        }
+    def _staying(self, section: str) -> list[Volume]:
+        return [v for v in self.sections[section] if not v.forget and v.name not in self.not_retained]
 
 
 def _load(source: Source) -> list[ForgetRequest]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,10 +13,8 @@ from typing import Any, Literal
 from scripts.data.digests import known_sha256
 from scripts.data.volumes import Volume, read_slice
 from scripts.requests.forget_request import ForgetRequest
-from scripts.requests.ledger import Ledger
+from scripts.requests.ledger import Ledger, json_object
 from scripts.run.files import file_sha256
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -31,7 +28,7 @@ class Erasure:
         weights_out: SHA-256 of the weights after.
         scans: What was written of each scan, see :func:`scan_entry`.
         patients: Keyed hashes of the patients all of whose scans went.
-        like: The same of scans in the test list that the requests select: nothing was learnt from them.
+        like: The same as ``scans`` of test scans that the requests select: nothing was learnt from them.
     """
 
     number: int
@@ -68,41 +65,24 @@ def erasures(ledger: Ledger) -> list[Erasure]:
     """Every finished run in the order of the ledger, also one whose last line a crash has kept from being written."""
     finished = {line["begun"]: line["weights_out"] for line in ledger.lines if line["event"] == "erased"}
     found = []
-    for line in ledger.lines:
-        if line["event"] != "begun":
-            continue
+    for line in (line for line in ledger.lines if line["event"] == "begun"):
         weights_out = finished.get(line["number"]) or outputs_of(ledger, line).get("weights_out")
         if weights_out is not None:
             requests = {request["digest"]: request["request_id"] for request in line["requests"]}
-            found.append(
-                Erasure(
-                    line["number"],
-                    requests,
-                    line["weights_in"],
-                    weights_out,
-                    line["scans"],
-                    line["patients"],
-                    line.get("like", ()),
-                )
-            )
+            facts = {name: line.get(name, ()) for name in ("scans", "patients", "like")}
+            found.append(Erasure(line["number"], requests, line["weights_in"], weights_out, **facts))
     return found
 
 
 def outputs_of(ledger: Ledger, begun: Mapping[str, Any]) -> dict[str, str]:
     """``weights_out`` and ``record_sha256`` of a begun run whose files are all there; empty where they are not."""
-    folder = ledger.path.parent
-    weights, record = (Path(os.path.normpath(folder / begun[name])) for name in ("weights", "record"))
-    if not weights.is_file() or not record.is_file():
+    weights, record = (Path(os.path.normpath(ledger.path.parent / begun[name])) for name in ("weights", "record"))
+    content = json_object(record)
+    stated = (content.get("weights_out") or {}).get("sha256")
+    same_run = (content.get("ledger") or {}).get("line_sha256") == ledger.line_hash(begun["number"])
+    if not same_run or not weights.is_file() or file_sha256(weights) != stated:
         return {}
-    try:
-        content = json.loads(record.read_text(encoding="utf-8"))
-        begun_there = content["ledger"]["line_sha256"] == ledger.line_hash(begun["number"])
-        whole = content["weights_out"]["sha256"] == file_sha256(weights)
-    except (ValueError, KeyError, TypeError):
-        return {}
-    if not (begun_there and whole):
-        return {}
-    return {"weights_out": content["weights_out"]["sha256"], "record_sha256": file_sha256(record)}
+    return {"weights_out": stated, "record_sha256": file_sha256(record)}
 
 
 class Erased:
@@ -128,13 +108,10 @@ class Erased:
 
     def by(self, volume: Volume) -> str | None:
         """The request that erased a scan, or None; k-space is read only of scans of an erased one's shape."""
-        if self._patients and volume.patient_id:
-            request = self._patients.get(self.ledger.hash("patient", volume.patient_id))
-            if request is not None:
-                return request
-        if volume.kspace_shape not in self._shapes:
-            return None
-        return self._slices.get(_slice_sha256(volume))
+        patient = self.ledger.hash("patient", volume.patient_id) if volume.patient_id else ""
+        if patient in self._patients:
+            return self._patients[patient]
+        return self._slices.get(_slice_sha256(volume)) if volume.kspace_shape in self._shapes else None
 
 
 def _slice_sha256(volume: Volume) -> str:

@@ -8,11 +8,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from scripts.data.volumes import Volume
 from scripts.requests.request_file import read_as_text
-from scripts.requests.selectors import Selection, Selector, accepted, values
+from scripts.requests.selectors import Selection, Selector
 
 KEYS = ("request_id", "reason", "forget")
 KEEP = "keep_other_scans"
@@ -45,9 +43,8 @@ class ForgetRequest:
     def load(cls, source: str | Path | Mapping) -> ForgetRequest:
         """Read a request from a YAML/JSON file, or take it as a mapping, as it stands in a configuration.
 
-        Values of a file are text as written. Those of a mapping were read by someone else: text is taken, whole
-        numbers are where their text can be no other (see :meth:`apply`), and what may have been written in several ways
-        (``yes``, ``1.0``, a date, nothing) is refused.
+        Values of a file are text as written. Those of a mapping were read by someone else: text is taken, and what may
+        have been written in several ways (``yes``, ``10``, a date, nothing) is refused.
 
         Raises:
             FileNotFoundError, ValueError: naming the file, the field, what was found and what was expected.
@@ -96,11 +93,9 @@ class ForgetRequest:
 
         Raises:
             ValueError: a field that no volume has; a selector or one of its values that selects no scan at all;
-                everything of ``training`` selected; other scans of a selected patient that would stay; a number whose
-                text is not certain.
+                everything of ``training`` selected; other scans of a selected patient that would stay.
         """
         selection = self.selection(sections, repeated)
-        self._check_numbers(selection.found)
         training = sections.get("training", [])
         if not repeated:
             others = [v for name, volumes in sections.items() if name != "training" for v in volumes]
@@ -116,20 +111,6 @@ class ForgetRequest:
     @property
     def _where(self) -> str:
         return f"{self.source}: request {self.request_id!r}"
-
-    def _check_numbers(self, found: Mapping[str, set[str]]) -> None:
-        """A number in a configuration may have been written ``10``, ``0012`` or ``0xA``."""
-        for number, selector in enumerate(self.forget, start=1):
-            for key, stated in selector.items():
-                for value in values(stated):
-                    if isinstance(value, Number):
-                        same = {text for text in found[key] - {str(value)} if _reads_as(text, int(value))}
-                        if same and accepted(value, found[key]):
-                            raise ValueError(
-                                f"{self._where}: 'forget', selector {number}, field {key!r}: the number {value} may "
-                                f"have been written as {', '.join(map(repr, sorted(same)))}, too; expected text, in "
-                                "quotes"
-                            )
 
     def _check_patients(self, marked: Mapping[str, Sequence[Volume]]) -> None:
         patients = {volume.patient_id for volume in marked["training"] if volume.forget} - {""}
@@ -151,28 +132,10 @@ class ForgetRequest:
                 )
 
 
-class Number(str):
-    """The text of a whole number that a configuration held as a number."""
-
-
-def _reads_as(text: str, number: int) -> bool:
-    """Whether YAML takes a text for this number.
-
-    >>> _reads_as("0012", 10), _reads_as("P10", 10)
-    (True, False)
-    """
-    try:
-        read = yaml.safe_load(text)
-    except yaml.YAMLError:
-        return False
-    return type(read) in (int, float) and read == number
-
-
 def _selectors(content: Any, where: str) -> tuple[Selector, ...]:
     if not isinstance(content, Sequence) or isinstance(content, str) or not content:
         raise ValueError(f"{where}: 'forget': expected a list of selectors (field: value), found {content!r}")
     selectors: list[Selector] = []
-    seen: set[tuple] = set()
     for number, entry in enumerate(content, start=1):
         if not isinstance(entry, Mapping) or not entry:
             raise ValueError(
@@ -183,33 +146,24 @@ def _selectors(content: Any, where: str) -> tuple[Selector, ...]:
                     for key, value in entry.items()}  # fmt: skip
         if len(selector) < len(entry):
             raise ValueError(f"{place}: expected each field once, found {list(entry)}")
-        key = tuple(sorted((name, tuple(values(stated))) for name, stated in selector.items()))
-        if key in seen:
+        if selector in selectors:
             raise ValueError(f"{place}: expected each selector once, found {dict(entry)!r} again")
-        seen.add(key)
         selectors.append(selector)
     return tuple(selectors)
 
 
 def _stated(value: Any, place: str) -> str | list[str]:
     if not isinstance(value, (list, tuple)):
-        return _value(value, place)
-    texts = [_value(one, place) for one in value]
-    if not texts or len(set(texts)) < len(texts):
-        raise ValueError(f"{place}: expected a list of values, each once, found {value!r}")
+        if value == "":
+            raise ValueError(f"{place}: expected a value, found empty text")
+        return _text(value, place)
+    texts = [_text(one, place) for one in value]
+    if not texts or "" in texts or len(set(texts)) < len(texts):
+        raise ValueError(f"{place}: expected a list of values, each once, none empty, found {value!r}")
     return texts
 
 
-def _value(value: Any, place: str) -> str:
-    text = _text(value, place)
-    if not text:
-        raise ValueError(f"{place}: expected a value, found empty text")
-    return text
-
-
 def _text(value: Any, place: str) -> str:
-    if type(value) is int:
-        return Number(value)
     if not isinstance(value, str):
         raise ValueError(
             f"{place}: expected text, found {value!r} ({type(value).__name__}), which may have been written in several "

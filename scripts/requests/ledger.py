@@ -1,4 +1,4 @@
-"""The ledger: what was ever erased, in a file to which lines are only added and whose changes show."""
+"""The ledger: an append-only, tamper-evident log of what was ever erased, and which ledger a run belongs to."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from scripts.run.keys import keyed_hash, make_key, read_key
 
 VERSION = 1
 NAME = "ledger.jsonl"
+VARIABLE = "MRI_UNLEARNING_LEDGER"
 BEGINNING = "begun a ledger"
 logger = logging.getLogger(__name__)
 
@@ -54,7 +55,6 @@ class Ledger:
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         self.key_path = self.path.with_suffix(".key")
-        self._key: bytes | None = None
         self.read()
 
     def read(self) -> None:
@@ -65,9 +65,7 @@ class Ledger:
         whole, _, rest = data.rpartition(b"\n")
         raw = whole.split(b"\n") if whole else []
         if rest:
-            logger.warning(
-                "%s, line %d: cut off while it was written; it counts as not written", self.path, len(raw) + 1
-            )
+            logger.warning("%s, line %d: cut off while written; it counts as not written", self.path, len(raw) + 1)
         self._key = read_key(self.key_path if self.key_path.exists() else None)
         if raw and self._key is None:
             raise ValueError(
@@ -127,15 +125,10 @@ class Ledger:
         """
         if not self.lines and event != BEGINNING:
             self.begin()
-        if self.path.is_file() and self._complete_size() != self._size:
+        if self.path.is_file() and self.path.read_bytes().rfind(b"\n") + 1 != self._size:
             raise RuntimeError(f"{self.path}: expected {self._size} bytes as read, found another size; run it again")
-        line: Line = {
-            "number": len(self.lines) + 1,
-            "previous": self._last,
-            "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-            "event": event,
-            **facts,
-        }
+        line: Line = {"number": len(self.lines) + 1, "previous": self._last}
+        line |= {"time": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "event": event, **facts}
         line["mac"] = self._mac(line)
         raw = _text(line)
         self._write(raw + b"\n")
@@ -164,9 +157,6 @@ class Ledger:
             os.fsync(folder)
             os.close(folder)
 
-    def _complete_size(self) -> int:
-        return self.path.read_bytes().rfind(b"\n") + 1
-
     def _checked(self, number: int, raw: list[bytes]) -> Line:
         where = f"{self.path}, line {number}"
         try:
@@ -193,3 +183,35 @@ class Ledger:
 
 def _text(line: Mapping[str, Any]) -> bytes:
     return json.dumps(line, separators=(",", ":")).encode()
+
+
+def find_ledger(output_dir: str | Path) -> str:
+    """The ledger of all runs whose folders lie beside each other: one file for what was ever erased.
+
+    Args:
+        output_dir: The folder of a run, e.g. ``outputs/2026-017``: the ledger is ``outputs/ledger.jsonl``. Where
+            ``MRI_UNLEARNING_LEDGER`` names a file, that one counts for all runs.
+    """
+    return os.environ.get(VARIABLE) or str(Path(output_dir).absolute().parent / NAME)
+
+
+def ledger_of(run_dir: str | Path | None) -> str | None:
+    """The ledger in which a finished run stands, by its record; None without a run or where it was not entered.
+
+    Args:
+        run_dir: The folder that ``unlearn`` wrote.
+    """
+    if run_dir is None:
+        return None
+    stated = (json_object(Path(run_dir, "unlearned.json")).get("ledger") or {}).get("path")
+    named = None if stated is None else Path(os.path.normpath(Path(run_dir).resolve() / stated))
+    return str(named) if named is not None and named.is_file() else None
+
+
+def json_object(path: Path) -> dict:
+    """The object in a JSON file; empty where there is none."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}

@@ -14,10 +14,8 @@ from filelock import BaseFileLock
 
 from scripts.requests.cohorts import Cohorts
 from scripts.requests.erasures import outputs_of, request_digest, scan_entry
-from scripts.requests.ledger import Ledger
-from scripts.requests.newest import check_weights
-from scripts.requests.origin import training_record
-from scripts.requests.which_ledger import json_object
+from scripts.requests.ledger import Ledger, json_object
+from scripts.requests.lineage import check_weights, training_record
 from scripts.run.files import file_sha256, let_go
 
 logger = logging.getLogger(__name__)
@@ -56,14 +54,18 @@ class LedgerEntry:
         self.outputs = dict(outputs)
         self.older_weights = older_weights
 
-    def check(self) -> None:
+    def check(self, ledger: Ledger | None = None) -> None:
         """Read the ledger and refuse weights that do not follow from it; nothing is written.
 
         Raises:
             ValueError: A changed ledger; weights that it does not end with; a request that was carried out before.
         """
-        if self.path is not None:
-            self._check(Ledger(self.path))
+        if self.path is None:
+            return
+        ledger = ledger or Ledger(self.path)
+        if ledger.lines and self.follows and self.weights is not None:
+            own = {request_digest(ledger, request) for request in self.data.requests}
+            check_weights(ledger, self.weights, own, self.older_weights)
 
     @idist.one_rank_only()
     def begin(self) -> dict | None:
@@ -85,49 +87,46 @@ class LedgerEntry:
         _HELD[key] = ledger.lock()
         ledger.read()
         _complete(ledger)
-        self._check(ledger)
+        self.check(ledger)
         ledger.begin()
-        self._line = self._enter(ledger)
-        folder = Path(self.outputs["record"]).resolve().parent
-        return {
-            "path": os.path.relpath(self.path.resolve(), folder),
-            "line": self._line,
-            "line_sha256": ledger.line_hash(self._line),
-        }
+        facts, last = self._facts(ledger), ledger.lines[-1]
+        if last["event"] != "begun" or any(last[name] != value for name, value in facts.items()):
+            ledger.append("begun", **facts)
+        self._line = len(ledger.lines)
+        path = os.path.relpath(self.path.resolve(), Path(self.outputs["record"]).resolve().parent)
+        return {"path": path, "line": self._line, "line_sha256": ledger.line_hash(self._line)}
 
     @idist.one_rank_only()
     def finish(self) -> None:
         """Enter the run's weights and its record, and let others have the ledger."""
-        if self.path is not None:
-            ledger = Ledger(self.path)
-            outputs = outputs_of(ledger, ledger.lines[self._line - 1])
-            if not outputs:
-                raise ValueError(f"{self.outputs['record']}: expected this run's record and weights, found others")
-            ledger.append("erased", begun=self._line, **outputs)
-            let_go(_HELD.pop(str(self.path.resolve())))
-            logger.debug("entered in %s, line %d", self.path, len(ledger.lines))
+        if self.path is None:
+            return
+        ledger = Ledger(self.path)
+        outputs = outputs_of(ledger, ledger.lines[self._line - 1])
+        if not outputs:
+            raise ValueError(f"{self.outputs['record']}: expected this run's record and weights, found others")
+        ledger.append("erased", begun=self._line, **outputs)
+        let_go(_HELD.pop(str(self.path.resolve())))
+        logger.debug("entered in %s, line %d", self.path, len(ledger.lines))
 
-    def _check(self, ledger: Ledger) -> None:
-        if ledger.lines and self.follows and self.weights is not None:
-            own = {request_digest(ledger, request) for request in self.data.requests}
-            check_weights(ledger, self.weights, own, self.older_weights)
-
-    def _enter(self, ledger: Ledger) -> int:
-        folder = ledger.path.resolve().parent
+    def _facts(self, ledger: Ledger) -> dict[str, Any]:
+        """What the line of the beginning states of requests, scans, patients and weights."""
         with ThreadPoolExecutor() as pool:  # reading and hashing leave the interpreter free
             scans = list(pool.map(scan_entry, self.data.forget))
             like = list(pool.map(scan_entry, [volume for volume in self.data.test if volume.forget]))
-        kept = {request.keep_other_scans for request in self.data.requests}
-        patients = set() if True in kept else {volume.patient_id for volume in self.data.forget} - {""}
-        facts: dict[str, Any] = {
-            "requests": [
-                {
-                    "request_id": request.request_id,
-                    "digest": request_digest(ledger, request),
-                    "fields": sorted({key for selector in request.forget for key in selector}),
-                }
-                for request in self.data.requests
-            ],
+        keep = any(request.keep_other_scans for request in self.data.requests)
+        patients = set() if keep else {volume.patient_id for volume in self.data.forget} - {""}
+        requests = [
+            {
+                "request_id": request.request_id,
+                "digest": request_digest(ledger, request),
+                "fields": sorted({key for selector in request.forget for key in selector}),
+            }
+            for request in self.data.requests
+        ]
+        folder = ledger.path.resolve().parent
+        return {
+            "requests": requests,
             "scans": scans,
             "like": like,
             "patients": sorted(ledger.hash("patient", patient) for patient in patients),
@@ -135,10 +134,18 @@ class LedgerEntry:
             "trained_by": None if self.weights is None else training_record(ledger, self.weights),
             **{name: os.path.relpath(Path(path).resolve(), folder) for name, path in self.outputs.items()},
         }
-        last = ledger.lines[-1]
-        if last["event"] != "begun" or any(last[name] != value for name, value in facts.items()):
-            ledger.append("begun", **facts)
-        return len(ledger.lines)
+
+
+def _complete(ledger: Ledger) -> None:
+    """Enter the end of runs whose files are there, and name the last one where it never ended."""
+    finished = {line["begun"] for line in ledger.lines if line["event"] == "erased"}
+    for line in [line for line in ledger.lines if line["event"] == "begun" and line["number"] not in finished]:
+        where = (ledger.path, line["number"], ", ".join(request["request_id"] for request in line["requests"]))
+        if outputs := outputs_of(ledger, line):
+            ledger.append("erased", begun=line["number"], **outputs, completed="by the next run")
+            logger.warning("%s, line %d: request %s had ended, but not here; completed", *where)
+        elif line["number"] == len(ledger.lines):
+            logger.warning("%s, line %d: request %s began and never ended", *where)
 
 
 @idist.one_rank_only()
@@ -151,38 +158,21 @@ def enter_training(path: str | Path | None, output_dir: str | Path, name: str, e
         name: The name of the network; an oracle, or another one that is only compared with, is not entered.
         enter: False: nothing is entered, since the run is an experiment.
     """
-    if not enter or name != "original":
+    if not path or not enter or name != "original":
         return
     weights, record = (Path(output_dir, name + suffix) for suffix in (".pt", ".json"))
-    _enter(path, "trained", weights_out=file_sha256(weights), record=str(record), record_sha256=file_sha256(record))
+    place = os.path.relpath(record.resolve(), Path(path).resolve().parent)
+    _enter(path, "trained", weights_out=file_sha256(weights), record=place, record_sha256=file_sha256(record))
 
 
 def enter_audit(path: str | Path | None, weights: str | Path, audit: str | Path) -> None:
     """Enter an audit's verdict on some weights."""
-    verdict = json_object(Path(audit))["verdict"]["verdict"]
-    _enter(path, "audited", weights=file_sha256(weights), verdict=verdict, audit_sha256=file_sha256(audit))
+    if path:
+        verdict = json_object(Path(audit))["verdict"]["verdict"]
+        _enter(path, "audited", weights=file_sha256(weights), verdict=verdict, audit_sha256=file_sha256(audit))
 
 
-def _enter(path: str | Path | None, event: str, **facts: Any) -> None:
-    if not path:
-        return
+def _enter(path: str | Path, event: str, **facts: Any) -> None:
     ledger = Ledger(path)
     with ledger.locked():
-        if "record" in facts:
-            facts["record"] = os.path.relpath(Path(facts["record"]).resolve(), Path(path).resolve().parent)
         ledger.append(event, **facts)
-
-
-def _complete(ledger: Ledger) -> None:
-    """Enter the end of runs whose files are there, and name those that never ended."""
-    finished = {line["begun"] for line in ledger.lines if line["event"] == "erased"}
-    for line in [line for line in ledger.lines if line["event"] == "begun" and line["number"] not in finished]:
-        name = ", ".join(request["request_id"] for request in line["requests"])
-        outputs = outputs_of(ledger, line)
-        if outputs:
-            ledger.append("erased", begun=line["number"], **outputs, completed="by the next run")
-            logger.warning(
-                "%s, line %d: request %s had ended, but not here; completed", ledger.path, line["number"], name
-            )
-        elif line["number"] == len(ledger.lines):
-            logger.warning("%s, line %d: request %s began and never ended", ledger.path, line["number"], name)

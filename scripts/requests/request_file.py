@@ -27,16 +27,17 @@ def read_as_text(path: str | Path) -> Any:
         FileNotFoundError: no such file.
         ValueError: naming the file, the place, what was found and what was expected.
     """
-    if not Path(path).is_file():
+    file = Path(path)
+    if not file.is_file():
         raise FileNotFoundError(f"{path}: no such forget request")
-    is_json = Path(path).suffix.lower() == ".json"
-    if not is_json and (size := Path(path).stat().st_size) > LONGEST_YAML:
+    is_json = file.suffix.lower() == ".json"
+    if not is_json and (size := file.stat().st_size) > LONGEST_YAML:
         raise ValueError(
             f"{path}: expected YAML of at most {LONGEST_YAML} bytes, found {size}; as JSON it may be longer"
         )
     try:
-        text = Path(path).read_text(encoding="utf-8-sig")
-        return _json(text) if is_json else _yaml(text)
+        text = file.read_text(encoding="utf-8-sig")
+        return _json(text) if is_json else yaml.load(text, _TextLoader)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise ValueError(f"{path}: expected YAML or JSON, found text that does not parse: {error}") from error
 
@@ -47,28 +48,26 @@ class _TextLoader(yaml.BaseLoader):
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         event = self.peek_event()
         if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
-            raise yaml.constructor.ConstructorError(None, None, "anchors and aliases: write it out", event.start_mark)
+            raise _refused("anchors and aliases: write it out", event)
         if getattr(event, "tag", None):
-            raise yaml.constructor.ConstructorError(None, None, f"a tag, {event.tag}: leave it out", event.start_mark)
+            raise _refused(f"a tag, {event.tag}: leave it out", event)
         return super().compose_node(parent, index)
 
     def construct_scalar(self, node: yaml.ScalarNode) -> str:
         if node.style is None and node.value in NULLS:
-            raise yaml.constructor.ConstructorError(
-                None, None, f"no value ({node.value or 'nothing'}): quote it if it is text", node.start_mark
-            )
+            raise _refused(f"no value ({node.value or 'nothing'}): quote it if it is text", node)
         return str(super().construct_scalar(node))
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
         if "<<" in keys:
-            raise yaml.constructor.ConstructorError(None, None, "a merge key, <<: write it out", node.start_mark)
+            raise _refused("a merge key, <<: write it out", node)
         _refuse_repeats(keys)
         return super().construct_mapping(node, deep)
 
 
-def _yaml(text: str) -> Any:
-    return yaml.load(text, _TextLoader)
+def _refused(problem: str, place: yaml.Event | yaml.Node) -> yaml.YAMLError:
+    return yaml.constructor.ConstructorError(None, None, problem, place.start_mark)
 
 
 def _json(text: str) -> Any:

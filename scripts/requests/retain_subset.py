@@ -51,15 +51,9 @@ def draw_retain_subset(
 
 
 def draw_patients(volumes: Sequence[Volume], share: float, seed: int) -> list[Volume]:
-    """Draw a share of the patients at random, with all their scans: what a reference model is trained on.
+    """Draw a share of the patients, in (0, 1], at random with all their scans: what a reference model is trained on.
 
-    Args:
-        volumes: Scans; one that names no patient counts as a patient of its own.
-        share: Share of the patients, in (0, 1]; at least one is drawn.
-        seed: Fixes the draw.
-
-    Returns:
-        The drawn patients' volumes in the order of ``volumes``.
+    A scan that names no patient counts as a patient of its own; at least one patient is drawn.
 
     Raises:
         ValueError: share out of range.
@@ -73,7 +67,7 @@ def draw_patients(volumes: Sequence[Volume], share: float, seed: int) -> list[Vo
 
 
 class Selection(Protocol):
-    """A rule that draws the retain subset: :class:`Stratified`, or one of ``scripts.requests.retain_selection``."""
+    """A rule that draws the retain subset."""
 
     def __call__(self, volumes: Sequence[Volume], fraction: float, seed: int) -> list[Volume]:
         """The drawn volumes, see :func:`draw_retain_subset`."""
@@ -99,6 +93,85 @@ class Stratified:
         """Rule and cost."""
         rule = f"random by {', '.join(self.strata)}" if self.strata else "random"
         return {"rule": rule, "slices_read": 0}
+
+
+class Features(Protocol):
+    """What describes volumes by vectors, e.g. ``scripts.unlearning.EncoderFeatures``."""
+
+    slices_per_volume: int
+
+    def __call__(self, volumes: Sequence[Volume]) -> np.ndarray:
+        """Vectors (volumes, D); at most ``slices_per_volume`` slices of each volume are read."""
+
+
+class ByFeatures:
+    """A rule over Euclidean distances between features of the whole retain set, each scaled to unit variance.
+
+    Args:
+        features: Describes the volumes.
+    """
+
+    rule = ""
+
+    def __init__(self, features: Features) -> None:
+        self.features = features
+
+    def points(self, volumes: Sequence[Volume]) -> np.ndarray:
+        """The scaled features, (volumes, D)."""
+        points = self.features(volumes)
+        spread = points.std(axis=0)
+        return (points - points.mean(axis=0)) / np.where(spread > 0, spread, 1.0)
+
+    def report(self, volumes: Sequence[Volume]) -> dict:
+        """Rule and cost."""
+        read = sum(min(self.features.slices_per_volume, volume.num_slices) for volume in volumes)
+        return {"rule": self.rule, "slices_read": read}
+
+
+class KCentre(ByFeatures):
+    """The subset that leaves no volume far away: each next volume is the one farthest from those drawn so far.
+
+    Source: Sener and Savarese 2018, k-centre greedy.
+    """
+
+    rule = "k-centre"
+
+    def __call__(self, volumes: Sequence[Volume], fraction: float, seed: int) -> list[Volume]:
+        first = draw_retain_subset(volumes, fraction, seed)  # its size, its checks and a seeded beginning
+        points = self.points(volumes)
+        chosen = [list(volumes).index(first[int(np.random.default_rng(seed).integers(len(first)))])]
+        distances = np.linalg.norm(points - points[chosen[0]], axis=1)
+        while len(chosen) < len(first):
+            distances[chosen] = -1.0
+            chosen.append(int(distances.argmax()))
+            distances = np.minimum(distances, np.linalg.norm(points - points[chosen[-1]], axis=1))
+        return [volumes[i] for i in sorted(chosen)]
+
+
+class NearestToForget(ByFeatures):
+    """Half of the subset are the volumes nearest to a forget volume, the others random and stratified.
+
+    Args:
+        features: Describes the volumes, those of the forget set too.
+        forget: The forget set.
+    """
+
+    rule = "nearest to forget and random"
+
+    def __init__(self, features: Features, forget: Sequence[Volume]) -> None:
+        super().__init__(features)
+        self.forget = list(forget)
+
+    def __call__(self, volumes: Sequence[Volume], fraction: float, seed: int) -> list[Volume]:
+        count = len(draw_retain_subset(volumes, fraction, seed))
+        points = self.points([*volumes, *self.forget])
+        retain, forget = points[: len(volumes)], points[len(volumes) :]
+        distances = np.linalg.norm(retain[:, None] - forget[None], axis=2).min(axis=1)
+        chosen = set(distances.argsort(kind="stable")[: math.ceil(count / 2)].tolist())
+        others = [volume for i, volume in enumerate(volumes) if i not in chosen]
+        rest = count - len(chosen)
+        drawn = {v.name for v in draw_retain_subset(others, rest / len(others), seed)} if rest else set()
+        return [volume for i, volume in enumerate(volumes) if i in chosen or volume.name in drawn]
 
 
 class RetainSubsetSampler(Sampler[int]):

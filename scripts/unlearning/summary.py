@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import ignite.distributed as idist
 
-from scripts.requests.outcome import Facts, describe_outcome, retained_psnr
+from scripts.requests.in_words import Facts, describe_outcome, retained_psnr
 from scripts.run import command_of, tell
 from scripts.run.config import running_config
 from scripts.run.source import differing

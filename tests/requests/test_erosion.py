@@ -9,8 +9,8 @@ from scripts.audit import Erosion
 from scripts.audit.earlier import advice
 from scripts.audit.gates import judge
 from scripts.requests import enter_training, warn_of_erosion
-from scripts.requests.erosion import erosion, total
 from scripts.requests.ledger import Ledger
+from scripts.requests.lineage import erosion, total
 from scripts.run.files import file_sha256
 from tests.requests.erasing import erase, request, write_weights
 from tests.requests.test_ledger_entry import FIRST, SECOND, THIRD, datalist, ledger, original

@@ -11,7 +11,7 @@ import pytest
 from scripts.requests import Cohorts, check_newest, enter_training, find_ledger, ledger_of, trained_by
 from scripts.requests.erasures import erasures
 from scripts.requests.ledger import Ledger
-from scripts.requests.origin import training_record
+from scripts.requests.lineage import training_record
 from scripts.run.files import file_sha256
 from tests.conftest import write_tiny_volume
 from tests.requests.erasing import erase, killed_at, request, write_weights

@@ -5,8 +5,7 @@ import pytest
 
 from scripts.data.slices import SliceDataset
 from scripts.data.volumes import Volume
-from scripts.requests.retain_selection import KCentre, NearestToForget
-from scripts.requests.retain_subset import RetainSubsetSampler, Stratified
+from scripts.requests.retain_subset import KCentre, NearestToForget, RetainSubsetSampler, Stratified
 
 
 def volume(index: int, forget: bool = False) -> Volume:
