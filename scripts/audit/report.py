@@ -8,8 +8,7 @@ from typing import Any
 
 from scripts.audit.measure import Measure, with_interval
 from scripts.audit.statistics import NOT_MEASURED, is_measured
-from scripts.evaluation.html import tables_html, template
-from scripts.evaluation.table import Table, markdown_document, model_table
+from scripts.evaluation.table import Table, markdown_document, model_table, tables_html, template
 
 MARKS = {"pass": "✓ pass", "fail": "✗ fail", "undecided": "? undecided", NOT_MEASURED: f"– {NOT_MEASURED}"}
 CONTROL = "Control: the original, judged by the gates against under-forgetting"

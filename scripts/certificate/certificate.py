@@ -16,8 +16,7 @@ from scripts.certificate.predicate import SCHEMA_FILE, make_predicate, vocabular
 from scripts.certificate.signature import read_private_key, sign
 from scripts.certificate.statement import NAME, make_statement, write_statement
 from scripts.data.volumes import Volume
-from scripts.evaluation.html import tables_html
-from scripts.evaluation.table import Table
+from scripts.evaluation.table import Table, tables_html
 from scripts.requests.cohorts import Cohorts
 from scripts.run.keys import MIN_KEY
 

@@ -14,9 +14,8 @@ import matplotlib
 
 from scripts.evaluation.bootstrap import mean_with_interval
 from scripts.evaluation.drawing import DETERMINISTIC, FAINT, INK, new_figure
-from scripts.evaluation.html import template
 from scripts.evaluation.results import ORIGINAL, ZERO_FILLED, Results, cohort_words, read_results
-from scripts.evaluation.table import MODELS, Table, number
+from scripts.evaluation.table import MODELS, Table, number, template
 from scripts.requests.in_words import describe_outcome, passes_share
 from scripts.run import command_of
 from scripts.run.files import file_sha256, write_text

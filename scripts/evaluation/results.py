@@ -9,7 +9,6 @@ import csv
 import math
 import re
 import statistics
-from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -23,7 +22,7 @@ from scripts.run.files import atomic_write
 COHORTS = {"BTA": "retain test", "KTA": "forget test", "UA": "forget training data"}
 ZERO_FILLED = "zero-filled"
 ORIGINAL = "original"
-REFERENCES = (ZERO_FILLED, ORIGINAL, "G", "oracle")  # rows in front of the unlearned models
+REFERENCES = (ZERO_FILLED, ORIGINAL, "G", "before", "oracle")  # rows in front of the unlearned models
 FORMULA = re.compile(r"'*[=+\-@\t\r]")  # how a cell begins that a spreadsheet program would run
 
 Summary = dict[str, dict[str, dict[str, Any]]]
@@ -69,28 +68,25 @@ class Results:
     Args:
         results: One result a model and volume, in any order.
 
+    Attributes:
+        groups: model -> cohort -> its results, in the order of the table: references first, volumes by name.
+        models: The models in that order.
+        cohorts: BTA, KTA and UA in the paper's order, as far as there are volumes, then other cohorts.
+
     Raises:
         ValueError: no result, a value that is not finite, or a volume given twice.
     """
 
     def __init__(self, results: Iterable[VolumeResult]) -> None:
-        self._rows: dict[tuple[str, str], list[VolumeResult]] = defaultdict(list)
+        self.groups: dict[str, dict[str, list[VolumeResult]]] = {}
         for result in ordered(results):
-            self._rows[result.model, result.cohort].append(result)
-
-    @property
-    def models(self) -> list[str]:
-        """The models, references first."""
-        return list(dict.fromkeys(model for model, _ in self._rows))
-
-    @property
-    def cohorts(self) -> list[str]:
-        """BTA, KTA and UA in the paper's order, as far as there are volumes, then other cohorts."""
-        return sorted({cohort for _, cohort in self._rows}, key=cohort_order)
+            self.groups.setdefault(result.model, {}).setdefault(result.cohort, []).append(result)
+        self.models = list(self.groups)
+        self.cohorts = sorted({cohort for own in self.groups.values() for cohort in own}, key=cohort_order)
 
     def values(self, model: str, cohort: str, metric: str) -> np.ndarray:
         """(n,) float64, the metric of each volume, in the order of their names."""
-        return np.array([row.value(metric) for row in self._rows.get((model, cohort), [])], dtype=np.float64)
+        return np.array([row.value(metric) for row in self.groups.get(model, {}).get(cohort, [])], dtype=np.float64)
 
     def patients(self, cohort: str) -> list[str]:
         """(n,) the patient of each volume, "" where unknown."""
@@ -105,7 +101,7 @@ class Results:
         return [row.volume for row in self._any(cohort)]
 
     def _any(self, cohort: str) -> list[VolumeResult]:
-        return next((rows for (_, name), rows in self._rows.items() if name == cohort), [])
+        return next((own[cohort] for own in self.groups.values() if cohort in own), [])
 
 
 def write_results(results: Iterable[VolumeResult], path: str | Path) -> None:
@@ -146,7 +142,14 @@ def read_results(path: str | Path) -> list[VolumeResult]:
     if missing or not rows:
         raise ValueError(f"{path}: expected the columns {', '.join(FIELDS)}; missing {missing or 'every row'}")
     try:
-        return [_typed(row) for row in rows]
+        return [
+            VolumeResult(
+                *(row[name][1:] if re.match(r"'+[=+\-@\t\r]", row[name]) else row[name] for name in FIELDS[:5]),
+                int(row["slices"]),
+                *(float(row[name]) for name in METRICS),
+            )
+            for row in rows
+        ]
     except ValueError as error:
         raise ValueError(f"{path}: expected numbers for slices, {', '.join(METRICS)}: {error}") from error
 
@@ -155,8 +158,7 @@ def summarise(results: Iterable[VolumeResult]) -> Summary:
     """Mean and sample standard deviation (ddof = 1; 0 for a single volume) over the volumes of each cohort.
 
     Returns:
-        {model: {cohort: {"n": volumes, "psnr": {"mean", "std"}, "ssim": …, "nmse": …}}}, in the order of the
-        table: references first, then the other models by name.
+        {model: {cohort: {"n": volumes, "psnr": {"mean", "std"}, "ssim": …, "nmse": …}}}, in the order of the table.
 
     Raises:
         ValueError: no result, a value that is not finite, a volume given twice, or models evaluated on
@@ -169,17 +171,19 @@ def summarise(results: Iterable[VolumeResult]) -> Summary:
         >>> summarise(results)["original"]["BTA"]["psnr"]
         {'mean': 31.0, 'std': 1.414...}
     """
-    groups: dict[str, dict[str, list[VolumeResult]]] = defaultdict(lambda: defaultdict(list))
-    for result in ordered(results):
-        groups[result.model][result.cohort].append(result)
-    _require_same_volumes(groups)
-    return {
-        model: {
-            cohort: {"n": len(rows), **{name: _mean_and_std([row.value(name) for row in rows]) for name in METRICS}}
-            for cohort, rows in cohorts.items()
-        }
-        for model, cohorts in groups.items()
-    }
+    found = Results(results)
+    for cohort in found.cohorts:
+        volumes = {m: {row.volume for row in own[cohort]} for m, own in found.groups.items() if cohort in own}
+        reference, expected = next(iter(volumes.items()))
+        for model, own in volumes.items():
+            if differing := ", ".join(sorted(own ^ expected)):
+                raise ValueError(f"{model} and {reference} were evaluated on different {cohort} volumes: {differing}")
+
+    def entry(rows: Sequence[VolumeResult]) -> dict[str, Any]:
+        pairs = {name: mean_std([row.value(name) for row in rows]) for name in METRICS}
+        return {"n": len(rows), **{name: {"mean": mean, "std": std} for name, (mean, std) in pairs.items()}}
+
+    return {m: {cohort: entry(rows) for cohort, rows in own.items()} for m, own in found.groups.items()}
 
 
 def mean_std(values: Sequence[float]) -> tuple[float, float]:
@@ -237,28 +241,3 @@ def ordered(results: Iterable[VolumeResult]) -> list[VolumeResult]:
             raise ValueError(f"{' / '.join(key)} was given twice")
         seen.add(key)
     return sorted(rows, key=lambda row: (model_order(row.model), cohort_order(row.cohort), row.volume))
-
-
-def _typed(row: Mapping[str, str]) -> VolumeResult:
-    texts = (row[name] for name in FIELDS[:5])
-    model, cohort, volume, patient_id, anatomy = (
-        text[1:] if re.match(r"'+[=+\-@\t\r]", text) else text for text in texts
-    )
-    psnr, ssim, nmse = (float(row[name]) for name in METRICS)
-    return VolumeResult(model, cohort, volume, patient_id, anatomy, int(row["slices"]), psnr, ssim, nmse)
-
-
-def _mean_and_std(values: Sequence[float]) -> dict[str, float]:
-    mean, std = mean_std(values)
-    return {"mean": mean, "std": std}
-
-
-def _require_same_volumes(groups: Mapping[str, Mapping[str, Sequence[VolumeResult]]]) -> None:
-    first: dict[str, tuple[str, set[str]]] = {}
-    for model, cohorts in groups.items():
-        for cohort, rows in cohorts.items():
-            volumes = {row.volume for row in rows}
-            reference, expected = first.setdefault(cohort, (model, volumes))
-            if volumes != expected:
-                differing = ", ".join(sorted(volumes ^ expected))
-                raise ValueError(f"{model} and {reference} were evaluated on different {cohort} volumes: {differing}")

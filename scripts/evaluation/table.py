@@ -1,4 +1,4 @@
-"""One kind of table and its text forms; :mod:`scripts.evaluation.html` makes HTML of it."""
+"""One kind of table and its forms as text, Markdown and HTML."""
 
 from __future__ import annotations
 
@@ -6,15 +6,23 @@ import html
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
+
+import jinja2
 
 from scripts.evaluation.metrics import METRICS
 from scripts.evaluation.results import COHORTS, Summary, cohort_order, model_order
 
-MODELS = {"G": "original", "oracle": "network that never saw the scans"}  # how tables call them
+MODELS = {
+    "G": "original",
+    "before": "before this request",
+    "oracle": "network that never saw the scans",
+}  # how tables call them
 HEADINGS = {"psnr": "PSNR [dB]", "ssim": "SSIM", "nmse": "NMSE"}
 DECIMALS = {"psnr": 2, "ssim": 3, "nmse": 4}
 ABSENT = "–"
+TEMPLATES = Path(__file__).parent / "templates"
 
 
 @dataclass(frozen=True)
@@ -100,6 +108,28 @@ def markdown_document(title: str, lead: Sequence[str], tables: Sequence[Table]) 
         parts += [f"## {markdown_text(table.title)}", markdown_text(table.note)]
         parts += [markdown(table)] if table.rows else []
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def template(name: str, *folders: Path) -> jinja2.Template:
+    """A template of one of the folders; it may include ``tables.html``, which lies beside this module.
+
+    Args:
+        name: The file's name.
+        folders: Where to look before the folder of ``tables.html``.
+    """
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader([*folders, TEMPLATES]),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template(name)
+
+
+def tables_html(tables: Sequence[Table], level: int = 3) -> str:
+    """Accessible HTML tables, each under a heading of that level and with its note as caption."""
+    return template("tables.html").render(tables=tables, level=level)
 
 
 def model_table(summary: Summary, title: str = "Models", words: Mapping[str, str] = COHORTS) -> Table:

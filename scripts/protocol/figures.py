@@ -15,8 +15,9 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
+from matplotlib.ticker import ScalarFormatter
 
-from scripts.evaluation.drawing import FAINT, INK, REFERENCE_COLOURS, new_figure, save_figure, styles, tidy
+from scripts.evaluation.drawing import FAINT, INK, new_figure, save_figure, styles, tidy
 from scripts.evaluation.results import COHORTS
 from scripts.protocol.cells import LATER
 from scripts.protocol.effort import Fit
@@ -27,7 +28,7 @@ from scripts.protocol.tables import Shown, mean_psnr
 REFERENCE = NAMES[ORACLE]
 ANGLES = np.deg2rad([90, 0, 270, 180])
 COLUMNS = 4
-FAR = 6.0  # a model more than this many times the typical gap away is drawn at the border, with an arrow
+LINEAR = 2.0  # dB; axes that show gaps are logarithmic beyond, so that a ruined model hides no other
 TICKS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 CAPTIONS = {
     "panels": (
@@ -43,7 +44,8 @@ CAPTIONS = {
     "pareto": (
         "What is kept against what is forgotten",
         f"Differences of mean PSNR to the {REFERENCE}, which lies at the origin, with 95 % intervals over patients; "
-        "the grey box spans its own seeds. Right: still known. Left: worse than never seen. Open markers lie outside.",
+        "the grey box spans its own seeds. Right: still known. Left: worse than never seen. "
+        f"Logarithmic beyond {LINEAR:g} dB.",
     ),
     "retain_fraction": (
         "How much retained data is needed",
@@ -121,7 +123,7 @@ def pareto(gaps: pd.DataFrame, band: pd.DataFrame, words: Mapping[str, str], ste
     """Retain gap against forget gap in dB; the seeds of the network that never saw the scans are shaded.
 
     The origin is that network. Right of it a model still knows the forget set; left of it it is worse there than one
-    that never saw it. Models far away are drawn at the border with their values.
+    that never saw it.
     """
     rows = gaps[(gaps.metric == "psnr") & (gaps.model != NAMES[FORGET_ONLY])]
     points = {model: {row.cohort: row for row in own.itertuples()} for model, own in rows.groupby("model", sort=False)}
@@ -138,43 +140,27 @@ def pareto(gaps: pd.DataFrame, band: pd.DataFrame, words: Mapping[str, str], ste
         axes.add_patch(box)
     axes.axhline(0, color=INK, linewidth=0.8)
     axes.axvline(0, color=INK, linewidth=0.8)
-    reach = {c: _reach([points[m][c].difference for m in points]) for c in ("KTA", "BTA")}
     looks = styles(points)
     for model, cohorts in points.items():
-        _point(axes, model, cohorts, reach, looks[model])
+        (x, x_bar), (y, y_bar) = ((cohorts[c].difference, _bar(cohorts[c])) for c in ("KTA", "BTA"))
+        colour, marker = looks[model]
+        axes.errorbar(x, y, xerr=x_bar, yerr=y_bar, color=colour, marker=marker, markersize=8, linestyle="",
+                      elinewidth=1, label=model)  # fmt: skip
     axes.plot(0, 0, marker="+", markersize=12, color=INK, linestyle="", label=REFERENCE, markeredgewidth=2)
-    for cohort, (low, high) in reach.items():
-        margin = 0.08 * (high - low)
-        (axes.set_xlim if cohort == "KTA" else axes.set_ylim)(low - margin, high + margin)
+    axes.set_xscale("symlog", linthresh=LINEAR)
+    axes.set_yscale("symlog", linthresh=LINEAR)
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_formatter(ScalarFormatter())
     tidy(axes, f"{words['KTA']}: difference in PSNR [dB]", f"{words['BTA']}: difference in PSNR [dB]")
     axes.legend(fontsize=8, frameon=False, loc="center left", bbox_to_anchor=(1.01, 0.5))
     return _saved(figure, stem)
 
 
-def _reach(values: Sequence[float]) -> tuple[float, float]:
-    """What the axis shows: all values, but those far beyond the typical one."""
-    limit = FAR * max(float(np.median(np.abs(values))), 0.1)
-    shown = [value for value in values if abs(value) <= limit]
-    low, high = min(*shown, 0.0, 0.0), max(*shown, 0.0, 0.0)
-    pad = 0.1 * max(high - low, 0.1)
-    return low - pad, high + pad
-
-
-def _point(axes: Axes, model: str, cohorts: Mapping[str, Any], reach: Mapping, look: tuple[str, str]) -> None:
-    (x, y), (colour, marker) = (cohorts[c].difference for c in ("KTA", "BTA")), look
-    (x_low, x_high), (y_low, y_high) = reach["KTA"], reach["BTA"]
-    at = min(max(x, x_low), x_high), min(max(y, y_low), y_high)
-    away = at != (x, y)
-    if not away:
-        bars = [
-            None if pd.isna(row.low) else [[max(0.0, row.difference - row.low)], [max(0.0, row.high - row.difference)]]
-            for row in (cohorts["KTA"], cohorts["BTA"])
-        ]
-        axes.errorbar(*at, xerr=bars[0], yerr=bars[1], color=colour, linewidth=1, alpha=0.6)
-    face = "white" if away else REFERENCE_COLOURS.get(model, colour)
-    style: Any = {"marker": marker, "markersize": 8, "color": colour, "markerfacecolor": face, "linestyle": ""}
-    label = f"{model} (at {x:+.1f}, {y:+.1f})" if away else model
-    axes.plot(*at, label=label, clip_on=False, **style)
+def _bar(row: Any) -> list[list[float]] | None:
+    """How far the interval reaches to both sides of the mean."""
+    if pd.isna(row.low):
+        return None
+    return [[max(0.0, row.difference - row.low)], [max(0.0, row.high - row.difference)]]
 
 
 def fraction_curves(

@@ -18,9 +18,9 @@ from markupsafe import Markup
 from scripts.data import Undersample, Volume
 from scripts.evaluation.comparison import load_models
 from scripts.evaluation.figures import Example, unlearning_panels
-from scripts.evaluation.html import template
 from scripts.evaluation.reconstruct import Models, reconstruct
 from scripts.evaluation.results import COHORTS, ZERO_FILLED, cohort_words
+from scripts.evaluation.table import template
 from scripts.kspace.masks import ColumnMask
 from scripts.networks import ZeroFilled
 from scripts.protocol import effort, ranking, tables
@@ -157,13 +157,13 @@ class Report:
             records={name: shown.records for name, shown in found.items()},
             runs=found["cells"].rows.to_dict("records"),
             figures=[(name, *CAPTIONS[name], _inline_svg(folder / f"{name}.svg")) for name in drawn],
-            viewer=None if viewer is None else _json(viewer),
+            viewer=None if viewer is None else Markup(json.dumps(viewer).replace("<", "\\u003c")),  # ends no element
             left_out=viewer["left_out"] if viewer else 0,
             sentences=sentences,
             failed=outcome.failed,
             audit=None if self.audit_section is None else Markup(self.audit_section),
-            css=_inline("report.css"),
-            script=_inline("viewer.js"),
+            css=Markup((TEMPLATES / "report.css").read_text(encoding="utf-8")),
+            script=Markup((TEMPLATES / "viewer.js").read_text(encoding="utf-8")),
         )
         write_text(self.output_dir / "report.html", text)
 
@@ -217,10 +217,15 @@ def source_notes(data: Cohorts) -> list[str]:
     ]
     shared = {_subject(volume) for volume in data.sections["training"]} & {_subject(volume) for volume in data.test}
     if shared := shared - {""}:
+        between = slices_between(data.sections["training"], data.test)
+        apart = "in slices that the files do not state"
+        if between is not None:
+            apart = f"in disjoint slices with at least {between} others between them"
+            apart = apart if between >= 0 else "IN THE SAME SLICES"
         notes.append(
             f"{len(shared)} {'subject is' if len(shared) == 1 else 'subjects are'} both in training and in test, "
-            f"{_apart(slices_between(data.sections['training'], data.test))}: results on the test sets are not those "
-            "on new subjects, and intervals over patients are too narrow."
+            f"{apart}: results on the test sets are not those on new subjects, and intervals over patients are too "
+            "narrow."
         )
     return notes
 
@@ -245,23 +250,26 @@ def slices_between(training: Sequence[Volume], test: Sequence[Volume]) -> int | 
     return smallest
 
 
-def _apart(between: int | None) -> str:
-    if between is None:
-        return "in slices that the files do not state"
-    return f"in disjoint slices with at least {between} others between them" if between >= 0 else "IN THE SAME SLICES"
-
-
 def _subject(volume: Volume) -> str:
     return volume.fields.get("source_image", "") or volume.patient_id
 
 
 def _facts(outcome: Outcome, datalist: str) -> dict[str, str]:
+    """What was set for all cells; of a component its name and arguments, e.g. ``VarNet, num cascades 12``."""
     training = [cell for cell in outcome.cells if not cell.method]
     unlearning = [cell for cell in outcome.cells if cell.method]
     settings = {**training[0].settings.get("train", {}), **unlearning[0].settings["unlearn"]}
+
+    def component(key: str) -> str | None:
+        stated = settings.get(key)
+        if not isinstance(stated, Mapping):
+            return None
+        name = str(stated.get("_target_", "")).rpartition(".")[2]
+        return ", ".join([name, *(f"{k.replace('_', ' ')} {value}" for k, value in stated.items() if k[0] != "_")])
+
     facts = {
-        "network": _component(settings.get("network")),
-        "undersampling": _component(settings.get("mask")),
+        "network": component("network"),
+        "undersampling": component("mask"),
         "epochs of training": settings.get("train_epochs"),
         "epochs of unlearning": settings.get("unlearn_epochs"),
         "networks that never saw the scans": sum(cell.role == ORACLE for cell in training),
@@ -272,24 +280,7 @@ def _facts(outcome: Outcome, datalist: str) -> dict[str, str]:
     return {key: str(value) for key, value in facts.items() if value is not None}
 
 
-def _component(settings: Mapping[str, Any] | None) -> str | None:
-    """``VarNet, 12 cascades`` from a config's component."""
-    if not isinstance(settings, Mapping):
-        return None
-    name = str(settings.get("_target_", "")).rpartition(".")[2]
-    return ", ".join([name, *(f"{key.replace('_', ' ')} {value}" for key, value in settings.items() if key[0] != "_")])
-
-
-def _inline(name: str) -> Markup:
-    return Markup((TEMPLATES / name).read_text(encoding="utf-8"))
-
-
 def _inline_svg(path: Path) -> str:
     """An SVG as data URI: shown as an image, its ids cannot clash with another figure's."""
     svg = re.sub(r"<metadata>.*?</metadata>", "", path.read_text(encoding="utf-8"), flags=re.DOTALL)
     return "data:image/svg+xml;base64," + base64.b64encode(svg.encode()).decode()
-
-
-def _json(data: Mapping[str, Any]) -> Markup:
-    """JSON that cannot end the script element it stands in."""
-    return Markup(json.dumps(data, separators=(",", ":"), ensure_ascii=False).replace("<", "\\u003c"))

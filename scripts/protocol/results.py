@@ -12,7 +12,7 @@ import pandas as pd
 from scripts.evaluation.metrics import METRICS
 from scripts.evaluation.results import read_results
 from scripts.evaluation.table import MODELS
-from scripts.protocol.cells import FINISHED, LATER, MODEL, RECORD
+from scripts.protocol.cells import FINISHED, MODEL, RECORD
 from scripts.protocol.plan import FORGET_ONLY, ORACLE, ORIGINAL, UNLEARNED, Cell
 
 DELIVERED = "delivered"
@@ -64,10 +64,21 @@ def method_label(method: str) -> str:
 
 def read_cells(cells: Iterable[Cell], records: Mapping[str, Mapping], root: Path) -> Results:
     """Results of the finished cells, in the order of ``cells``; ``root`` is the study's ``cells`` folder."""
-    done = [(cell, records[cell.name]) for cell in cells if records.get(cell.name, {}).get("status") == FINISHED]
-    runs = pd.DataFrame([_run(cell, record, root) for cell, record in done], columns=list(COLUMNS))
-    scores = [row for cell, record in done for row in _scores(cell, root / cell.name / record["metrics"])]
-    return joined(runs, scores)
+    runs, scores = [], []
+    for cell, record in ((cell, records.get(cell.name, {})) for cell in cells):
+        if record.get("status") != FINISHED:
+            continue
+        cost = record.get("cost") or {}
+        facts = {name: getattr(cell, name) for name in ("role", "method", "fraction", "budget", "seed")}
+        facts |= {"cell": cell.name, "model": NAMES.get(cell.role) or method_label(cell.method)}
+        facts |= {name: cost.get(name) for name in COUNTS} | {"forgetting": record.get("forgetting") or ""}
+        facts |= {"weights": weights_path(cell, record, root), "records": f"{root.name}/{cell.name}/{RECORD}"}
+        runs.append(facts)
+        for row in read_results(root / cell.name / record["metrics"]):
+            place = {"cell": cell.name, "state": DELIVERED if row.model == MODEL else row.model, "cohort": row.cohort}
+            place |= {"volume": row.volume, "patient": row.patient_id}
+            scores.append(place | {metric: row.value(metric) for metric in METRICS})
+    return joined(pd.DataFrame(runs, columns=list(COLUMNS)), scores)
 
 
 def joined(runs: pd.DataFrame, scores: Sequence[Mapping[str, Any]]) -> Results:
@@ -80,30 +91,3 @@ def joined(runs: pd.DataFrame, scores: Sequence[Mapping[str, Any]]) -> Results:
 def weights_path(cell: Cell, record: Mapping[str, Any], root: Path) -> str:
     """The weights file of a finished cell; ``root`` is the study's ``cells`` folder."""
     return cell.given or str(root / cell.name / record["weights"]["path"])
-
-
-def _run(cell: Cell, record: Mapping[str, Any], root: Path) -> dict[str, Any]:
-    return {
-        **{name: getattr(cell, name) for name in ("role", "method", "fraction", "budget", "seed")},
-        **{name: (record.get("cost") or {}).get(name) for name in COUNTS},
-        "cell": cell.name,
-        "model": NAMES.get(cell.role) or method_label(cell.method),
-        "forgetting": record.get("forgetting") or "",
-        "weights": weights_path(cell, record, root),
-        "records": f"{root.name}/{cell.name}/{RECORD}",
-    }
-
-
-def _scores(cell: Cell, file: Path) -> list[dict[str, Any]]:
-    states = {MODEL: DELIVERED, LATER: LATER}
-    return [
-        {
-            "cell": cell.name,
-            "state": states.get(row.model, row.model),
-            "cohort": row.cohort,
-            "volume": row.volume,
-            "patient": row.patient_id,
-            **{metric: row.value(metric) for metric in METRICS},
-        }
-        for row in read_results(file)
-    ]

@@ -1,24 +1,32 @@
-"""The whole study: what is checked first, and the cells that are then run."""
+"""The whole study: what is checked first, and the cells that are then run, side by side where asked, by joblib."""
 
 from __future__ import annotations
 
+import contextlib
 import logging
-from collections.abc import Mapping, Sequence
+import multiprocessing
+import os
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache, partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import torch
+from filelock import Timeout
+from joblib import Parallel, delayed, parallel_config
 
 from scripts.data import check_volumes
 from scripts.kspace.masks import ColumnMask
 from scripts.networks import load_weights
-from scripts.protocol.cells import FINISHED, Context, read_record
+from scripts.protocol.cells import FINISHED, Context, read_record, run_cell
 from scripts.protocol.plan import ORIGINAL, Cell, Plan, cell_settings
 from scripts.protocol.results import Results, read_cells, weights_path
-from scripts.protocol.runner import run_cells
 from scripts.requests import Cohorts
+from scripts.run.files import held
 
 logger = logging.getLogger(__name__)
 
@@ -125,27 +133,46 @@ class Study:
         where = self.scheduler or f"{', '.join(self.devices)}, {self.n_jobs} at a time"
         logger.info("%d cells, on %s", len(cells), where)
         records = self._run(self.training)
-        original = self._original(records)
-        if original is None:
+        original = next(cell for cell in self.training if cell.role == ORIGINAL)
+        if records[original.name]["status"] == FINISHED:
+            weights = weights_path(original, records[original.name], self.context.root)
+            records |= self._run(self.unlearning, weights)
+        else:
             missing = {"status": "not run", "error": "the original model is missing: its training failed"}
             records |= {cell.name: missing for cell in self.unlearning}
-        else:
-            records |= self._run(self.unlearning, original)
         results = read_cells(cells, records, self.context.root)
         return Outcome(cells, records, results, self.plan.main_fractions, list(self.plan.fraction_methods))
 
     def _run(self, cells: Sequence[Cell], original: str | None = None) -> dict[str, dict]:
-        return run_cells(cells, self.context, self.devices, self.n_jobs, original, self.scheduler)
+        """Run cells that do not depend on each other; name -> record, of the finished and of the failed ones."""
+        context = self.context
+        context.root.mkdir(parents=True, exist_ok=True)
+        if self.scheduler is None:
+            slots = [
+                (context.root / f".device-{i}.lock", self.devices[i % len(self.devices)]) for i in range(self.n_jobs)
+            ]
+            engine = _on_this_machine(self.n_jobs, context.threads)
+            run = partial(_on_free_device, context=context, slots=slots, original=original)
+        else:
+            from scripts.protocol import cluster  # needs a package that is optional
+
+            engine = cluster.on_cluster(self.scheduler)
+            shared = {"expected": cluster.same_everywhere(), "folder": os.getcwd()}
+            run = partial(cluster.run_on_worker, context=context, original=original, **shared)
+        records: dict[str, dict] = {}
+        with engine as parallel:
+            for name, record in parallel(delayed(run)(cell) for cell in cells):
+                records[name] = record
+                finished = record["status"] == FINISHED
+                said = f"finished, took {record['seconds']:.1f} s" if finished else f"failed: {record['error']}"
+                level = logging.INFO if finished else logging.ERROR
+                logger.log(level, "cell %d of %d, %s: %s", len(records), len(cells), name, said)
+        return {cell.name: records[cell.name] for cell in cells}
 
     def _completed(self, cell: Cell, study: Mapping[str, Any]) -> Cell:
         shared = self.context
         settings = cell_settings(cell, study, shared.datalist, shared.forget_request, Path(shared.configs))
         return replace(cell, settings=settings)
-
-    def _original(self, records: Mapping[str, Mapping[str, Any]]) -> str | None:
-        cell = next(cell for cell in self.training if cell.role == ORIGINAL)
-        finished = records[cell.name]["status"] == FINISHED
-        return weights_path(cell, records[cell.name], self.context.root) if finished else None
 
     def _check_finished(self, cell: Cell) -> None:
         folder = self.context.folder(cell)
@@ -182,3 +209,41 @@ def _flat(settings: Any, prefix: str = "") -> dict[str, Any]:
     if not isinstance(settings, Mapping) or not settings:
         return {prefix: settings}
     return {k: v for key, value in settings.items() for k, v in _flat(value, f"{prefix}#{key}".lstrip("#")).items()}
+
+
+@contextlib.contextmanager
+def _on_this_machine(n_jobs: int, threads: int) -> Iterator[Parallel]:
+    if n_jobs > 1:
+        os.environ["TQDM_DISABLE"] = "1"  # workers inherit it: bars of several cells would overwrite each other
+    with parallel_config(backend="loky", inner_max_num_threads=threads):
+        yield Parallel(n_jobs=n_jobs, return_as="generator_unordered", batch_size=1, pre_dispatch="n_jobs")
+
+
+def _on_free_device(
+    cell: Cell, context: Context, slots: Sequence[tuple[Path, str]], original: str | None
+) -> tuple[str, dict]:
+    """Run the cell on the first device whose lock is free; there are as many locks as workers."""
+    _die_with_parent()
+    while True:
+        for path, device in slots:
+            try:
+                with held(path, wait=False):
+                    return cell.name, run_cell(cell, context, device, original)
+            except Timeout:
+                continue
+        time.sleep(0.5)
+
+
+@cache
+def _die_with_parent() -> None:
+    """Let a worker end when its parent is gone, killed ones included; called again it does nothing."""
+    if multiprocessing.parent_process() is None:
+        return
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from scripts.evaluation.bootstrap import mean_with_interval
@@ -38,11 +36,9 @@ class Shown:
         return list(dict.fromkeys(file for records in named for file in records.split("; ")))
 
     def write(self, stem: Path) -> None:
-        """Write ``stem``.csv and ``stem``.json (all rows, all digits) and ``stem``.md (the table)."""
+        """Write ``stem``.csv (all rows, all digits) and ``stem``.md (the table)."""
         write_text(stem.with_suffix(".csv"), self.rows.map(csv_text).to_csv(index=False, lineterminator="\n"))
-        rows = [{key: plain(value) for key, value in row.items()} for row in self.rows.to_dict("records")]
-        write_text(stem.with_suffix(".json"), json.dumps(rows, indent=2, ensure_ascii=False) + "\n")
-        write_text(stem.with_suffix(".md"), (markdown(self.table) if rows else "no results") + "\n")
+        write_text(stem.with_suffix(".md"), (markdown(self.table) if len(self.rows) else "no results") + "\n")
 
 
 def quality(main: Results, words: Mapping[str, str]) -> Shown:
@@ -199,20 +195,11 @@ def pivot(
 def anything(title: str, note: str, rows: pd.DataFrame, words: Mapping[str, str]) -> Table:
     """Any rows, numbers to four significant digits, without the records."""
     rows = rows.drop(columns="records", errors="ignore")
-    cells = [
-        [_text(words.get(value, value) if isinstance(value, str) else value) for value in row]
-        for row in rows.to_numpy(object)
-    ]
+
+    def text(value: Any) -> str:
+        if pd.isna(value) or value == "":
+            return ABSENT
+        return f"{value:.4g}" if isinstance(value, float) else words.get(str(value), str(value))
+
+    cells = [[text(value) for value in row] for row in rows.to_numpy(object)]
     return Table(title, note, [" ".join(words.get(w, w) for w in name.split("_")) for name in rows.columns], cells)
-
-
-def plain(value: Any) -> Any:
-    """A value as JSON has it: None where it is missing."""
-    if pd.isna(value):
-        return None
-    return value.item() if isinstance(value, np.generic) else value
-
-
-def _text(value: Any) -> str:
-    value = plain(value)
-    return ABSENT if value is None or value == "" else f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -34,9 +34,8 @@ def viewer_data(
     """What the viewer's script reads: per volume and slice one image and one error map of every model.
 
     Images are 8 bit from 0 to the largest target value of the volume, error maps |x − y| 8 bit from 0 to the 99th
-    percentile of all models' errors in the volume; both limits are given in the images' own units, the latter also as
-    a fraction of the volume's maximum. Where the bytes would exceed the bound, slices far from the middle, then whole
-    volumes are left out, and ``left_out`` counts them.
+    percentile of all models' errors in the volume, stated as a fraction of the volume's maximum. Where the bytes would
+    exceed the bound, slices far from the middle, then whole volumes are left out, and ``left_out`` counts them.
 
     Args:
         chosen: Cohort and volume.
@@ -44,66 +43,44 @@ def viewer_data(
         psnr: model -> volume -> PSNR of the evaluation [dB], shown beside the images.
         megabytes: Bound of the data URIs.
     """
-    left, volumes, left_out, models = int(megabytes * 1e6), [], 0, [TARGET]
+    left, volumes, left_out, models = megabytes * 1e6, [], 0, [TARGET]
     for cohort, volume in chosen:
-        scan = scan_of(cohort, volume, sorted(_middle_first(volume.num_slices)[:SLICES])) if left > 0 else None
-        encoded, used = ([], 0) if scan is None else _encoded(scan, left)
-        left -= used
-        left_out += volume.num_slices - len(encoded)
-        if scan is not None:
+        encoded: list[dict[str, Any]] = []
+        if left > 0:
+            scan = scan_of(cohort, volume, sorted(_middle_first(volume.num_slices)[:SLICES]))
             models = [TARGET, *scan.images]
-        if scan is not None and encoded:
-            volumes.append(
-                {
-                    "name": volume.name,
-                    "cohort": cohort,
-                    "total": volume.num_slices,
-                    "size": list(scan.target.shape[1:]),
-                    "error": error_limit(scan) / volume.max_value,
-                    "psnr": {model: rows[volume.name] for model, rows in psnr.items() if volume.name in rows},
-                    "slices": encoded,
-                }
-            )
-        else:
-            left = 0
+            errors = {model: np.abs(images - scan.target) for model, images in scan.images.items()}
+            limit = float(np.percentile(np.stack(list(errors.values())), ERROR_PERCENTILE)) or 1.0
+            for position in _middle_first(len(scan.slices)):
+                images = _encode(scan, errors, position, limit)
+                left -= sum(len(uri) for pair in images.values() for uri in pair if uri)
+                if left < 0:
+                    break
+                encoded.append({"number": scan.slices[position], "images": images})
+        left_out += volume.num_slices - len(encoded)
+        if encoded:
+            facts = {"name": volume.name, "cohort": cohort, "total": volume.num_slices}
+            facts |= {"size": list(scan.target.shape[1:]), "error": limit / volume.max_value}
+            facts["psnr"] = {model: rows[volume.name] for model, rows in psnr.items() if volume.name in rows}
+            volumes.append({**facts, "slices": sorted(encoded, key=lambda entry: entry["number"])})
     return {"volumes": volumes, "models": models, "left_out": left_out}
 
 
-def _encoded(scan: Scan, left: int) -> tuple[list[dict[str, Any]], int]:
-    """As many slices as fit into the bytes that are left, from the middle outwards, and how many bytes they take."""
-    encoded: list[dict[str, Any]] = []
-    used, limit = 0, error_limit(scan)
-    for position in _middle_first(len(scan.slices)):
-        entry = _encode(scan, position, limit)
-        size = sum(len(uri) for pair in entry["images"].values() for uri in pair if uri)
-        if used + size > left:
-            break
-        encoded.append(entry)
-        used += size
-    return sorted(encoded, key=lambda entry: entry["number"]), used
+def _encode(scan: Scan, errors: Mapping[str, np.ndarray], position: int, limit: float) -> dict[str, list[str | None]]:
+    """model -> image and error map of one slice; the target has no error map."""
+    top = float(scan.target.max())
+    images: dict[str, list[str | None]] = {TARGET: [_data_uri(scan.target[position], top), None]}
+    for model, stack in scan.images.items():
+        images[model] = [_data_uri(stack[position], top), _data_uri(errors[model][position], limit)]
+    return images
 
 
-def error_limit(scan: Scan) -> float:
-    """Upper end of the common scale of a volume's error maps, in the images' units."""
-    errors = np.stack([np.abs(images - scan.target) for images in scan.images.values()])
-    return float(np.percentile(errors, ERROR_PERCENTILE)) or 1.0
-
-
-def data_uri(image: np.ndarray, top: float) -> str:
+def _data_uri(image: np.ndarray, top: float) -> str:
     """An image (h, w) from 0 to ``top`` as an 8-bit grey PNG data URI."""
     grey = np.rint(np.clip(image / top, 0, 1) * 255).astype(np.uint8)
     stream = io.BytesIO()
     Image.fromarray(grey).save(stream, "PNG", optimize=True)
     return "data:image/png;base64," + base64.b64encode(stream.getvalue()).decode()
-
-
-def _encode(scan: Scan, position: int, limit: float) -> dict[str, Any]:
-    top = float(scan.target.max())
-    target = scan.target[position]
-    images: dict[str, list[str | None]] = {TARGET: [data_uri(target, top), None]}
-    for model, stack in scan.images.items():
-        images[model] = [data_uri(stack[position], top), data_uri(np.abs(stack[position] - target), limit)]
-    return {"number": scan.slices[position], "images": images}
 
 
 def _middle_first(count: int) -> list[int]:

@@ -5,7 +5,7 @@ from scripts.requests.forget_request import ForgetRequest
 from scripts.requests.in_words import conclude_preview, describe_request
 from scripts.requests.ledger import find_ledger, ledger_of
 from scripts.requests.ledger_entry import LedgerEntry, enter_audit, enter_training
-from scripts.requests.lineage import check_newest, trained_by, warn_of_erosion
+from scripts.requests.lineage import check_newest, compared, trained_by, warn_of_erosion
 from scripts.requests.retain_subset import RetainSubsetSampler, draw_patients, draw_retain_subset
 
 __all__ = [
@@ -14,6 +14,7 @@ __all__ = [
     "LedgerEntry",
     "RetainSubsetSampler",
     "check_newest",
+    "compared",
     "conclude_preview",
     "describe_request",
     "draw_patients",

@@ -108,6 +108,25 @@ def trained_by(path: str | Path | None, weights: str | Path) -> str | None:
     return str(record)
 
 
+def compared(path: str | Path | None, weights: str | Path | Literal[False] | None) -> dict[str, str]:
+    """What a result is compared with: the first ``original``, and weights ``before`` this request that are others.
+
+    Args:
+        path: The ledger; None or False: the weights are the original.
+        weights: The weights that a run replaces or changes; None or False: there are none.
+    """
+    if not weights or not path or not Path(weights).is_file():
+        return {"original": str(weights)} if weights else {}
+    ledger, found = Ledger(path), file_sha256(weights)
+    if not any(run.weights_out == found for run in erasures(ledger)):
+        return {"original": str(weights)}
+    training = training_record(ledger, weights)
+    record = Path(path).resolve().parent / (training["path"] if training else "")
+    first, stated = record.with_suffix(".pt"), json_object(record).get("weights_out") or {}
+    known = first.is_file() and file_sha256(first) == stated.get("sha256")
+    return ({"original": os.path.normpath(first)} if known else {}) | {"before": str(weights)}
+
+
 @dataclass(frozen=True)
 class Step:
     """One run that erased.
@@ -155,11 +174,11 @@ def _step(ledger: Ledger, run: Erasure) -> Step:
         return Step(run.number, run.name, None, "its record was changed")
     results = json.loads(record.read_text(encoding="utf-8")).get("results") or {}
     try:
-        original = "original" if "original" in results else "G"  # as older records have it
-        after, before = (float(results[model]["BTA"]["psnr"]["mean"]) for model in ("unlearned", original))
-    except KeyError:
+        before = next(name for name in ("before", "original", "G") if name in results)  # G: in older records
+        change = float(results["unlearned"]["BTA"]["psnr"]["mean"]) - float(results[before]["BTA"]["psnr"]["mean"])
+    except (KeyError, StopIteration):
         return Step(run.number, run.name, None, "no evaluation in its record")
-    return Step(run.number, run.name, after - before)
+    return Step(run.number, run.name, change)
 
 
 def total(steps: list[Step]) -> float | None:

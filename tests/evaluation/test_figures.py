@@ -60,12 +60,13 @@ def test_no_text_overlaps_or_leaves_the_figure_and_none_is_small(drawn, count):
     names = [f"GA-l1-FT no. {i}" for i in range(count)]
     figure = drawn(example(0, models=names), example(1, shape=(30, 20), models=names))
     titles = [axes.title for axes in figure.axes if axes.get_title()]
-    bars = [axes.yaxis for axes in figure.axes if axes.get_ylabel()]
-    assert (len(titles), len(bars)) == (2 * (1 + count), 2)
-    texts = [*figure.texts, *titles, *(t for bar in bars for t in (bar.label, *bar.get_ticklabels()))]
+    bars = [bar.yaxis for axes in figure.axes for bar in axes.child_axes]
+    names = [text for band in figure.subfigs for text in band.texts]
+    assert (len(titles), len(bars), len(names)) == (2 * (1 + count), 2, 2)
+    texts = [*names, *titles, *(t for bar in bars for t in (bar.label, *bar.get_ticklabels()))]
     assert min(t.get_fontsize() for t in texts) >= 8
     renderer = figure.canvas.get_renderer()
-    boxes = [t.get_window_extent(renderer) for t in (*figure.texts, *titles)]
+    boxes = [t.get_window_extent(renderer) for t in (*names, *titles)]
     boxes += [bar.get_tightbbox(renderer) for bar in bars]
     boxes += [image.axes.get_window_extent(renderer) for image in panels(figure)]
     for i, box in enumerate(boxes):

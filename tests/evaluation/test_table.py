@@ -5,7 +5,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from scripts.evaluation.html import tables_html
 from scripts.evaluation.results import (
     FIELDS,
     Results,
@@ -15,7 +14,7 @@ from scripts.evaluation.results import (
     summarise,
     write_results,
 )
-from scripts.evaluation.table import ABSENT, Table, markdown, markdown_document, model_table, plain
+from scripts.evaluation.table import ABSENT, Table, markdown, markdown_document, model_table, plain, tables_html
 
 COUNTS = {"BTA": 4, "KTA": 3, "UA": 1}
 

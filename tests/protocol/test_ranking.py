@@ -46,6 +46,20 @@ def test_a_method_that_suppresses_never_leads():
     assert said[2].startswith("quick and collapsed only suppress what it should forget")
 
 
+@pytest.mark.parametrize("kept", [30.1, 31.0, 40.0])
+@pytest.mark.parametrize("back", [26.6, 27.0, 33.0])
+def test_no_quality_that_is_kept_makes_up_for_suppression(kept, back):
+    """Nor does a smaller loss: what came back beyond half a dB puts a method below each one that holds."""
+    poor = ((22.0, 26.0, 26.0), (22.0, 26.4, 26.4))
+    shown, said = ranked(quick=((kept, 26.0, 26.0), (kept, back, back)), poor=poor)
+    assert list(shown.rows.model) == ["poor", "quick"]
+    assert list(shown.rows.finding) == [HOLDS, SUPPRESSES]
+    assert said[1].startswith("poor is best: ")
+    alone, said = ranked(quick=((kept, 26.0, 26.0), (kept, back, back)))
+    assert list(alone.rows.finding) == [SUPPRESSES]
+    assert said[1].startswith("No method leads: ")
+
+
 def test_nor_does_one_that_leaves_the_knowledge_or_was_not_measured():
     shown, said = ranked(tuned=FINE_TUNED, quick=SUPPRESSED)
     assert set(shown.rows.finding) == {KEEPS, SUPPRESSES}

@@ -23,8 +23,13 @@ def request(name: str, *selectors: Mapping, **more) -> dict:
     return {"request_id": name, "reason": "", "forget": list(selectors), **more}
 
 
-def erase(ledger: Path, datalist: str, asked, weights: Path, output: Path, change=None, **settings) -> Path:
-    """The weights after the run, in the folder ``output``; ``change``: in dB, what it cost the retain test set."""
+def erase(
+    ledger: Path, datalist: str, asked, weights: Path, output: Path, change=None, before=None, **settings
+) -> Path:
+    """The weights after the run, in the folder ``output``.
+
+    ``change``: what it cost the retain test set beside the original, in dB; ``before``: PSNR there just before.
+    """
     made, record = output / "unlearned.pt", output / "unlearned.json"
     outputs = {"weights": str(made), "record": str(record)}
     entry = LedgerEntry(ledger, Cohorts(datalist, asked, ledger), weights, outputs, **{"follows": True, **settings})
@@ -33,7 +38,7 @@ def erase(ledger: Path, datalist: str, asked, weights: Path, output: Path, chang
     write_weights(made, f"{weights.read_text()} without {entry.data.request.request_id}")
     content = {"verb": "unlearn", "weights_out": {"sha256": file_sha256(made)}, "ledger": remembered}
     if change is not None:
-        levels = {"G": 30.0, "unlearned": 30.0 + change}
+        levels = {"G": 30.0, "unlearned": 30.0 + change} | ({} if before is None else {"before": before})
         content["results"] = {model: {"BTA": {"psnr": {"mean": level}}} for model, level in levels.items()}
     with atomic_write(record) as temporary:
         Path(temporary).write_text(json.dumps(content))

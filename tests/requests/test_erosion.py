@@ -72,6 +72,12 @@ def test_a_record_that_is_missing_or_changed_is_named_and_nothing_is_summed(
     assert judge(GATE, {"erosion": found})["verdict"] == "not measured"
 
 
+def test_the_change_is_that_of_the_request_and_not_since_the_first_original(datalist, original, ledger, tmp_path):
+    """A second request's record has the weights before it, beside the original."""
+    made = erase(ledger, datalist, FIRST, original, tmp_path / "first", change=-0.5, before=29.0)
+    assert changes(ledger, made) == [("march", pytest.approx(0.5), "")]
+
+
 def test_a_run_that_was_not_evaluated_is_named(datalist, original, ledger, tmp_path):
     first = erase(ledger, datalist, FIRST, original, tmp_path / "first")
     assert changes(ledger, first) == [("march", None, "no evaluation in its record")]

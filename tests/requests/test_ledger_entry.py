@@ -8,7 +8,7 @@ from pathlib import Path
 import h5py
 import pytest
 
-from scripts.requests import Cohorts, check_newest, enter_training, find_ledger, ledger_of, trained_by
+from scripts.requests import Cohorts, check_newest, compared, enter_training, find_ledger, ledger_of, trained_by
 from scripts.requests.erasures import erasures
 from scripts.requests.ledger import Ledger
 from scripts.requests.lineage import training_record
@@ -150,6 +150,7 @@ def test_another_scan_of_an_erased_patient_is_known_by_the_patient(datalist, ori
     Path(datalist).write_text(json.dumps(content))
     data = Cohorts(datalist, SECOND, ledger)
     assert data.erased["later.h5"] == "march"
+    assert names(data.evaluation()["BTA"]) == ["t9"]  # the erased patient is no measure of what stays
     with caplog.at_level(logging.WARNING):
         data.log_erased()
     assert "'test' holds a scan that request march erased: later_test.h5" in caplog.text
@@ -231,6 +232,19 @@ def test_lines_that_were_cut_off_are_missed_by_the_record(datalist, original, le
     ledger.write_bytes(ledger.read_bytes().splitlines(keepends=True)[0])
     with pytest.raises(ValueError, match="ledger.jsonl: expected line 2 as .*unlearned.json remembers it"):
         erase(ledger, datalist, SECOND, first, tmp_path / "second")
+
+
+def test_the_original_is_the_first_one_and_not_what_an_earlier_request_left(datalist, original, ledger, tmp_path):
+    record = {"verb": "train", "weights_out": {"sha256": file_sha256(original)}}
+    original.with_suffix(".json").write_text(json.dumps(record))
+    first = erase(ledger, datalist, FIRST, original, tmp_path / "first")
+    second = erase(ledger, datalist, SECOND, first, tmp_path / "second")
+    assert compared(ledger, original) == compared(None, original) == {"original": str(original)}
+    for weights in (first, second):
+        assert compared(ledger, weights) == {"original": str(original), "before": str(weights)}
+    original.write_text("replaced")
+    assert compared(ledger, second) == {"before": str(second)}
+    assert compared(ledger, False) == {}
 
 
 def test_runs_beside_each_other_have_one_ledger(tmp_path, monkeypatch):
