@@ -43,7 +43,7 @@ def write_report(run_dir: str | Path | None) -> None:
         return
     folder = Path(run_dir)
     record = json.loads((folder / "unlearned.json").read_text(encoding="utf-8"))
-    figures = folder / "metrics.csv"
+    figures, panels = folder / "metrics.csv", folder / "panels.png"
     results = Results(read_results(figures)) if record.get("results") and figures.is_file() else None
     stated = folder / "audit" / "audit.json"
     audit = json.loads(stated.read_text(encoding="utf-8")) if stated.is_file() else None
@@ -58,7 +58,7 @@ def write_report(run_dir: str | Path | None) -> None:
         started=f"{record['started'][:10]} {record['started'][11:16]} ({record['started'][19:] or 'local time'})",
         quality=None if results is None else quality_table(results),
         kept=None if results is None else kept_difference(results),
-        picture=_picture(folder / "panels.png"),
+        picture=_uri(panels.read_bytes(), "png") if panels.is_file() else None,
         audit=None if audit is None else audit_part(audit),
         hashes=_hashes(record, folder),
         repeat=command_of("replay", run=run_dir)
@@ -142,14 +142,15 @@ def gate_chart(gates: Sequence[Mapping[str, Any]]) -> str:
     figure = new_figure(7.4, height)
     axes = figure.add_subplot()
     for row, gate in enumerate(reversed(gates)):
-        value, interval = gate["value"], gate["interval"] or [gate["value"]] * 2
-        ends = sorted(_margin(gate, bound) for bound in interval)
+        value, sign = gate["value"], 1 if "at_least" in gate else -1
+        limit = float(gate["at_least" if sign > 0 else "at_most"])
+        places = [sign * (v - limit) / (abs(limit) or 1.0) for v in (*(gate["interval"] or (value, value)), value)]
+        *ends, middle = (max(-REACH, min(REACH, place)) for place in places)
         colour = COLOURS.get(gate["verdict"], INK)
-        axes.plot([_within(end) for end in ends], [row, row], color=colour, linewidth=2.2, solid_capstyle="butt")
-        axes.plot(_within(_margin(gate, value)), row, "o", color=colour, markersize=5)
-        limit = f"{'≥' if 'at_least' in gate else '≤'} {number(_limit(gate))}"
-        axes.text(1.02, row, f"{number(value)}  ({limit})  {gate['verdict']}", color=colour, fontsize=7.5, va="center",
-                  transform=axes.get_yaxis_transform())  # fmt: skip
+        axes.plot(ends, [row, row], color=colour, linewidth=2.2, solid_capstyle="butt")
+        axes.plot(middle, row, "o", color=colour, markersize=5)
+        said = f"{number(value)}  ({'≥' if sign > 0 else '≤'} {number(limit)})  {gate['verdict']}"
+        axes.text(1.02, row, said, color=colour, fontsize=7.5, va="center", transform=axes.get_yaxis_transform())
     axes.axvline(0.0, color=INK, linewidth=1.2)
     axes.set_yticks(range(len(gates)), [gate["name"] for gate in reversed(gates)], fontsize=7.5, parse_math=False)
     axes.set_xticks([-REACH / 2, 0.0, REACH / 2], ["breaks the limit", "limit", "keeps the limit"], fontsize=7.5)
@@ -162,20 +163,6 @@ def gate_chart(gates: Sequence[Mapping[str, Any]]) -> str:
     with matplotlib.rc_context({"svg.hashsalt": "unlearning", "svg.fonttype": "path"}):
         figure.savefig(stream, format="svg", metadata=DETERMINISTIC[".svg"])
     return _uri(stream.getvalue(), "svg+xml")
-
-
-def _limit(gate: Mapping[str, Any]) -> float:
-    return float(gate["at_least"] if "at_least" in gate else gate["at_most"])
-
-
-def _margin(gate: Mapping[str, Any], value: float) -> float:
-    """How far a value keeps a limit (above 0) or breaks it (below 0), in units of that limit."""
-    limit = _limit(gate)
-    return (value - limit if "at_least" in gate else limit - value) / (abs(limit) or 1.0)
-
-
-def _within(margin: float) -> float:
-    return max(-REACH, min(REACH, margin))
 
 
 def _selector(selector: Mapping[str, Any]) -> str:
@@ -217,10 +204,6 @@ def _hashes(record: Mapping[str, Any], folder: Path) -> list[tuple[str, str]]:
         "program": record["environment"]["code_sha256"],
     }
     return [(name, digest) for name, digest in found.items() if digest]
-
-
-def _picture(path: Path) -> str | None:
-    return _uri(path.read_bytes(), "png") if path.is_file() else None
 
 
 def _uri(content: bytes, kind: str) -> str:

@@ -92,87 +92,54 @@ def run_cell(cell: Cell, context: Context, device: str, original: str | None = N
             with _contained(context.threads):
                 result = _work(cell, folder, context, device, original)
             record = {"status": FINISHED, **facts, **result}
-        except Exception as error:
+        except Exception as wrapped:  # MONAI wraps an error in the expression that failed
             (folder / "error.txt").write_text(traceback.format_exc(), encoding="utf-8")
-            record = {"status": FAILED, **facts, "error": _root_message(error)}
+            error = own_error(wrapped)
+            record = {"status": FAILED, **facts, "error": f"{type(error).__name__}: {error}"}
         record["seconds"] = round(time.perf_counter() - clock, 3)
         write_text(folder / RECORD, json.dumps(record, indent=2) + "\n")
     return record
 
 
 def _work(cell: Cell, folder: Path, context: Context, device: str, original: str | None) -> dict:
-    common = {
-        "datalist": context.datalist,
-        "forget_request": context.forget_request,
-        "device": device,
-        "check_values": False,
-    }
-    run_record: Path | None
+    """Make the cell's weights, let training go on where that is asked, and evaluate them, each by the bundle's verb."""
+    configs, own = Path(context.configs), cell.settings
+
+    def verb(name: str, output: Path, settings: Mapping[str, Any], method: str = DEFAULT) -> None:
+        shared = {"datalist": context.datalist, "forget_request": context.forget_request, "device": device}
+        shared |= {"check_values": False, "output_dir": str(output)}
+        overrides = {key: quoted(value) for key, value in {**shared, **settings}.items()}
+        run_verb(name, config_files(configs, name, method), **{"logging_file": False, **overrides})
+
     if cell.given:
-        weights, run_record = Path(cell.given), Path(cell.given).with_suffix(".json")
-        run_record = run_record if run_record.is_file() else None
+        weights = Path(cell.given)
+    elif cell.role == UNLEARNED:
+        given: dict[str, Any] = {"seed": cell.seed, "weights": original, "evaluate_models": False}
+        given |= {"retain_fraction": cell.fraction} if cell.fraction else {}
+        verb("unlearn", folder, given | own["unlearn"], cell.method)
+        weights = folder / "unlearned.pt"
     else:
-        weights = _make_weights(cell, folder, context, common, original)
-        run_record = weights.with_suffix(".json")
-    models = {MODEL: weights, **{f"epoch {i}": path for i, path in enumerate(_epoch_files(folder), start=1)}}
-    if cell.further_training:
-        models[LATER] = _train_on(cell, weights, folder / LATER, context, common)
-    _run(
-        Path(context.configs),
-        "evaluate",
-        {
-            **common,
-            **cell.settings["evaluate"],
-            "output_dir": str(folder / "evaluation"),
-            "weights": {name: str(path) for name, path in models.items()},
-            "handlers": [],
-            "comparison#figure": False,
-        },
-    )
-    for name in ("epochs", LATER):
-        shutil.rmtree(folder / name, ignore_errors=True)
-    facts = json.loads(run_record.read_text(encoding="utf-8")) if run_record else {}
+        kind = {"oracle": cell.role == ORACLE, "forget_only": cell.role == FORGET_ONLY}
+        verb("train", folder, {"seed": cell.seed, **own["train"], **kind})
+        weights = folder / f"{cell.role}.pt"
+    models = {MODEL: str(weights)}
+    if cell.further_training:  # with the retain set alone
+        more = {"seed": cell.seed, "weights": str(weights), "evaluate_models": False, **own["further_training"]}
+        verb("unlearn", folder / LATER, {**more, "enter_in_ledger": False}, FURTHER)
+        models[LATER] = str(folder / LATER / "unlearned.pt")
+    shown = {"handlers": [], "comparison#figure": False}
+    verb("evaluate", folder / "evaluation", {**own["evaluate"], "weights": models, **shown})
+    shutil.rmtree(folder / LATER, ignore_errors=True)
+    record = weights.with_suffix(".json")
+    facts = json.loads(record.read_text(encoding="utf-8")) if record.is_file() else {}
     return {
-        "weights": {"path": weights.name if not cell.given else str(weights), "sha256": file_sha256(weights)},
+        "weights": {"path": cell.given or weights.name, "sha256": file_sha256(weights)},
         "metrics": "evaluation/metrics.csv",
-        "run_record": None if run_record is None else run_record.name if not cell.given else str(run_record),
+        "run_record": (str(record) if cell.given else record.name) if facts else None,
         "cost": facts.get("cost"),
         "forgetting": facts.get("forgetting"),
         "slices_read": {role: entry["slices"] for role, entry in facts.get("data", {}).items()},
     }
-
-
-def _make_weights(cell: Cell, folder: Path, context: Context, common: Mapping, original: str | None) -> Path:
-    settings = {**common, "output_dir": str(folder), "seed": cell.seed}
-    if cell.role != UNLEARNED:
-        kind = {"oracle": cell.role == ORACLE, "forget_only": cell.role == FORGET_ONLY}
-        _run(Path(context.configs), "train", {**settings, **cell.settings["train"], **kind})
-        return folder / f"{cell.role}.pt"
-    if cell.fraction:
-        settings["retain_fraction"] = cell.fraction
-    settings |= {"weights": original, "evaluate_models": False, "epoch_weights": cell.epochs}
-    _run(Path(context.configs), "unlearn", {**settings, **cell.settings["unlearn"]}, cell.method)
-    return folder / "unlearned.pt"
-
-
-def _train_on(cell: Cell, weights: Path, folder: Path, context: Context, common: Mapping) -> Path:
-    """The weights after training went on with the retain set alone."""
-    settings = {**common, "output_dir": str(folder), "seed": cell.seed, "weights": str(weights)}
-    settings |= {"evaluate_models": False, **cell.settings["further_training"], "enter_in_ledger": False}
-    _run(Path(context.configs), "unlearn", settings, FURTHER)
-    return folder / "unlearned.pt"
-
-
-def _epoch_files(folder: Path) -> list[Path]:
-    """Weights after each epoch, in order."""
-    return sorted((folder / "epochs").glob("*.pt"), key=lambda path: int(path.stem.rpartition("=")[2]))
-
-
-def _run(configs: Path, verb: str, overrides: Mapping[str, Any], method: str = DEFAULT) -> None:
-    """One verb of the bundle, as the command line runs it."""
-    files = config_files(configs, verb, method)
-    settings = {key: quoted(value) for key, value in overrides.items()}
-    run_verb(verb, files, **{"logging_file": False, **settings})
 
 
 @contextlib.contextmanager
@@ -196,9 +163,3 @@ def _contained(threads: int) -> Iterator[None]:
         torch.set_num_threads(before[2])
         sys.excepthook = before[3]
         sys.path[:] = before[4]
-
-
-def _root_message(error: BaseException) -> str:
-    """Type and message of the error itself, which MONAI wraps in the expression that failed."""
-    error = own_error(error)
-    return f"{type(error).__name__}: {error}"

@@ -1,4 +1,4 @@
-"""What the models of a study cost, and how quality grows with budget, retain fraction and epochs."""
+"""What the models of a study cost, and how quality grows with budget and retain fraction."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from scripts.evaluation.metrics import METRICS
 from scripts.evaluation.results import COHORTS
 from scripts.evaluation.table import ABSENT, DECIMALS, Table, number, percent
 from scripts.protocol.cells import LATER
@@ -43,25 +42,6 @@ def costs(main: Results) -> Shown:
         "work on the machine lengthens; as shares of training the network that never saw the scans."
     )
     return Shown(rows, Table("Run-time efficiency", note, [*columns, "time / training"], cells))
-
-
-def epochs(results: Results, words: Mapping[str, str]) -> Shown:
-    """Mean quality of each cohort after each epoch of unlearning; epoch 0 is the original."""
-    scores = results.scores
-    number_of = pd.to_numeric(scores.state.str.removeprefix("epoch ").where(scores.state.str.startswith("epoch ")))
-    last = number_of.groupby(scores.cell).transform("max")  # missing where no epoch was evaluated
-    number_of = number_of.where(number_of < last).where(scores.state != DELIVERED, last)  # the last one is delivered
-    steps = scores.assign(epoch=number_of)[number_of.notna()]
-    original = scores[(scores.role == ORIGINAL) & (scores.state == DELIVERED)]
-    runs = steps.drop_duplicates("cell")[["cell", "model", "seed", "records"]]
-    first = original.drop(columns=["cell", "model", "seed", "records"]).merge(runs, how="cross").assign(epoch=0)
-    by = ["model", "seed", "epoch", "cohort"]
-    means = pd.concat([first, steps]).groupby([*by, "metric"], sort=False).value.mean().unstack("metric")
-    rows = means.reindex(columns=list(METRICS)).reset_index()
-    rows = in_order(rows.astype({"epoch": int}).sort_values("epoch", kind="stable"), ["model", "seed", "epoch"])
-    records = {run.model: files(pd.concat([original.records, pd.Series([run.records])])) for run in runs.itertuples()}
-    rows = rows.assign(records=rows.model.map(records))
-    return Shown(rows, anything("Epochs of unlearning", "Epoch 0 is the original.", rows, words))
 
 
 def fractions(results: Results, methods: Sequence[str], words: Mapping[str, str]) -> Shown:

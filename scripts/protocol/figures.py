@@ -1,4 +1,4 @@
-"""The figures of a study: its methods beside each other, and their quality over budgets, retain fractions and epochs.
+"""The figures of a study: its methods beside each other, and their quality over budgets and retain fractions.
 
 Each function returns whether there was something to draw.
 """
@@ -58,10 +58,6 @@ CAPTIONS = {
         "spend, mean over seeds. At the right the larger distance on the forgotten kind, after training went on with "
         "the retain set alone where the study measured that: what was suppressed comes back there.",
     ),
-    "dynamics": (
-        "Quality over the epochs of unlearning",
-        f"Mean PSNR after each epoch, first seed. Epoch 0 is the original. Dashed: the {REFERENCE}; shaded: its seeds.",
-    ),
 }
 
 
@@ -77,7 +73,6 @@ def draw_charts(
         "pareto": pareto(rows["gaps"], rows["seeds"], words, folder / "pareto"),
         "retain_fraction": fraction_curves(rows["retain_fraction"], fits, words, folder / "retain_fraction", order),
         "frontier": frontier_curves(rows["frontier"], words, folder / "frontier", order),
-        "dynamics": dynamics_curves(rows["dynamics"], rows["seeds"], words, folder / "dynamics"),
     }
     return [name for name, done in drawn.items() if done]
 
@@ -233,28 +228,6 @@ def frontier_curves(rows: pd.DataFrame, words: Mapping[str, str], stem: Path, or
     tidy(left, "passes [% of training's]", "distance in PSNR [dB]")
     kept.set_title(f"{words['BTA']}, as delivered", fontsize=10, parse_math=False)
     left.set_title("forgotten kind" + (", after training went on" if state == LATER else ", as delivered"), fontsize=10)
-    return _saved(figure, stem, columns=4)
-
-
-def dynamics_curves(rows: pd.DataFrame, band: pd.DataFrame, words: Mapping[str, str], stem: Path) -> bool:
-    """PSNR of each cohort after each epoch of unlearning; the network that never saw the scans and its seeds beside."""
-    if rows.empty:
-        return False
-    cohorts = [cohort for cohort in COHORTS if (rows.cohort == cohort).any()]
-    looks = styles(dict.fromkeys(rows.model))
-    limits = {row.cohort: row for row in band.itertuples() if row.metric == "psnr"}
-    figure = new_figure(9.0, 3.9)
-    for axes, cohort in zip(figure.subplots(1, len(cohorts), squeeze=False)[0], cohorts, strict=True):
-        if cohort in limits:
-            reference = limits[cohort]
-            axes.axhspan(reference.low, reference.high, color=FAINT, linewidth=0)
-            axes.axhline(reference.mean, color="black", linestyle="--", linewidth=1.2, label=REFERENCE)
-        for model, own in rows[rows.cohort == cohort].groupby("model", sort=False):
-            colour, marker = looks[model]
-            axes.plot(own.epoch, own.psnr, color=colour, marker=marker, markersize=5, linewidth=1.5, label=model)
-        axes.set_title(words[cohort], fontsize=10, parse_math=False)
-        axes.xaxis.get_major_locator().set_params(integer=True)
-        tidy(axes, "epoch of unlearning", "PSNR [dB]" if cohort == cohorts[0] else "")
     return _saved(figure, stem, columns=4)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -36,7 +37,6 @@ class Cell:
         method: Overlay name, or ``default``; empty for trained models.
         fraction: Share of the retain set that may be read; 0 for methods that read none; None for trained models.
         given: Weights to take instead of training.
-        epochs: Whether each epoch of unlearning is evaluated.
         budget: Share of training's backward passes that unlearning may spend; None: what the method's overlay states.
         further_training: Share of training's backward passes by which training goes on with the retain set alone
             before the model is evaluated a second time; None: it is not.
@@ -49,7 +49,6 @@ class Cell:
     method: str = ""
     fraction: float | None = None
     given: str | None = None
-    epochs: bool = False
     budget: float | None = None
     further_training: float | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
@@ -75,7 +74,6 @@ class Plan:
         seed: The seed of the original, of the forget-only model and of the bootstrap.
         weights: Weights of G; None: train it.
         oracle_weights: Weights of one oracle, or a list of several; None: train them.
-        dynamics: Whether to evaluate each epoch of unlearning, for the first seed.
 
     Raises:
         FileNotFoundError: given weights that are missing.
@@ -95,7 +93,6 @@ class Plan:
     seed: int = 0
     weights: str | None = None
     oracle_weights: str | Sequence[str] | None = None
-    dynamics: bool = True
 
     def __post_init__(self) -> None:
         known = [DEFAULT, *sorted(path.stem for path in (Path(self.configs) / "methods").glob("*.yaml"))]
@@ -147,25 +144,17 @@ class Plan:
         ]
 
     def unlearning(self) -> list[Cell]:
-        """Every method at its main retain fraction, some also at ``retain_fractions`` or ``budgets``, with every seed.
-
-        The epochs of the first seed at the main retain fraction are evaluated where ``dynamics`` asks for it.
-        """
+        """Every method at its main retain fraction, some also at ``retain_fractions`` or ``budgets``, by every seed."""
         cells = []
         for method, main in self.main_fractions.items():
             more = self.retain_fractions if method in self.fraction_methods else []
-            for fraction in dict.fromkeys([main, *more]):
-                for seed in self.seeds:
-                    epochs = self.dynamics and fraction == main and seed == self.seeds[0]
-                    name = f"{method}/fraction-{fraction:g}/seed-{seed}"
-                    cell = Cell(name, UNLEARNED, seed, method, fraction, epochs=epochs)
-                    further = self.further_training if fraction == main else None
-                    cells.append(replace(cell, further_training=further))
-            for budget in self.budgets if method in self.budget_methods else []:
-                for seed in self.seeds:
-                    name = f"{method}/budget-{budget:g}/seed-{seed}"
-                    cell = Cell(name, UNLEARNED, seed, method, main, budget=budget)
-                    cells.append(replace(cell, further_training=self.further_training))
+            runs = [(f"fraction-{fraction:g}", fraction, None) for fraction in dict.fromkeys([main, *more])]
+            if method in self.budget_methods:
+                runs += [(f"budget-{budget:g}", main, budget) for budget in self.budgets]
+            for (name, fraction, budget), seed in itertools.product(runs, self.seeds):
+                further = self.further_training if fraction == main else None
+                cell = Cell(f"{method}/{name}/seed-{seed}", UNLEARNED, seed, method, fraction)
+                cells.append(replace(cell, budget=budget, further_training=further))
         return cells
 
 
@@ -224,7 +213,6 @@ def cell_settings(cell: Cell, study: Mapping[str, Any], datalist: str, request: 
         "method": cell.method,
         "fraction": cell.fraction,
         "seed": cell.seed,
-        "epochs": cell.epochs,
         "datalist_sha256": file_sha256(datalist),
         "forget_request": ConfigParser.load_config_files(str(request)) if isinstance(request, (str, Path)) else request,
         "given_sha256": file_sha256(cell.given) if cell.given else None,

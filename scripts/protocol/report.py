@@ -185,7 +185,6 @@ def make_tables(
         "retain_fraction": fractions,
         "retain_fraction_fit": effort.fit_rows(fits, words),
         "frontier": effort.frontier(outcome.results, words),
-        "dynamics": effort.epochs(outcome.results, words),
         "cells": tables.runs(outcome.cells, outcome.records),
     }
     return found, fits

@@ -43,7 +43,7 @@ class Results:
             cost (``epochs``, ``forward_slices``, ``backward_slices``, ``seconds``), ``weights`` (the file) and
             ``records`` (the record's path relative to the study's folder).
         scores: One line a cell, state, volume and metric: the columns of ``runs`` with ``state`` (``delivered``,
-            ``later``: after training went on with the retain set alone, ``zero-filled``, or ``epoch 1`` and so on),
+            ``later``: after training went on with the retain set alone, or ``zero-filled``),
             ``cohort``, ``volume``, ``patient``, ``metric`` and ``value``.
     """
 

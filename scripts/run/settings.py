@@ -151,7 +151,6 @@ OF_VERB: dict[str, dict[str, Kind]] = {
         "budgets": unlike(list_of(above(0, 1000))),
         "further_training": above(0, 1000) | NOTHING,
         "seeds": unlike(list_of(SEED, 1)),
-        "dynamics": FLAG,
         "train_settings": MAPPING | NOTHING,
         "unlearn_settings": MAPPING | NOTHING,
         "devices": list_of(DEVICE, 1) | NOTHING,

@@ -86,7 +86,6 @@ def settings_cases() -> list[Case]:
         "seeds": ([], [-1], 0),
         "oracle_seeds": ("a", [None]),
         "retain_fractions": ([0.0], [2.0], 0.5),
-        "dynamics": ("sometimes",),
         "devices": (["cuda:99"], "cpu", []),
         "n_jobs": (0, 1.5),
         "threads": (0,),

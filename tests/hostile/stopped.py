@@ -91,7 +91,7 @@ VERBS = {
     ),
     "protocol": Stopped(
         lambda inputs: {**_shared(inputs), "train_epochs": 1, "unlearn_epochs": 1, "methods": "[fine_tune]",
-                        "fraction_methods": "[]", "seeds": "[0]", "oracle_seeds": "[0]", "dynamics": "false",
+                        "fraction_methods": "[]", "seeds": "[0]", "oracle_seeds": "[0]",
                         "check_values": "false", "n_jobs": 1},
         ("cells/*/**/*.pt", "cells/**/metrics.csv"),
         shares=(0.7, 0.3, 0.2),  # the cells that are finished stay so

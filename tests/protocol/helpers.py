@@ -36,13 +36,11 @@ def collect(found) -> Results:
     return joined(pd.DataFrame(runs, columns=list(COLUMNS)), [row for own in rows for row in own])
 
 
-def result(role, seed=0, method="", fraction=None, epochs=0, steps=100):
+def result(role, seed=0, method="", fraction=None, steps=100):
     rng = np.random.default_rng([seed, sum(map(ord, role + method)), int(1000 * (fraction or 0))])
     facts = run(role, seed, method, fraction, steps=steps)
     rows = scores(facts["cell"], "delivered", rng, LEVEL[role] + 2 * (fraction or 0))
     rows += scores(facts["cell"], "zero-filled", np.random.default_rng(99), LEVEL["zero"])
-    for epoch in range(1, epochs + 1):
-        rows += scores(facts["cell"], f"epoch {epoch}", rng, LEVEL[role])
     return facts, rows
 
 
@@ -53,11 +51,7 @@ def study(fractions=(0.05, 0.1, 0.5, 1.0), oracles=3) -> Results:
             result(ORIGINAL, steps=1000),
             *(result(ORACLE, seed, steps=900) for seed in range(oracles)),
             result(FORGET_ONLY, steps=100),
-            *(
-                result(UNLEARNED, s, "fine_tune", f, epochs=3 if (f, s) == (0.1, 0) else 0, steps=int(100 * f) + 1)
-                for f in fractions
-                for s in (0, 1)
-            ),
+            *(result(UNLEARNED, s, "fine_tune", f, steps=int(100 * f) + 1) for f in fractions for s in (0, 1)),
             *(result(UNLEARNED, seed, "noisy_label", 0.0, steps=20) for seed in (0, 1)),
         ]
     )

@@ -2,7 +2,7 @@ import pytest
 from matplotlib.image import imread
 
 from scripts.protocol import effort, tables
-from scripts.protocol.figures import dynamics_curves, fraction_curves, frontier_curves, pareto, radar
+from scripts.protocol.figures import fraction_curves, frontier_curves, pareto, radar
 from scripts.protocol.plan import ORACLE, UNLEARNED
 from tests.protocol import helpers
 from tests.protocol.helpers import WORDS, collect, made
@@ -23,7 +23,6 @@ def rows():
         "fractions": fractions,
         "fits": effort.fits(fractions),
         "frontier": effort.frontier(collect([made(ORACLE, 0, 30, 31), *budgets]), WORDS).rows,
-        "dynamics": effort.epochs(study, WORDS).rows,
     }
 
 
@@ -32,7 +31,6 @@ FIGURES = {
     "pareto": (pareto, "gaps", "band"),
     "fractions": (fraction_curves, "fractions", "fits"),
     "frontier": (frontier_curves, "frontier"),
-    "dynamics": (dynamics_curves, "dynamics", "band"),
 }
 
 

@@ -60,7 +60,7 @@ def pixels(browser):
 def test_everything_is_there_and_named(page):
     for section in ("verdict", "asked", "images", "quality", "gap", "cost", "retain", "limits", "runs"):
         assert element(page, section).find_element("tag name", "h2").text
-    for figure in ("panels", "radar", "pareto", "retain_fraction", "dynamics"):
+    for figure in ("panels", "radar", "pareto", "retain_fraction"):
         image = element(page, f"figure-{figure}").find_element("tag name", "img")
         assert image.get_attribute("alt")
         assert page.execute_script("return arguments[0].complete && arguments[0].naturalWidth > 0", image)

@@ -27,7 +27,7 @@ def test_a_study_leaves_cells_tables_figures_and_a_report(finished):
     assert len(records(finished)) == CELLS
     assert {row["status"] for row in table(finished, "cells")} == {"finished"}
     names = {path.stem for path in (finished / "figures").iterdir()}
-    assert names == {"panels", "radar", "pareto", "retain_fraction", "frontier", "dynamics"}
+    assert names == {"panels", "radar", "pareto", "retain_fraction", "frontier"}
     assert {path.stem for path in (finished / "tables").iterdir()} >= {"quality", "gaps", "efficiency", "knowledge_gap"}
     html = (finished / "report.html").read_text()
     assert not re.search(r"(src|href)=[\"']?(https?:|//|file:)", html)
@@ -35,7 +35,7 @@ def test_a_study_leaves_cells_tables_figures_and_a_report(finished):
 
 
 def test_every_number_leads_to_a_record(finished):
-    for name in ("quality", "gaps", "efficiency", "knowledge_gap", "dynamics", "retain_fraction"):
+    for name in ("quality", "gaps", "efficiency", "knowledge_gap", "retain_fraction"):
         rows = table(finished, name)
         assert rows
         for row in rows:

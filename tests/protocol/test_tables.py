@@ -103,16 +103,6 @@ def test_knowledge_gap(main, quality):
     assert row.original_minus_oracle == pytest.approx(means[ORIGINAL] - means[ORACLE])
 
 
-def test_dynamics_begin_with_the_original_and_end_with_the_result(study, main):
-    rows = effort.epochs(study, WORDS).rows
-    bta = rows[rows.cohort == "BTA"]
-    assert list(bta.epoch) == [0, 1, 2, 3]
-    assert bta.psnr.iloc[0] == pytest.approx(array(study, "original", "BTA", "psnr").mean())
-    assert bta.psnr.iloc[-1] == pytest.approx(array(main, "FT", "BTA", "psnr")[0].mean())
-    assert bta.records.iloc[0].split("; ") == [
-        "cells/original/seed-0/cell.json", "cells/fine_tune/fraction-0.1/seed-0/cell.json"]  # fmt: skip
-
-
 def test_fractions_and_fits(study):
     rows = effort.fractions(study, ["fine_tune"], WORDS).rows
     assert list(rows.retain_fraction) == [0.05, 0.1, 0.5, 1.0]
