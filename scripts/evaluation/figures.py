@@ -128,7 +128,7 @@ def _draw_example(band: SubFigure, example: Example, captions: Mapping[str, str]
     bar.ax.yaxis.set_label_position("left")
     bar.ax.locator_params(axis="y", nbins=5)
     bar.ax.tick_params(labelsize=8, length=2)
-    bar.ax.set_ylabel("error |x − y|\n[fraction of volume maximum]", fontsize=8)
+    bar.ax.set_ylabel("error |x − y|\n[fraction of\nvolume maximum]", fontsize=8)
 
 
 def _caption(example: Example, name: str) -> str:
