@@ -1,4 +1,4 @@
-"""Confidence intervals that treat a patient, not a volume, as the unit of chance."""
+"""Patient-level bootstrap intervals."""
 
 from __future__ import annotations
 
@@ -11,17 +11,10 @@ MIN_PATIENTS = 2
 
 
 class Estimate(TypedDict):
-    """A mean over volumes, in the form in which it stands in result files.
-
-    Keys:
-        value: the mean.
-        interval: [low, high], or None with fewer than two patients.
-        volumes: how many volumes the mean is over.
-        patients: how many patients they are of.
-    """
+    """A mean over so many volumes of so many patients, in the form in which it stands in result files."""
 
     value: float
-    interval: list[float] | None
+    interval: list[float] | None  # low, high; None with fewer than two patients
     volumes: int
     patients: int
 
@@ -36,12 +29,9 @@ def owners(patients: Sequence[str]) -> list[str]:
 
 
 def patient_counts(patients: Sequence[str], samples: int, seed: int) -> np.ndarray | None:
-    """How often each volume occurs in each bootstrap sample, when whole patients are drawn with replacement.
+    """How often each of n volumes occurs in each bootstrap sample, when whole patients are drawn with replacement.
 
-    Args:
-        patients: The patient of each of n volumes; a volume with an empty one counts as a patient of its own.
-        samples: Number of bootstrap samples.
-        seed: The seed of the draw.
+    A volume with an empty patient counts as a patient of its own.
 
     Returns:
         (samples, n) integers; None with fewer than two patients, of which nothing can be drawn.
@@ -98,7 +88,7 @@ def ratio_with_interval(
         first: (n,), one number a volume.
         second: (n,), positive numbers of the same volumes, drawn together with the first.
         patients: (n,), see :func:`patient_counts`.
-        confidence: The share of replicates that the interval holds, for example 0.9.
+        confidence: The share of replicates that the interval holds.
         samples: Number of bootstrap samples.
         seed: The seed of the draw.
 

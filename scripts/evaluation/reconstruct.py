@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -108,14 +107,9 @@ def measure_models(
     device: torch.device | str = "cpu",
     report: bool = True,
 ) -> list[VolumeResult]:
-    """PSNR, SSIM and NMSE of every model on chosen slices of some volumes.
+    """PSNR, SSIM and NMSE of every model on chosen slices of each cohort, of each volume over its chosen slices.
 
-    Args:
-        models: name -> network.
-        cohorts: cohort -> volume and number of each slice; a volume's figures are those of its chosen slices.
-        transform: Undersamples a slice, see :class:`scripts.data.Undersample`.
-        device: Where to run the networks.
-        report: Whether what is opened counts as read by the run.
+    Arguments as in :func:`each_slice`.
     """
     results = []
     for cohort, slices in cohorts.items():
@@ -133,10 +127,6 @@ def spread(volumes: Sequence[Volume], limit: int) -> list[tuple[Volume, int]]:
 
     Where there are more volumes than slices, the volumes are evenly spaced in their list.
 
-    Args:
-        volumes: The volumes.
-        limit: The most slices, at least one.
-
     Raises:
         ValueError: a limit below one.
 
@@ -148,11 +138,12 @@ def spread(volumes: Sequence[Volume], limit: int) -> list[tuple[Volume, int]]:
         raise ValueError(f"slices: expected a limit of at least one, found {limit}")
     if len(volumes) > limit:
         volumes = [volumes[index * len(volumes) // limit] for index in range(limit)]
-    orders = [sorted(range(v.num_slices), key=partial(_from_middle, v.num_slices)) for v in volumes]
+    orders = [middle_first(v.num_slices) for v in volumes]
     turns = range(max(map(len, orders), default=0))
     ranked = [(v, order[turn]) for turn in turns for v, order in zip(volumes, orders, strict=True) if turn < len(order)]
     return ranked[:limit]
 
 
-def _from_middle(count: int, index: int) -> int:
-    return abs(index - count // 2)
+def middle_first(count: int) -> list[int]:
+    """The numbers of so many slices, from the middle outwards."""
+    return sorted(range(count), key=lambda index: abs(index - count // 2))

@@ -30,29 +30,17 @@ Summary = dict[str, dict[str, dict[str, Any]]]
 
 @dataclass(frozen=True)
 class VolumeResult:
-    """One model on one volume.
-
-    Attributes:
-        model: How tables call the model.
-        cohort: BTA, KTA, UA, or another part of the data.
-        volume: The name of the volume.
-        patient_id: Its patient, "" where unknown.
-        anatomy: Its anatomy, "" where unknown.
-        slices: How many slices it has.
-        psnr: Peak signal-to-noise ratio in dB.
-        ssim: Structural similarity.
-        nmse: Normalised mean squared error, a fraction.
-    """
+    """One model on one volume."""
 
     model: str
-    cohort: str
+    cohort: str  # BTA, KTA, UA, or another part of the data
     volume: str
-    patient_id: str
+    patient_id: str  # "" where unknown, as the anatomy
     anatomy: str
     slices: int
-    psnr: float
+    psnr: float  # dB
     ssim: float
-    nmse: float
+    nmse: float  # a fraction
 
     def value(self, metric: str) -> float:
         """The metric of that name, one of :data:`scripts.evaluation.metrics.METRICS`."""

@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from scripts.data import Volume
-from scripts.evaluation.reconstruct import Scan
+from scripts.evaluation.reconstruct import Scan, middle_first
 
 ERROR_PERCENTILE = 99
 TARGET = "target"
@@ -47,11 +47,11 @@ def viewer_data(
     for cohort, volume in chosen:
         encoded: list[dict[str, Any]] = []
         if left > 0:
-            scan = scan_of(cohort, volume, sorted(_middle_first(volume.num_slices)[:SLICES]))
+            scan = scan_of(cohort, volume, sorted(middle_first(volume.num_slices)[:SLICES]))
             models = [TARGET, *scan.images]
             errors = {model: np.abs(images - scan.target) for model, images in scan.images.items()}
             limit = float(np.percentile(np.stack(list(errors.values())), ERROR_PERCENTILE)) or 1.0
-            for position in _middle_first(len(scan.slices)):
+            for position in middle_first(len(scan.slices)):
                 images = _encode(scan, errors, position, limit)
                 left -= sum(len(uri) for pair in images.values() for uri in pair if uri)
                 if left < 0:
@@ -81,7 +81,3 @@ def _data_uri(image: np.ndarray, top: float) -> str:
     stream = io.BytesIO()
     Image.fromarray(grey).save(stream, "PNG", optimize=True)
     return "data:image/png;base64," + base64.b64encode(stream.getvalue()).decode()
-
-
-def _middle_first(count: int) -> list[int]:
-    return sorted(range(count), key=lambda i: abs(i - count // 2))

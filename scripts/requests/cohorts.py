@@ -128,11 +128,7 @@ class Cohorts:
             )
 
     def counts(self) -> dict[str, dict]:
-        """How much goes and how much stays of the training data, for the record.
-
-        Returns:
-            ``forgotten`` and ``retained``, each with ``scans``, ``slices``, ``patients`` and ``anatomies``.
-        """
+        """``forgotten`` and ``retained`` training data: ``scans``, ``slices``, ``patients`` and ``anatomies`` of each."""
         return {
             name: {
                 "scans": len(volumes),
