@@ -128,7 +128,7 @@ class Cohorts:
             )
 
     def counts(self) -> dict[str, dict]:
-        """``forgotten`` and ``retained`` training data: ``scans``, ``slices``, ``patients`` and ``anatomies`` of each."""
+        """``forgotten`` and ``retained`` training data: ``scans``, ``slices``, ``patients``, ``anatomies`` of each."""
         return {
             name: {
                 "scans": len(volumes),
