@@ -129,17 +129,15 @@ def read_results(path: str | Path) -> list[VolumeResult]:
     missing = [field for field in FIELDS if rows and field not in rows[0]]
     if missing or not rows:
         raise ValueError(f"{path}: expected the columns {', '.join(FIELDS)}; missing {missing or 'every row'}")
+    results = []
     try:
-        return [
-            VolumeResult(
-                *(row[name][1:] if re.match(r"'+[=+\-@\t\r]", row[name]) else row[name] for name in FIELDS[:5]),
-                int(row["slices"]),
-                *(float(row[name]) for name in METRICS),
-            )
-            for row in rows
-        ]
+        for row in rows:
+            facts: dict[str, Any] = {name: re.sub(r"^'(?='*[=+\-@\t\r])", "", row[name]) for name in FIELDS[:5]}
+            facts |= {"slices": int(row["slices"]), **{name: float(row[name]) for name in METRICS}}
+            results.append(VolumeResult(**facts))
     except ValueError as error:
         raise ValueError(f"{path}: expected numbers for slices, {', '.join(METRICS)}: {error}") from error
+    return results
 
 
 def summarise(results: Iterable[VolumeResult]) -> Summary:

@@ -54,7 +54,7 @@ def check_weights(ledger: Ledger, weights: str | Path, own: set[str], older_weig
     trained = {line["number"]: line["weights_out"] for line in ledger.lines if line["event"] == "trained"}
     if not others and not trained:
         return
-    last = max({**others, **trained})
+    last = max([*others, *trained])
     if last in others:  # several methods may have carried out the same requests
         end = f", {os.path.normpath(ledger.path.parent / ledger.lines[last - 1]['weights'])}"
         newest = [run.weights_out for run in others.values() if run.requests == others[last].requests]
