@@ -33,7 +33,6 @@ monai.bundle.run(
     oracle_seeds=[0],
     train_epochs=2,
     unlearn_epochs=1,
-    dynamics=False,
     n_jobs=1,
     **{"network#num_cascades": 1},
 )
