@@ -25,30 +25,19 @@ ERROR_PERCENTILE = 98
 
 @dataclass(frozen=True)
 class Example:
-    """One slice with its reconstructions.
-
-    Attributes:
-        title: Its name in the figure.
-        target: The reference image, (h, w).
-        max_value: The maximum of its volume.
-        images: model -> reconstruction (h, w), in display order.
-    """
+    """One slice with its reconstructions."""
 
     title: str
-    target: np.ndarray
-    max_value: float
-    images: Mapping[str, np.ndarray]
+    target: np.ndarray  # the reference image, (h, w)
+    max_value: float  # of its volume
+    images: Mapping[str, np.ndarray]  # model -> reconstruction (h, w), in display order
 
     @classmethod
     def of(cls, scan: Scan, position: int = 0, models: Sequence[str] = (), which: str = "") -> Example:
         """The slice at a position of a scan, with the images of some models, by default of all.
 
-        Args:
-            scan: The scan.
-            position: Which of its slices.
-            models: Names of models.
-            which: Which scan of its cohort it is, e.g. ``scan 1 of 12``: a picture travels further than the data, so
-                the file is not named.
+        ``which`` tells which scan of its cohort it is, e.g. ``scan 1 of 12``: a picture travels further than the data,
+        so the file is not named.
         """
         what = (scan.volume.fields.get("anatomy", ""), COHORTS.get(scan.cohort, scan.cohort), which)
         return cls(

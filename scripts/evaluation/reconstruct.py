@@ -21,38 +21,23 @@ Models = Mapping[str, torch.nn.Module]
 
 @dataclass(frozen=True)
 class SliceImages:
-    """One slice and what each model makes of it.
+    """One slice and what each model makes of it."""
 
-    Attributes:
-        label: What the data set says of the slice, with ``target`` (1, 1, h, w), ``max_value`` (1,) and ``volume``.
-        mask: Measured columns, (1, 1, 1, W, 1) bool.
-        images: model -> reconstruction, cropped to the target, (1, 1, h, w) float32.
-    """
-
-    label: Mapping[str, Any]
-    mask: Tensor
-    images: Mapping[str, Tensor]
+    label: Mapping[str, Any]  # of the data set, with target (1, 1, h, w), max_value (1,) and volume
+    mask: Tensor  # measured columns, (1, 1, 1, W, 1) bool
+    images: Mapping[str, Tensor]  # model -> reconstruction, cropped to the target, (1, 1, h, w) float32
 
 
 @dataclass(frozen=True)
 class Scan:
-    """Slices of a volume and what each model makes of them.
+    """Chosen slices of a volume and what each model makes of them."""
 
-    Attributes:
-        cohort: BTA, KTA or UA.
-        volume: The volume.
-        slices: Numbers of the chosen slices.
-        masks: Measured columns, (S, W) bool.
-        target: Reference images, (S, h, w) float32.
-        images: model -> reconstructions, (S, h, w) float32.
-    """
-
-    cohort: str
+    cohort: str  # BTA, KTA or UA
     volume: Volume
-    slices: Sequence[int]
-    masks: np.ndarray
-    target: np.ndarray
-    images: Mapping[str, np.ndarray]
+    slices: Sequence[int]  # their numbers
+    masks: np.ndarray  # measured columns, (S, W) bool
+    target: np.ndarray  # reference images, (S, h, w) float32
+    images: Mapping[str, np.ndarray]  # model -> reconstructions, (S, h, w) float32
 
 
 @torch.no_grad()

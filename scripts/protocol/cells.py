@@ -30,21 +30,13 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Context:
-    """What all cells of a study share.
+    """What all cells of a study share."""
 
-    Attributes:
-        output_dir: The study's folder.
-        configs: Folder of the verbs' configs.
-        datalist: Path of the datalist.
-        forget_request: The forget request, a mapping or a file.
-        threads: PyTorch threads within a cell, fixed so that a cell gives the same bits wherever it runs.
-    """
-
-    output_dir: str
-    configs: str
+    output_dir: str  # the study's folder
+    configs: str  # folder of the verbs' configs
     datalist: str
-    forget_request: Any
-    threads: int = 1
+    forget_request: Any  # a mapping or a file
+    threads: int = 1  # of PyTorch within a cell, fixed so that it gives the same bits wherever it runs
 
     def __post_init__(self) -> None:
         if not self.forget_request:

@@ -66,21 +66,14 @@ def fractions(results: Results, methods: Sequence[str], words: Mapping[str, str]
 
 @dataclass(frozen=True)
 class Fit:
-    """``y = a u² + b u + c`` with ``u = log10(retain fraction)``, and where it is best.
-
-    Attributes:
-        a, b, c: Coefficients.
-        optimum: The retain fraction at the best value within the measured range.
-        value: The fit there.
-        inside: Whether that is the vertex of the parabola, and not an end of the range.
-    """
+    """``y = a u² + b u + c`` with ``u = log10(retain fraction)``, and where it is best."""
 
     a: float
     b: float
     c: float
-    optimum: float
-    value: float
-    inside: bool
+    optimum: float  # the retain fraction at the best value within the measured range
+    value: float  # the fit there
+    inside: bool  # whether that is the vertex of the parabola, and not an end of the range
 
     def __call__(self, fraction: float | np.ndarray) -> np.ndarray:
         return np.polyval([self.a, self.b, self.c], np.log10(fraction))

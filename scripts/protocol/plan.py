@@ -28,29 +28,18 @@ OWN_KEYS = {
 
 @dataclass(frozen=True)
 class Cell:
-    """One unit of the study.
+    """One unit of the study."""
 
-    Attributes:
-        name: Its folder under ``cells``.
-        role: ``original`` (G), ``oracle``, ``forget_only`` or ``unlearned``.
-        seed: The seed of the run and of the draw of the retain subset.
-        method: Overlay name, or ``default``; empty for trained models.
-        fraction: Share of the retain set that may be read; 0 for methods that read none; None for trained models.
-        given: Weights to take instead of training.
-        budget: Share of training's backward passes that unlearning may spend; None: what the method's overlay states.
-        further_training: Share of training's backward passes by which training goes on with the retain set alone
-            before the model is evaluated a second time; None: it is not.
-        settings: Everything that the result depends on; a finished cell is used again only where it is equal.
-    """
-
-    name: str
-    role: str
-    seed: int
-    method: str = ""
-    fraction: float | None = None
-    given: str | None = None
-    budget: float | None = None
+    name: str  # its folder under ``cells``
+    role: str  # original (G), oracle, forget_only or unlearned
+    seed: int  # of the run and of the draw of the retain subset
+    method: str = ""  # overlay name, or ``default``; empty for trained models
+    fraction: float | None = None  # of the retain set that may be read; 0: none is; None for trained models
+    given: str | None = None  # weights to take instead of training
+    budget: float | None = None  # share of training's backward passes to spend; None: what the method states
+    # by so many of training's backward passes it goes on with the retain set alone before a second evaluation
     further_training: float | None = None
+    # everything that the result depends on; a finished cell is used again only where it is equal
     settings: Mapping[str, Any] = field(default_factory=dict)
 
 

@@ -19,25 +19,15 @@ from scripts.run.files import file_sha256
 
 @dataclass(frozen=True)
 class Erasure:
-    """One run that carried out one request or several.
+    """One run that carried out one request or several."""
 
-    Attributes:
-        number: The ledger's line on which the run began.
-        requests: Identifier of each request by the keyed hash of its text.
-        weights_in: SHA-256 of the weights before; None where the run had none.
-        weights_out: SHA-256 of the weights after.
-        scans: What was written of each scan, see :func:`scan_entry`.
-        patients: Keyed hashes of the patients all of whose scans went.
-        like: The same as ``scans`` of test scans that the requests select: nothing was learnt from them.
-    """
-
-    number: int
-    requests: Mapping[str, str]
-    weights_in: str | None
-    weights_out: str
-    scans: Sequence[Mapping[str, Any]]
-    patients: Sequence[str]
-    like: Sequence[Mapping[str, Any]] = ()
+    number: int  # of the ledger's line on which it began
+    requests: Mapping[str, str]  # identifier of each request by the keyed hash of its text
+    weights_in: str | None  # SHA-256 of the weights before; None where the run had none
+    weights_out: str  # the same of those after
+    scans: Sequence[Mapping[str, Any]]  # see scan_entry
+    patients: Sequence[str]  # keyed hashes of those all of whose scans went
+    like: Sequence[Mapping[str, Any]] = ()  # test scans that the requests select: nothing was learnt from them
 
     @property
     def name(self) -> str:

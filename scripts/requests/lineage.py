@@ -129,19 +129,12 @@ def compared(path: str | Path | None, weights: str | Path | Literal[False] | Non
 
 @dataclass(frozen=True)
 class Step:
-    """One run that erased.
+    """One run that erased."""
 
-    Attributes:
-        line: The ledger's line on which it began.
-        request: The identifiers of its requests.
-        change: Mean PSNR on the run's own retain test scans, after less before, in dB; None: not known.
-        why: Why it is not known, or "".
-    """
-
-    line: int
-    request: str
-    change: float | None
-    why: str = ""
+    line: int  # of the ledger, on which it began
+    request: str  # the identifiers of its requests
+    change: float | None  # mean PSNR on its own retain test scans, after less before, in dB; None: not known
+    why: str = ""  # it is not known
 
 
 def erosion(ledger: Ledger, weights: str | Path) -> list[Step]:
