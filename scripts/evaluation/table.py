@@ -27,21 +27,13 @@ TEMPLATES = Path(__file__).parent / "templates"
 
 @dataclass(frozen=True)
 class Table:
-    """A titled table of text; the first column heads the rows.
+    """A titled table of text; the first column heads the rows."""
 
-    Attributes:
-        title: The heading; "" for none.
-        note: What the table says; without rows, why there are none.
-        columns: Headings of the columns.
-        rows: Cells that are ready to be shown.
-        groups: (heading, number of columns) above the columns, from left to right; none: no such line.
-    """
-
-    title: str
-    note: str
+    title: str  # "" for none
+    note: str  # what the table says; without rows, why there are none
     columns: Sequence[str] = ()
-    rows: Sequence[Sequence[str]] = ()
-    groups: Sequence[tuple[str, int]] = ()
+    rows: Sequence[Sequence[str]] = ()  # cells that are ready to be shown
+    groups: Sequence[tuple[str, int]] = ()  # (heading, number of columns) above the columns, from left to right
 
     def flat_columns(self) -> list[str]:
         """The headings with that of their group in front.

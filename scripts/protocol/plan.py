@@ -47,41 +47,26 @@ class Cell:
 class Plan:
     """What a study compares, as the configuration states it.
 
-    Attributes:
-        configs: Folder of the verbs' configs.
-        methods: Names of overlays in ``methods``, or ``default`` for the method of ``unlearn.yaml``.
-        seeds: Seeds of unlearning and of the draw of the retain subset.
-        oracle_seeds: Seeds of the oracles' trainings; two or more give the oracle's band.
-        retain_fraction: Share of the retain set that unlearning may read.
-        fraction_methods: Those methods that are also run at each of ``retain_fractions``.
-        retain_fractions: Shares for ``fraction_methods``.
-        budget_methods: Those methods that are also run at each of ``budgets``.
-        budgets: Shares of training's backward passes for ``budget_methods``.
-        further_training: Share of training's backward passes by which training goes on with the retain set alone, after
-            which methods at their main retain fraction and at budgets are evaluated again, beside the oracles treated
-            alike: what was only suppressed comes back; None: it is not measured.
-        seed: The seed of the original, of the forget-only model and of the bootstrap.
-        weights: Weights of G; None: train it.
-        oracle_weights: Weights of one oracle, or a list of several; None: train them.
-
     Raises:
         FileNotFoundError: given weights that are missing.
         ValueError: naming the field, what was found and what was expected.
     """
 
-    configs: str
-    methods: Sequence[str]
-    seeds: Sequence[int]
-    oracle_seeds: Sequence[int]
-    retain_fraction: float
-    fraction_methods: Sequence[str] = ()
+    configs: str  # folder of the verbs' configs
+    methods: Sequence[str]  # names of overlays in ``methods``, or ``default`` for the method of unlearn.yaml
+    seeds: Sequence[int]  # of unlearning and of the draw of the retain subset
+    oracle_seeds: Sequence[int]  # of the oracles' trainings; two or more give the oracle's band
+    retain_fraction: float  # share of the retain set that unlearning may read
+    fraction_methods: Sequence[str] = ()  # those methods that are also run at each of these
     retain_fractions: Sequence[float] = ()
-    budget_methods: Sequence[str] = ()
+    budget_methods: Sequence[str] = ()  # those that are also run at each of these shares of training's backward passes
     budgets: Sequence[float] = ()
+    # share of training's backward passes by which training goes on with the retain set alone, after which methods and
+    # oracles alike are evaluated again: what was only suppressed comes back; None: it is not measured
     further_training: float | None = None
-    seed: int = 0
-    weights: str | None = None
-    oracle_weights: str | Sequence[str] | None = None
+    seed: int = 0  # of the original, of the forget-only model and of the bootstrap
+    weights: str | None = None  # of the original; None: train it
+    oracle_weights: str | Sequence[str] | None = None  # of one oracle or several; None: train them
 
     def __post_init__(self) -> None:
         known = [DEFAULT, *sorted(path.stem for path in (Path(self.configs) / "methods").glob("*.yaml"))]

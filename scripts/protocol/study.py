@@ -33,21 +33,13 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a study found.
+    """What a study found."""
 
-    Attributes:
-        cells: Every cell, trainings first.
-        records: Name of a cell -> its record.
-        results: The finished cells.
-        main_fractions: method -> the retain fraction at which it is compared with the others.
-        fraction_methods: Methods that were run at several retain fractions.
-    """
-
-    cells: Sequence[Cell]
-    records: Mapping[str, Mapping[str, Any]]
-    results: Results
-    main_fractions: Mapping[str, float]
-    fraction_methods: Sequence[str]
+    cells: Sequence[Cell]  # trainings first
+    records: Mapping[str, Mapping[str, Any]]  # name of a cell -> its record
+    results: Results  # of the finished cells
+    main_fractions: Mapping[str, float]  # method -> the retain fraction at which it is compared with the others
+    fraction_methods: Sequence[str]  # those that were run at several retain fractions
 
     @property
     def failed(self) -> int:
