@@ -62,7 +62,7 @@ def frontier_figure(values: pd.DataFrame) -> Figure:
             ssim_less_oracle. Drawn is what was delivered, cohort BTA, budgets above 0.
     """
     kept = _kept(values)
-    figure, axes = _axes(2, "share of the passes of one training")
+    figure, axes = _axes(2, "share of the passes of one training [%]")
     for axis, column, label in zip(
         axes,
         ("psnr_less_oracle", "ssim_less_oracle"),
@@ -71,8 +71,8 @@ def frontier_figure(values: pd.DataFrame) -> Figure:
     ):
         for number, (domain, own) in enumerate(kept.groupby("domain", sort=False)):
             mean = own.groupby("budget")[column].mean()
-            axis.plot(mean.index, mean, color=f"C{number}", label=str(domain).replace("_", " "))
-            axis.plot(own["budget"], own[column], "o", ms=3, color=f"C{number}")
+            axis.plot(100 * mean.index, mean, color=f"C{number}", label=str(domain).replace("_", " "))
+            axis.plot(100 * own["budget"], own[column], "o", ms=3, color=f"C{number}")
         axis.set(title="brain kept", ylabel=label)
     axes[0].legend(frameon=False)
     return figure
