@@ -30,8 +30,7 @@ from scripts.audit.treated import left_out, treated_problems
 from scripts.evaluation import Comparison
 from scripts.evaluation.reconstruct import reconstruct
 from scripts.evaluation.results import Results, read_results
-from scripts.run.changes import changed_settings
-from scripts.run.config import TRACKING, running_config
+from scripts.run.config import TRACKING, changed_settings, running_config
 from scripts.run.files import file_sha256, json_sha256, write_text
 from scripts.training.file_hashes import FileHashes
 from scripts.training.record import environment

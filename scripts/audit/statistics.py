@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypedDict
+from typing import Annotated, Any, TypedDict
+
+from scripts.run.kinds import above, check_arguments, mapping_of, whole, within
 
 NOT_MEASURED = "not measured"
 
@@ -31,18 +33,15 @@ class Statistics:
         ValueError: a setting out of range, which is named.
     """
 
-    confidence: float = 0.9
-    samples: int = 2000
+    confidence: Annotated[float, within(0, 1)] = 0.9
+    samples: Annotated[int, whole(100)] = 2000
     seed: int = 0
-    equivalence: Mapping[str, float] = field(default_factory=lambda: {"BTA": 0.1, "KTA": 0.5, "UA": 0.5})
+    equivalence: Annotated[Mapping[str, float], mapping_of(above(0))] = field(
+        default_factory=lambda: {"BTA": 0.1, "KTA": 0.5, "UA": 0.5}
+    )
 
     def __post_init__(self) -> None:
-        if not 0 < self.confidence < 1:
-            raise ValueError(f"statistics: 'confidence': expected between 0 and 1, found {self.confidence}")
-        if self.samples < 100:
-            raise ValueError(f"statistics: 'samples': expected at least 100, found {self.samples}")
-        if any(not margin > 0 for margin in self.equivalence.values()):
-            raise ValueError(f"statistics: 'equivalence': expected margins above 0, found {dict(self.equivalence)}")
+        check_arguments(self, vars(self))
 
     @property
     def draw(self) -> Draw:

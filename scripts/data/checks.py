@@ -15,7 +15,7 @@ from scripts.data.checked import check_once, has_passed
 from scripts.data.volumes import Volume
 from scripts.kspace.masks import ColumnMask
 from scripts.kspace.ssim import SSIM_WINDOW
-from scripts.run.progress_bar import progress_bar
+from scripts.run.console import progress_bar
 
 WORTH_READERS, MOST_READERS = 1 << 30, 8  # bytes to read, processes
 logger = logging.getLogger(__name__)

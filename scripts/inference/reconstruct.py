@@ -12,7 +12,7 @@ from monai.engines import Evaluator
 from scripts.inference.kspace_slices import KspaceSlices
 from scripts.inference.open_raw import find_inputs
 from scripts.inference.volume_writer import VolumeWriter
-from scripts.run.progress_bar import progress_bar
+from scripts.run.console import progress_bar
 
 logger = logging.getLogger(__name__)
 

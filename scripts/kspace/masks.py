@@ -6,7 +6,11 @@ columns of a fully sampled centre, and outside it a pattern that gives each clas
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import numpy as np
+
+from scripts.run.kinds import above, check_arguments, within
 
 
 class ColumnMask:
@@ -20,11 +24,10 @@ class ColumnMask:
         ValueError: settings out of range.
     """
 
-    def __init__(self, acceleration: float, center_fraction: float) -> None:
-        if not acceleration > 1:
-            raise ValueError(f"mask: 'acceleration': expected more than 1, found {acceleration}")
-        if not 0 < center_fraction < 1:
-            raise ValueError(f"mask: 'center_fraction': expected between 0 and 1, found {center_fraction}")
+    def __init__(
+        self, acceleration: Annotated[float, above(1)], center_fraction: Annotated[float, within(0, 1)]
+    ) -> None:
+        check_arguments(self, {"acceleration": acceleration, "center_fraction": center_fraction})
         self.acceleration = acceleration
         self.center_fraction = center_fraction
 

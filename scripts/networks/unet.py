@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from scripts.kspace.fourier import ifft2c, rss
 from scripts.networks.norm_relu import NormLeakyRelu
 from scripts.networks.precision import Conv2d, ConvTranspose2d, lowered
+from scripts.run.kinds import Channels, Pools
 
 PAD_MULTIPLE = 16  # NormUnet pads to multiples of this, whatever its number of pooling layers
 
@@ -206,7 +207,7 @@ class ReconUnet(nn.Module):
     Source: Zbontar et al., fastMRI (arXiv 1811.08839).
     """
 
-    def __init__(self, chans: int = 32, pools: int = 4, drop_prob: float = 0.0) -> None:
+    def __init__(self, chans: Channels = 32, pools: Pools = 4, drop_prob: float = 0.0) -> None:
         super().__init__()
         self.pools = pools
         self.unet = Unet(in_chans=1, out_chans=1, chans=chans, pools=pools, drop_prob=drop_prob)

@@ -12,6 +12,7 @@ from torch.utils.checkpoint import checkpoint
 
 from scripts.kspace.fourier import ifft2c, rss
 from scripts.networks.unet import PAD_MULTIPLE, NormUnet, check_size
+from scripts.run.kinds import Channels, Pools
 
 CACHED_VALUES = 2_500_000  # of one activation, 10 MB: a few of these fit a processor's cache
 
@@ -167,11 +168,11 @@ class VarNet(nn.Module):
 
     def __init__(
         self,
-        num_cascades: int = 12,
-        sens_chans: int = 8,
-        sens_pools: int = 4,
-        chans: int = 18,
-        pools: int = 4,
+        num_cascades: Channels = 12,
+        sens_chans: Channels = 8,
+        sens_pools: Pools = 4,
+        chans: Channels = 18,
+        pools: Pools = 4,
         checkpoint_activations: bool = False,
     ) -> None:
         super().__init__()

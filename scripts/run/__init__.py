@@ -1,8 +1,8 @@
 """What every verb does around its work: begin and end, settings, folder, files, errors."""
 
 from scripts.run import errors
-from scripts.run.closing import command_of, tell
 from scripts.run.config import bundle_root
+from scripts.run.console import command_of, tell
 from scripts.run.folder import RunFolder
 from scripts.run.guide import describe_bundle
 from scripts.run.processes import device

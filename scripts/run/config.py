@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import ast
 import copy
-import difflib
 import multiprocessing
 import os
 import re
 import sys
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -163,6 +162,38 @@ def run_verb(verb: str, files: Sequence[str], **settings: Any) -> None:
         monai.bundle.run(verb, config_file=list(files), **settings)
 
 
+def changed_settings(free: Collection[str]) -> list[str]:
+    """Keys of the running configuration that differ from the project's own config files: a user may have changed by
+    them what is measured.
+
+    Args:
+        free: The keys that may be changed without a doubt about the result.
+
+    Returns:
+        The keys, sorted; those of components as far as they differ, e.g. ``relearning#max_steps``.
+    """
+    workflow, files = running_workflow()
+    configs = Path(bundle_root(), "configs").resolve()
+    own = [file for file in files or [] if Path(file).resolve().is_relative_to(configs)]
+    if files is None:
+        own = [str(configs / f"{workflow.parser.get('verb')}.yaml")]
+    declared = ConfigParser.load_config_files(own) if own else {}
+    found, expected = (
+        {key: _plain(value) for key, value in config.items() if key not in free and key != "_meta_"}
+        for config in (workflow.parser.get(), declared)
+    )
+    return sorted({field for field, _, _ in differences(found, expected, lists=False)})
+
+
+def _plain(value: Any) -> Any:
+    """A value as both parsers write it: MONAI turns ``#`` within references into ``::``."""
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return value.replace("#", "::") if isinstance(value, str) else value
+
+
 def declared_config(verb: str) -> dict[str, Any]:
     """What the config files of the running bundle declare, before overrides.
 
@@ -224,52 +255,6 @@ def _each_key_once(file: str) -> dict[str, Any]:
             os.environ[STRICT] = before
 
 
-def refuse_unknown_keys(declared: Mapping[str, Any], config: Mapping[str, Any]) -> None:
-    """Refuse keys that no config file declares; MONAI adds them silently, and they have no effect.
-
-    The arguments of a component are its own affair: it refuses what it does not know. The keys that MONAI adds for
-    ``--tracking mlflow`` are known.
-
-    Args:
-        declared: Content of the config files.
-        config: The configuration being run, overrides applied.
-
-    Raises:
-        ValueError: naming each unknown key and the nearest known one.
-
-    >>> refuse_unknown_keys({"retain_fraction": 0.1}, {"retain_fraction": 0.2, "retain_fracton": 0.1})
-    Traceback (most recent call last):
-    ...
-    ValueError: override key 'retain_fracton': not in the configuration; did you mean 'retain_fraction'?
-    """
-    unknown = [key for key in _unknown(declared, config, "") if key != "_meta_"]
-    if is_tracked(config):
-        unknown = [key for key in unknown if key not in TRACKING]
-    problems = []
-    for key in sorted(unknown):
-        near = difflib.get_close_matches(key.partition("#")[0], map(str, declared), n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"expected one of {', '.join(map(str, declared))}"
-        problems.append(f"override key {key!r}: not in the configuration; {hint}")
-    if problems:
-        raise ValueError("; ".join(problems))
-
-
-def _unknown(declared: Mapping[str, Any], config: Mapping[str, Any], prefix: str) -> Iterator[str]:
-    """Keys, joined by ``#``, that ``config`` holds beyond ``declared``, also within blocks of components."""
-    for key, value in config.items():
-        if key not in declared:
-            yield f"{prefix}{key}"
-        elif isinstance(value, Mapping) and _is_block(declared[key]):
-            yield from _unknown(declared[key], value, f"{prefix}{key}#")
-
-
-def _is_block(value: Any) -> bool:
-    """Whether a declared value groups components, as ``train`` and ``validate`` do."""
-    if not isinstance(value, Mapping) or "_target_" in value:
-        return False
-    return any(isinstance(item, Mapping) and "_target_" in item for item in value.values())
-
-
 def _callers() -> Iterator[FrameType]:
     frame: FrameType | None = sys._getframe(1)
     while frame is not None:
@@ -277,8 +262,8 @@ def _callers() -> Iterator[FrameType]:
         frame = frame.f_back
 
 
-def differences(found: Any, expected: Any, field: str = "") -> Iterator[tuple[str, Any, Any]]:
-    """The fields in which two nested mappings and lists differ, with both values.
+def differences(found: Any, expected: Any, field: str = "", lists: bool = True) -> Iterator[tuple[str, Any, Any]]:
+    """The fields in which two nested mappings, and lists of one length if asked for, differ, with both values.
 
     Example:
         >>> list(differences({"a": {"b": [1, 2]}}, {"a": {"b": [1, 3]}}))
@@ -286,11 +271,11 @@ def differences(found: Any, expected: Any, field: str = "") -> Iterator[tuple[st
     """
     if isinstance(found, Mapping) and isinstance(expected, Mapping):
         pairs = [(key, found.get(key), expected.get(key)) for key in sorted({*found, *expected}, key=str)]
-    elif isinstance(found, list) and isinstance(expected, list) and len(found) == len(expected):
+    elif lists and isinstance(found, list) and isinstance(expected, list) and len(found) == len(expected):
         pairs = [(index, *values) for index, values in enumerate(zip(found, expected, strict=True))]
     else:
         if found != expected:
             yield field, found, expected
         return
     for key, one, other in pairs:
-        yield from differences(one, other, f"{field}#{key}".lstrip("#"))
+        yield from differences(one, other, f"{field}#{key}".lstrip("#"), lists)

@@ -1,17 +1,57 @@
-"""What a person sees while a verb runs: the lines that are meant for them; all else goes to the log of the run."""
+"""What a person sees of a verb: lines that are meant for them, bars, and at its end what was done and comes next.
+
+All else goes to the log of the run.
+"""
 
 from __future__ import annotations
 
 import logging
+import os
+import shlex
 import sys
 import warnings
+from collections.abc import Iterator, Sequence
 from logging.handlers import MemoryHandler
+from pathlib import Path
+from typing import Any
 
-from scripts.run.progress_bar import HAS_TQDM, progress_bar
+import ignite.distributed as idist
+from monai.utils import optional_import
 
+from scripts.run.config import bundle_root, running_workflows
+
+logger = logging.getLogger(__name__)
+tqdm, HAS_TQDM = optional_import("tqdm", name="tqdm")  # whoever only reconstructs need not have it
 DECLARED = "consoleHandler"  # of logging.conf, which MONAI applies before anything of the bundle is read
 OWN = "scripts"
 MOST_EARLY = 10_000  # records
+
+
+class _NoBar:
+    """Counts for nobody."""
+
+    def __init__(self, iterable: Any = (), **options: Any) -> None:
+        self._iterable = iterable
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self._iterable)
+
+    def __enter__(self) -> _NoBar:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        pass
+
+    def update(self, number: int = 1) -> None:
+        """Show nothing."""
+
+
+progress_bar: Any = tqdm if HAS_TQDM else _NoBar
+"""``tqdm``, or something that takes its arguments and shows nothing.
+
+>>> list(_NoBar([1, 2], desc="nothing is shown"))
+[1, 2]
+"""
 
 
 class Console(logging.Handler):
@@ -76,3 +116,37 @@ def hand_over(early: MemoryHandler, log: logging.Handler | None) -> None:
     logging.getLogger().removeHandler(early)
     early.setTarget(log)
     early.close()
+
+
+@idist.one_rank_only()
+def tell(sentence: str, saved: str | Path | None = None, then: Sequence[tuple[str, str]] = ()) -> None:
+    """Say what was done; a run within another one, such as the training of a prior, says it to the log alone.
+
+    Args:
+        sentence: What was done, in whole sentences.
+        saved: The file or folder to look at; None: nothing was saved.
+        then: What to do next and the command for it, e.g. ``("Repeat it", "python -m …")``.
+    """
+    lines = ["", sentence, *([f"Saved {saved}."] if saved is not None else [])]
+    lines += [f"{what}: {command}" for what, command in then]
+    within = len({id(workflow) for workflow in running_workflows()}) > 1
+    logger.log(logging.DEBUG if within else logging.INFO, "%s", "\n".join(lines))
+
+
+def command_of(verb: str, *overlays: str, **options: Any) -> str:
+    """The command that runs a verb, ready to be pasted into a shell in the present folder.
+
+    Args:
+        verb: The verb; its file is ``configs/<verb>.yaml``.
+        overlays: Further files of ``configs``.
+        options: Overrides; None is passed over.
+
+    >>> command_of("audit", run="outputs/my run").partition("--config_file")[0]
+    'python -m monai.bundle run audit '
+    """
+    files = [os.path.relpath(Path(bundle_root(), "configs", file)) for file in (f"{verb}.yaml", *overlays)]
+    listed = files[0] if len(files) == 1 else str(files)
+    words = ["--config_file", listed]
+    for key, value in options.items():
+        words += [] if value is None else [f"--{key}", str(value)]
+    return f"python -m monai.bundle run {verb} {shlex.join(words)}"

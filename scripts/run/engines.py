@@ -1,4 +1,4 @@
-"""MONAI's engines, as handlers see them.
+"""MONAI's engines, as handlers see them, and the handlers' base.
 
 Types of their own, because Ignite declares ``state.output`` and ``state.batch`` as integers and knows nothing of the
 attributes that MONAI adds.
@@ -7,10 +7,14 @@ attributes that MONAI adds.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from dataclasses import dataclass
+from typing import Any, ClassVar, Protocol
 
 import torch
+from ignite.engine import Events
 from monai.inferers import Inferer
+
+from scripts.run.kinds import check_arguments
 
 
 class Workflow(Protocol):
@@ -38,3 +42,38 @@ class Trainer(Workflow, Protocol):
     optimizer: torch.optim.Optimizer
     loss_function: Callable[..., torch.Tensor]
     scaler: Any
+
+
+@dataclass(eq=False, repr=False)
+class Handler:
+    """Base of handlers whose fields are their settings, checked by their annotations (``scripts.run.kinds``).
+
+    ``__call__`` is called with the engine at ``event``, ``start`` and ``finish`` when the run begins and ends; a
+    handler has those of them that it needs.
+
+    Raises:
+        ValueError: A setting is not what its annotation says.
+
+    Example:
+        >>> class Count(Handler):
+        ...     event, steps = Events.ITERATION_COMPLETED, 0
+        ...     def __call__(self, engine):
+        ...         self.steps += 1
+        >>> from ignite.engine import Engine
+        >>> count, engine = Count(), Engine(lambda engine, batch: None)
+        >>> count.attach(engine)
+        >>> _ = engine.run([1, 2, 3])
+        >>> count.steps
+        3
+    """
+
+    event: ClassVar[Any] = Events.STARTED
+
+    def __post_init__(self) -> None:
+        check_arguments(self, vars(self))
+
+    def attach(self, engine: Workflow) -> None:
+        """Attach to a trainer or evaluator."""
+        for name, event in (("start", Events.STARTED), ("__call__", self.event), ("finish", Events.COMPLETED)):
+            if hasattr(self, name):
+                engine.add_event_handler(event, getattr(self, name))

@@ -1,32 +1,42 @@
-"""What the verb ``help`` prints: verbs, methods, masks and settings, read from the configuration files themselves."""
+"""What the verb ``help`` prints: verbs, methods, masks and settings, read from config files and declared kinds."""
 
 from __future__ import annotations
 
 import inspect
+import json
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from scripts.run.closing import command_of
+from monai.bundle import ConfigParser
+
 from scripts.run.config import bundle_root
+from scripts.run.console import command_of
+from scripts.run.kinds import is_expression
+from scripts.run.settings import settings_of
 
-SETTING = re.compile(r"^(?P<key>[a-z]\w*):(?: +(?P<value>[^#\s][^#]*?))?(?: +# (?P<comment>.*))?$")
+COMMENT = re.compile(r"^(?P<key>[a-z]\w*):.* # (?P<comment>.*)$", re.MULTILINE)
 LONGEST = 110  # characters of a line about a file
-PLUMBING = {"verb", "run", "method_name", "watched", "trained_network", "retain_subset", "entry", "fixed_masks"}
 
 
-def describe_bundle(masks: Iterable[type], folder: str | Path | None = None) -> str:
-    """Verbs, methods, masks and the main settings of ``unlearn`` with their defaults.
+def describe_bundle(masks: Iterable[type], about: str = "unlearn") -> str:
+    """Verbs, methods, masks, and the settings of a verb with their defaults, what they are for and what they may be.
 
     Args:
         masks: The classes of masks that a configuration may name.
-        folder: The folder of the configuration files; None: the bundle's.
+        about: The verb whose settings are listed.
+
+    Raises:
+        ValueError: There is no such verb.
     """
-    configs = Path(folder or Path(bundle_root(), "configs"))
+    configs = Path(bundle_root(), "configs")
+    verbs = {path.stem: path for path in sorted(configs.glob("*.yaml")) if re.search(r"(?m)^verb: ", _text(path))}
+    if about not in verbs:
+        raise ValueError(f"'about': expected one of {', '.join(verbs)}, found {about!r}")
     return "\n".join(
         [
             "Verbs: python -m monai.bundle run VERB --config_file bundle/configs/VERB.yaml --KEY VALUE …",
-            *_rows((path.stem, _first_comment(path)) for path in _verbs(configs)),
+            *_rows((verb, _first_comment(path)) for verb, path in verbs.items()),
             "",
             "Methods that change the original: approximate.yaml, then one of these, after unlearn.yaml, e.g.",
             f"  {command_of('unlearn', 'approximate.yaml', 'methods/fine_tune.yaml')}",
@@ -35,41 +45,41 @@ def describe_bundle(masks: Iterable[type], folder: str | Path | None = None) -> 
             "Masks: --mask#_target_ scripts.data.NAME --mask#acceleration 4 --mask#center_fraction 0.08",
             *_rows((mask.__name__, (inspect.getdoc(mask) or "").partition("\n")[0]) for mask in masks),
             "",
-            "Main settings of unlearn and their defaults; parts of components by '#', e.g. --network#chans 16",
-            *_rows(_settings(configs / "unlearn.yaml")),
+            f"Settings of {about}, defaults and what they may be; of others: --about VERB; parts of components by '#', "
+            "e.g. --network#chans 16",
+            *_rows(_settings(about, verbs[about])),
         ]
     )
 
 
-def _verbs(configs: Path) -> list[Path]:
-    files = sorted(configs.glob("*.yaml"))
-    return [file for file in files if re.search(r"^verb: ", file.read_text(encoding="utf-8"), re.MULTILINE)]
+def _text(path: Path) -> str:
+    return path.read_text(encoding="utf-8")
 
 
 def _first_comment(path: Path) -> str:
     """The first sentence of the comment at the head of a file, without the verb's own name."""
-    lines = path.read_text(encoding="utf-8").splitlines()
-    comment: list[str] = []
-    for line in lines:
-        if not line.startswith("#"):
-            break
-        comment.append(line.lstrip("# "))
-    sentence = re.split(r"[.?] (?=[A-Z])|\.$", " ".join(comment), maxsplit=1)[0]
+    comment = re.match(r"(#.*\n)*", _text(path))
+    words = " ".join(line.lstrip("# ") for line in comment[0].splitlines()) if comment else ""
+    sentence = re.split(r"[.?] (?=[A-Z])|\.$", words, maxsplit=1)[0]
     sentence = re.sub(rf"^{path.stem}: ", "", sentence, flags=re.IGNORECASE)
     return sentence if len(sentence) <= LONGEST else f"{sentence[:LONGEST].rpartition(' ')[0]} …"
 
 
-def _settings(path: Path) -> Iterator[tuple[str, str]]:
-    for line in path.read_text(encoding="utf-8").splitlines():
-        found = SETTING.match(line)
-        if not found or found["key"] in PLUMBING:
+def _settings(verb: str, path: Path) -> Iterator[tuple[str, str]]:
+    """Each setting with its default, and its comment in the config file with what it may be."""
+    comments = {found["key"]: found["comment"] for found in COMMENT.finditer(_text(path))}
+    kinds = settings_of(verb)
+    for key, value in ConfigParser.load_config_file(str(path)).items():
+        comment = comments.get(key, "")
+        if (
+            key not in kinds
+            or key == "verb"
+            or isinstance(value, dict | list)
+            or (is_expression(value) and not comment)
+        ):
             continue
-        value = found["value"] or "$"
-        if value.lstrip("\"'").startswith(("$", "@")):
-            if found["comment"]:  # what the program finds by itself
-                yield found["key"], found["comment"]
-        elif not value.startswith(("{", "[")):
-            yield f"{found['key']}: {value}", found["comment"] or ""
+        default = "" if is_expression(value) else f": {value if isinstance(value, str) else json.dumps(value)}"
+        yield f"{key}{default}", f"{comment} [{kinds[key].expected}]".strip()
 
 
 def _rows(pairs: Iterable[tuple[str, str]]) -> list[str]:

@@ -1,12 +1,20 @@
-"""What a setting may be: types and ranges, with the words that an error says of them."""
+"""What a setting may be: types and ranges, with the words that an error says of them.
+
+The settings of the verbs are declared in ``scripts.run.settings``, the arguments of components where these are:
+``weight: Positive``. The check of a configuration, the component itself and the verb ``help`` read the same one.
+"""
 
 from __future__ import annotations
 
+import functools
+import inspect
 import math
 import os
+import types
+import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import torch
 
@@ -55,6 +63,11 @@ def above(low: float, high: float = math.inf) -> Kind:
 def within(low: float, high: float) -> Kind:
     """Numbers between two that are excluded."""
     return Kind(f"a number between {low:g} and {high:g}", lambda v: is_number(v) and low < v < high)
+
+
+def from_to(low: float, high: float) -> Kind:
+    """Numbers between two that are included."""
+    return Kind(f"a number from {low:g} to {high:g}", lambda v: is_number(v) and low <= v <= high)
 
 
 def unlike(kind: Kind) -> Kind:
@@ -128,6 +141,71 @@ REQUESTS = REQUEST | list_of(REQUEST, 1)
 SEED = whole(0, 2**32 - 1)
 FRACTION = above(0, 1)
 
+# annotations of arguments
+Positive = Annotated[float, above(0)]
+NotNegative = Annotated[float, FROM_ZERO]
+Share = Annotated[float, from_to(0, 1)]
+Count = Annotated[int, whole(1)]
+Channels = Annotated[int, whole(1, 4096)]
+Pools = Annotated[int, whole(1, 10)]
+PLAIN = {bool: FLAG, int: Kind("a whole number", lambda v: type(v) is int), float: ANY_NUMBER, type(None): NOTHING}
+
 
 def _is_handler(value: Any) -> bool:
     return COMPONENT.fits(value) or is_expression(value)
+
+
+@functools.cache
+def argument_kinds(component: Callable[..., Any]) -> dict[str, Kind]:
+    """Argument -> kind of those whose annotations tell it: numbers, truth values, choices, and what names a kind.
+
+    >>> def scaled(factor: Positive, twice: bool = False, image: object = None): ...
+    >>> {name: kind.expected for name, kind in argument_kinds(scaled).items()}
+    {'factor': 'a number above 0', 'twice': 'true or false'}
+    """
+    annotated: Any = component
+    if isinstance(component, type):
+        owner = next(base for base in component.__mro__ if "__init__" in vars(base))
+        annotated = component if "__dataclass_params__" in vars(owner) else owner.__init__  # type: ignore[misc]
+    try:
+        hints = typing.get_type_hints(annotated, include_extras=True)
+        names = inspect.signature(component).parameters
+    except (NameError, TypeError, ValueError):  # other people's
+        return {}
+    kinds = {name: _kind_of(hints[name]) for name in names if name in hints}
+    return {name: kind for name, kind in kinds.items() if kind is not None}
+
+
+def _kind_of(hint: Any) -> Kind | None:
+    parts = typing.get_args(hint)
+    if typing.get_origin(hint) is Annotated:
+        return next((part for part in parts if isinstance(part, Kind)), None)
+    if typing.get_origin(hint) is Literal:
+        return one_of(*parts) if all(isinstance(part, str) for part in parts) else None
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        kinds = [_kind_of(part) for part in parts]
+        known = [kind for kind in kinds if kind is not None]
+        return functools.reduce(Kind.__or__, known) if len(known) == len(kinds) else None
+    return PLAIN.get(hint)
+
+
+def check_arguments(component: object, arguments: Mapping[str, Any]) -> None:
+    """Refuse arguments that are not of the kind that the component declares.
+
+    Raises:
+        ValueError: naming the class and each argument, what was expected and what was found.
+
+    >>> class Scaled:
+    ...     def __init__(self, factor: Positive) -> None:
+    ...         check_arguments(self, {"factor": factor})
+    >>> Scaled(0)
+    Traceback (most recent call last):
+    ...
+    ValueError: Scaled: 'factor': expected a number above 0, found 0
+    """
+    name, kinds = type(component).__name__, argument_kinds(type(component))
+    wrong = {key: value for key, value in arguments.items() if key in kinds and not kinds[key].fits(value)}
+    if wrong:
+        raise ValueError(
+            "; ".join(f"{name}: '{key}': expected {kinds[key].expected}, found {v!r}" for key, v in wrong.items())
+        )

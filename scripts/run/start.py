@@ -17,21 +17,19 @@ from monai.bundle import ConfigWorkflow
 from monai.utils import set_determinism
 
 from scripts.run import console, errors
-from scripts.run.components import check_components, check_references
+from scripts.run.check import check_components, check_references, read_settings, refuse_unknown_keys
 from scripts.run.config import (
     bundle_folder,
     bundle_root,
     declared_config,
     is_tracked,
     quoted,
-    refuse_unknown_keys,
     running_workflow,
     running_workflows,
     typed_settings,
 )
 from scripts.run.folder import RunFolder
 from scripts.run.manifest import is_bundle, verify_shipped
-from scripts.run.settings import read_settings
 from scripts.run.source import take
 
 

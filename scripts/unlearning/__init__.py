@@ -2,7 +2,6 @@
 
 from scripts.unlearning.data import AugmentedSlices, EncoderFeatures
 from scripts.unlearning.mirror import MirrorImage, MirrorTarget
-from scripts.unlearning.penalties import L1Penalty, PsnrTerm, RetainDistillation
 from scripts.unlearning.prior import Prior
 from scripts.unlearning.replay import describe_replay, replay
 from scripts.unlearning.restart import Restart, forgetting
@@ -16,8 +15,11 @@ from scripts.unlearning.terms import (
     BoundedAscent,
     ForgetTerm,
     GradientAscent,
+    L1Penalty,
     LossTarget,
     NoisyLabel,
+    PsnrTerm,
+    RetainDistillation,
     Scrub,
     TeacherTerm,
 )

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
-from ignite.engine import Events
 from monai.data import DataLoader
 
 from scripts.data import Augment, SliceDataset, prepare_batch
 from scripts.data.volumes import Volume
-from scripts.run.engines import Trainer
+from scripts.run.engines import Handler, Trainer
+from scripts.run.kinds import Count, check_arguments
 from scripts.training import PassCounter
-from scripts.unlearning.arguments import check_positive
 
 
-class AugmentedSlices:
+class AugmentedSlices(Handler):
     """Handler that puts a random affine map before the undersampling of a data set while the engine runs.
 
     A small retain subset is memorised within a few epochs; turned, scaled, sheared, shifted and mirrored slices are new
@@ -37,11 +37,6 @@ class AugmentedSlices:
         self.plain = dataset.transform
         self.augment = Augment(dataset.transform, **settings)  # type: ignore[arg-type]
 
-    def attach(self, engine: Trainer) -> None:
-        """Attach to the trainer."""
-        engine.add_event_handler(Events.STARTED, self)
-        engine.add_event_handler(Events.COMPLETED, self.finish)
-
     def __call__(self, engine: Trainer) -> None:
         self.dataset.transform = self.augment
 
@@ -50,6 +45,7 @@ class AugmentedSlices:
         self.dataset.transform = self.plain
 
 
+@dataclass(eq=False, repr=False)
 class EncoderFeatures:
     """Describes volumes by the output of one layer, averaged over space and the middle slices.
 
@@ -62,35 +58,27 @@ class EncoderFeatures:
         counter: The counter of passes.
 
     Raises:
-        ValueError: There is no such layer, or ``slices_per_volume`` is not above 0.
+        ValueError: There is no such layer.
     """
 
-    def __init__(
-        self,
-        network: torch.nn.Module,
-        layer: str,
-        transform: Callable[[dict], dict],
-        slices_per_volume: int = 1,
-        device: torch.device | str = "cpu",
-        counter: PassCounter | None = None,
-    ) -> None:
-        check_positive("encoder features", slices_per_volume=slices_per_volume)
-        modules = dict(network.named_modules())
-        if layer not in modules:
-            raise ValueError(f"encoder features: 'layer': expected a module of the network, found {layer!r}")
-        self.network = network
-        self.layer = modules[layer]
-        self.transform = transform
-        self.slices_per_volume = slices_per_volume
-        self.device = device
-        self.counter = counter
+    network: torch.nn.Module
+    layer: str
+    transform: Callable[[dict], dict]
+    slices_per_volume: Count = 1
+    device: torch.device | str = "cpu"
+    counter: PassCounter | None = None
+
+    def __post_init__(self) -> None:
+        check_arguments(self, vars(self))
+        if self.layer not in dict(self.network.named_modules()):
+            raise ValueError(f"encoder features: 'layer': expected a module of the network, found {self.layer!r}")
 
     @torch.no_grad()
     def __call__(self, volumes: Sequence[Volume]) -> np.ndarray:
         """Feature vectors, (volumes, D) float64."""
         self.network.to(self.device).eval()
         seen: list[np.ndarray] = []
-        hook = self.layer.register_forward_hook(
+        hook = self.network.get_submodule(self.layer).register_forward_hook(
             lambda module, inputs, output: seen.append(output.double().mean((0, 2, 3)).cpu().numpy())
         )
         try:

@@ -12,6 +12,7 @@ import torch
 
 from scripts.kspace.fourier import crop_like, mirrored
 from scripts.run.engines import Trainer
+from scripts.run.kinds import NotNegative
 from scripts.training.batch_share import sum_over_processes
 from scripts.unlearning.passes import batches, own
 from scripts.unlearning.targets import GainTerm, gain
@@ -21,6 +22,7 @@ logger = logging.getLogger(__name__)
 DIMS = (-1, -2)  # of an image: W, H
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class MirrorTarget(GainTerm):
     """Bring every forget sample to what G gains on its mirror image: the term is abs(gain(f_i) − goal_i).
 
@@ -42,12 +44,9 @@ class MirrorTarget(GainTerm):
     It does not suit a request for a whole kind, whose mirror images G reconstructs well too.
 
     Args:
-        forget_loader: Batches of the forget set.
         loader: Batches of scans that G was not trained on, for dimension and bias, in one pass; None: along W without
             bias.
         seen_loader: Batches of retain scans, on which G was trained, for the warning; None: none.
-        forget_weight: The factor of the term, per dB.
-        retain_weight: The factor of the retain loss.
 
     Attributes:
         dim: The dimension of the images along which they are mirrored, -1 (W) or -2 (H).
@@ -60,17 +59,12 @@ class MirrorTarget(GainTerm):
         ValueError: A ``loader`` without scans, at ``STARTED``.
     """
 
-    def __init__(
-        self,
-        forget_loader: Iterable,
-        loader: Iterable | None = None,
-        seen_loader: Iterable | None = None,
-        forget_weight: float = 0.05,
-        retain_weight: float = 1.0,
-    ) -> None:
-        super().__init__(forget_loader, forget_weight, retain_weight)
+    loader: Iterable | None = None
+    seen_loader: Iterable | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
         self.original = Original()
-        self.loader, self.seen_loader = loader, seen_loader
         self.dim, self.bias, self.scatter = -1, 0.0, 0.0
 
     def start(self, engine: Trainer) -> None:
@@ -165,6 +159,7 @@ class OnMirrorImage(torch.nn.Module):
         return mirrored(self.network(*(mirrored(value, self.dim - 1) for value in inputs), **kwargs), self.dim)
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class MirrorImage(MirrorTarget):
     """Handler that teaches S(f) an image between G(f) and G's image of f mirrored: the term is D(S(f), blend).
 
@@ -173,24 +168,12 @@ class MirrorImage(MirrorTarget):
     scans show. Where that method asks for the number of dB, which any fault of the image may bring about, this one asks
     for an image: of those between G(f) and the mirrored G(mirrored f) the one with this gain. Its faults are those that
     G makes on scans that it never saw, so that others' scans have little to lose. It costs two forward passes of G for
-    each forget sample; what the base class says of mirror images holds here, too.
-
-    Args:
-        forget_loader, loader, seen_loader, forget_weight, retain_weight: See :class:`MirrorTarget`; the weight is per
-            unit of D.
+    each forget sample; what the base class says of mirror images holds here, too. ``forget_weight`` is per unit of D.
 
     Source: this project.
     """
 
-    def __init__(
-        self,
-        forget_loader: Iterable,
-        loader: Iterable | None = None,
-        seen_loader: Iterable | None = None,
-        forget_weight: float = 16.0,
-        retain_weight: float = 1.0,
-    ) -> None:
-        super().__init__(forget_loader, loader, seen_loader, forget_weight, retain_weight)
+    forget_weight: NotNegative = 16.0
 
     def term(self, engine: Trainer, prediction: torch.Tensor, label: dict) -> torch.Tensor:
         with torch.no_grad():

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
-from ignite.engine import Events
 
 from scripts.data.digests import known_sha256
 from scripts.data.volumes import Volume
 from scripts.networks import build_network
 from scripts.networks.weights import load_weights, unwrap
-from scripts.run.engines import Trainer
+from scripts.run.engines import Handler, Trainer
 from scripts.training.record import RunRecord
 from scripts.unlearning.fit import tensors_of
 from scripts.unlearning.prior import Prior
@@ -23,7 +23,8 @@ KNOWN = ("scripts", "monai", "torch", "ignite")
 """Packages whose losses and optimisers read nothing but the batch."""
 
 
-class Restart:
+@dataclass(eq=False, repr=False)
+class Restart(Handler):
     """Handler that replaces all parameters and buffers by a prior's at ``STARTED``: θ ← θ_prior.
 
     Nothing of the weights that the network had is left, frozen parameters and buffers included; what is frozen stays as
@@ -48,15 +49,9 @@ class Restart:
     """
 
     exact = True
-
-    def __init__(self, prior: Prior, seed: int = 0, fresh: Callable[[], torch.nn.Module] | None = None) -> None:
-        self.prior = prior
-        self.seed = seed
-        self.fresh = fresh
-
-    def attach(self, engine: Trainer) -> None:
-        """Attach to the trainer."""
-        engine.add_event_handler(Events.STARTED, self)
+    prior: Prior
+    seed: int = 0
+    fresh: Callable[[], torch.nn.Module] | None = None
 
     def __call__(self, engine: Trainer) -> None:
         assert self.prior.path is not None

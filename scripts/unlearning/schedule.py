@@ -5,16 +5,17 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from typing import Literal
 
-import torch
 from ignite.engine import Events
 from monai.engines import IterationEvents
 
 from scripts.networks.weights import unwrap
-from scripts.run.engines import Trainer
+from scripts.run.engines import Handler, Trainer, Workflow
+from scripts.run.kinds import Positive, Share
 from scripts.training import Muon
-from scripts.unlearning.arguments import check_share
 
 logger = logging.getLogger(__name__)
 
@@ -46,7 +47,8 @@ def epoch_length(budget: float | None, passes: int, slices_per_step: int, epochs
 SHAPES = {"linear": lambda x: 1 - x, "cosine": lambda x: (1 + math.cos(math.pi * x)) / 2}
 
 
-class Anneal:
+@dataclass(eq=False, repr=False)
+class Anneal(Handler):
     """Handler that scales a number of another handler at each ``ITERATION_STARTED``: value·s(t/T), t = 0 ... T − 1.
 
     s falls from 1 to ``final``: s(x) = final + (1 − final)·shape(x), 1 − x (``linear``) or (1 + cos πx)/2
@@ -60,33 +62,28 @@ class Anneal:
         final: The value of s at the end, as a share of the setting's initial value.
 
     Raises:
-        ValueError: ``shape`` is unknown, or ``handler`` has no such number.
+        ValueError: ``handler`` has no such number.
     """
 
-    exact = True  # reads nothing but the batches
+    exact, event = True, Events.ITERATION_STARTED  # exact: reads nothing but the batches
+    handler: object
+    name: str
+    shape: Literal["linear", "cosine"] = "linear"
+    final: float = 0.0
 
-    def __init__(self, handler: object, name: str, shape: str = "linear", final: float = 0.0) -> None:
-        if shape not in SHAPES:
-            raise ValueError(f"annealing: 'shape': expected one of {', '.join(SHAPES)}, found {shape!r}")
-        value = getattr(handler, name, None)
-        if not isinstance(value, int | float):
-            raise ValueError(f"annealing: 'name': expected a number of {type(handler).__name__}, found {name!r}")
-        self.handler = handler
-        self.name = name
-        self.value = value
-        self.shape = shape
-        self.final = final
-
-    def attach(self, engine: Trainer) -> None:
-        """Attach to the trainer."""
-        engine.add_event_handler(Events.ITERATION_STARTED, self)
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.value = getattr(self.handler, self.name, None)
+        if not isinstance(self.value, int | float):
+            raise ValueError(f"Anneal: 'name': expected a number of {type(self.handler).__name__}, found {self.name!r}")
 
     def __call__(self, engine: Trainer) -> None:
         share = (engine.state.iteration - 1) / (engine.state.max_epochs * engine.state.epoch_length)
         setattr(self.handler, self.name, self.value * (self.final + (1 - self.final) * SHAPES[self.shape](share)))
 
 
-class FastTraining:
+@dataclass(eq=False, repr=False)
+class FastTraining(Handler):
     """Handler that gives the trainer :class:`scripts.training.Muon` in place of its optimiser, and one cycle of rates.
 
     The rates are peak·s(t/T), T the steps of the run: s rises from ``first`` to 1 along half a cosine within the share
@@ -97,13 +94,13 @@ class FastTraining:
         lr: The peak for matrices and convolutions, see ``Muon``.
         adam_lr: The peak for the other parameters.
         held: Patterns of names of parameters that are not trained.
-        warm_up: The share of the run in which the rates rise, in [0, 1].
-        first: s at the first step, in [0, 1].
+        warm_up: The share of the run in which the rates rise.
+        first: s at the first step, from 0 to 1.
 
     Source: Jordan et al. 2024 (Muon); Smith and Topin 2019 (one cycle).
 
     Raises:
-        ValueError: ``warm_up`` or ``first`` is out of range, a rate is not above 0, or a pattern matches no name.
+        ValueError: A pattern matches no name.
 
     Example:
         >>> cycle = FastTraining(warm_up=0.5, first=0.0)
@@ -111,31 +108,17 @@ class FastTraining:
         [0.0, 0.5, 1.0, 0.5, 0.0]
     """
 
-    exact = True  # reads nothing but the batches
+    exact, event = True, Events.ITERATION_STARTED  # exact: reads nothing but the batches
+    lr: Positive = 0.05
+    adam_lr: Positive = 4e-3
+    held: Sequence[str] = ()
+    warm_up: Share = 0.15
+    first: Share = 0.04
 
-    def __init__(
-        self,
-        lr: float = 0.05,
-        adam_lr: float = 4e-3,
-        held: Sequence[str] = (),
-        warm_up: float = 0.15,
-        first: float = 0.04,
-    ) -> None:
-        check_share("fast training", warm_up=warm_up, first=first)
-        self.peaks = {"lr": lr, "adam_lr": adam_lr}
-        self.held = list(held)
-        self.warm_up = warm_up
-        self.first = first
-        self.optimizer: Muon
-        self._held: list[torch.nn.Parameter] = []
-        self._rates: list[float] = []
-
-    def attach(self, engine: Trainer) -> None:
+    def attach(self, engine: Workflow) -> None:
         """Attach to the trainer."""
-        engine.add_event_handler(Events.STARTED, self.start)
-        engine.add_event_handler(Events.ITERATION_STARTED, self)
+        super().attach(engine)
         engine.add_event_handler(IterationEvents.BACKWARD_COMPLETED, self.hold)
-        engine.add_event_handler(Events.COMPLETED, self.finish)
 
     def start(self, engine: Trainer) -> None:
         """Exchange the optimiser."""
@@ -153,7 +136,7 @@ class FastTraining:
         trained = [weight for name, weight in names.items() if name not in held and weight.requires_grad]
         engine.optimizer.zero_grad(set_to_none=True)
         engine.optimizer.step()  # without gradients nothing happens; a scheduler that sees no step at all would warn
-        self.optimizer = engine.optimizer = Muon(trained, **self.peaks)
+        self.optimizer = engine.optimizer = Muon(trained, lr=self.lr, adam_lr=self.adam_lr)
         self._rates = [group["lr"] for group in self.optimizer.param_groups]
         if unwrap(engine.network) is engine.network:  # what several processes share is settled when it is wrapped
             for weight in self._held:
@@ -190,12 +173,8 @@ class FastTraining:
         self.optimizer.load_state_dict(state)
 
 
-class NoTraining:
+class NoTraining(Handler):
     """Handler that ends the run at ``STARTED``, before the first step: the handlers listed before it did it all."""
-
-    def attach(self, engine: Trainer) -> None:
-        """Attach to the trainer."""
-        engine.add_event_handler(Events.STARTED, self)
 
     def __call__(self, engine: Trainer) -> None:
         engine.terminate()

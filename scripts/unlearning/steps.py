@@ -4,23 +4,23 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 import ignite.distributed as idist
 import torch
-from ignite.engine import Events
 from monai.engines import IterationEvents
 from monai.utils import CommonKeys as Keys
 
 from scripts.networks.weights import unwrap
-from scripts.run.engines import Trainer
+from scripts.run.engines import Handler, Trainer, Workflow
+from scripts.run.kinds import Share
 from scripts.training.batch_share import sum_over_processes
-from scripts.unlearning.arguments import check_share
 from scripts.unlearning.fit import initialise
 from scripts.unlearning.passes import mean_gradient, trained_weights
 from scripts.unlearning.terms import FORGET_PART, RETAIN_PART
 
 
-class GradientProjection:
+class GradientProjection(Handler):
     """Handler that removes from the forget gradient its part along the retain gradient, where the two conflict.
 
     g_f ← g_f − min(0, ⟨g_f, g_r⟩)/‖g_r‖²·g_r over all weights, g_r unchanged. List it right after a method with a
@@ -34,13 +34,12 @@ class GradientProjection:
         ValueError: No method left a forget part; raised at the first step.
     """
 
-    def __init__(self) -> None:
-        self._forget: dict[str, torch.Tensor] = {}
+    event = IterationEvents.BACKWARD_COMPLETED
 
-    def attach(self, engine: Trainer) -> None:
+    def attach(self, engine: Workflow) -> None:
         """Attach to the trainer."""
+        super().attach(engine)
         engine.add_event_handler(IterationEvents.LOSS_COMPLETED, self.differentiate)
-        engine.add_event_handler(IterationEvents.BACKWARD_COMPLETED, self)
 
     def differentiate(self, engine: Trainer) -> None:
         """Take the forget part out of the loss and keep its gradient."""
@@ -69,7 +68,8 @@ class GradientProjection:
             weight.grad = retain[name] + self._forget[name] - share * retain[name]
 
 
-class StepScale:
+@dataclass(eq=False, repr=False)
+class StepScale(Handler):
     """Handler that scales each weight's optimiser step: θ ← θ_before + factor·(θ_after − θ_before).
 
     The weights are copied at ``BACKWARD_COMPLETED`` and corrected at ``MODEL_COMPLETED``, so a factor of 0 keeps a
@@ -77,19 +77,16 @@ class StepScale:
     depend on its scale. A subclass chooses the factors.
     """
 
-    def __init__(self) -> None:
-        self.factors: dict[str, torch.Tensor] = {}
-        self._before: dict[str, torch.Tensor] = {}
+    event = IterationEvents.MODEL_COMPLETED
 
     def choose(self, engine: Trainer) -> dict[str, torch.Tensor]:
         """At ``STARTED``: factors in [0, 1] by name of the trained weights, in their shapes."""
         raise NotImplementedError
 
-    def attach(self, engine: Trainer) -> None:
+    def attach(self, engine: Workflow) -> None:
         """Attach to the trainer."""
-        engine.add_event_handler(Events.STARTED, self.start)
+        super().attach(engine)
         engine.add_event_handler(IterationEvents.BACKWARD_COMPLETED, self.keep)
-        engine.add_event_handler(IterationEvents.MODEL_COMPLETED, self)
 
     def start(self, engine: Trainer) -> None:
         """Choose the factors."""
@@ -106,6 +103,7 @@ class StepScale:
             weight.copy_(torch.where(factor == 1, weight, before + factor * (weight - before)))
 
 
+@dataclass(eq=False, repr=False)
 class SaliencyMask(StepScale):
     """Handler that keeps at θ0 all weights outside the top-k of abs(∇J(f)), the gradient over the whole forget set.
 
@@ -113,19 +111,13 @@ class SaliencyMask(StepScale):
 
     Args:
         forget_loader: Batches of the forget set; one pass is made at ``STARTED``.
-        share: The share k of all weights that may move, in [0, 1].
+        share: The share k of all weights that may move.
 
     Source: Fan et al. 2024 (SalUn), equation 4.
-
-    Raises:
-        ValueError: ``share`` is out of range.
     """
 
-    def __init__(self, forget_loader: Iterable, share: float = 0.5) -> None:
-        super().__init__()
-        check_share("saliency mask", share=share)
-        self.forget_loader = forget_loader
-        self.share = share
+    forget_loader: Iterable
+    share: Share = 0.5
 
     def choose(self, engine: Trainer) -> dict[str, torch.Tensor]:
         saliency = {name: value.abs() for name, value in mean_gradient(engine, self.forget_loader).items()}
@@ -149,6 +141,7 @@ def largest(values: dict[str, torch.Tensor], share: float) -> dict[str, torch.Te
 CONVOLUTIONS = (torch.nn.Conv2d, torch.nn.ConvTranspose2d)
 
 
+@dataclass(eq=False, repr=False)
 class MaskedReinit(StepScale):
     """Handler that re-initialises, at ``STARTED``, the convolution weights with the smallest abs(g_r − g_f).
 
@@ -157,26 +150,18 @@ class MaskedReinit(StepScale):
 
     Args:
         retain_loader, forget_loader: Batches of the retain subset and of the forget set; one pass over each.
-        share: The share of the convolution weights that is re-initialised, in [0, 1].
-        others: The factor of the steps of all other weights, in [0, 1].
+        share: The share of the convolution weights that is re-initialised.
+        others: The factor of the steps of all other weights.
         seed: The seed of the new weights, which the network's modules draw by their own initialisation.
 
     Source: NeurIPS 2023 machine unlearning challenge, second place.
-
-    Raises:
-        ValueError: ``share`` or ``others`` is out of range.
     """
 
-    def __init__(
-        self, retain_loader: Iterable, forget_loader: Iterable, share: float = 0.3, others: float = 0.1, seed: int = 0
-    ) -> None:
-        super().__init__()
-        check_share("masked re-initialisation", share=share, others=others)
-        self.retain_loader = retain_loader
-        self.forget_loader = forget_loader
-        self.share = share
-        self.others = others
-        self.seed = seed
+    retain_loader: Iterable
+    forget_loader: Iterable
+    share: Share = 0.3
+    others: Share = 0.1
+    seed: int = 0
 
     def choose(self, engine: Trainer) -> dict[str, torch.Tensor]:
         retain, forget = (mean_gradient(engine, loader) for loader in (self.retain_loader, self.forget_loader))

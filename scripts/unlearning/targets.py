@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 
 import torch
 
@@ -13,25 +14,25 @@ from scripts.kspace.fourier import crop_like
 from scripts.networks.weights import unwrap
 from scripts.networks.zero_filled import ZeroFilled
 from scripts.run.engines import Trainer
+from scripts.run.kinds import NotNegative, Positive
 from scripts.training.batch_share import sum_over_processes
-from scripts.unlearning.arguments import check_positive
 from scripts.unlearning.passes import batches, own
 from scripts.unlearning.terms import ForgetTerm
 
 logger = logging.getLogger(__name__)
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class GainTerm(ForgetTerm):
     """Base: the term is abs(gain(f_i) − goal_i), with the gain in PSNR over the zero-filled image, in dB.
 
-    Args:
-        forget_loader, forget_weight, retain_weight: The arguments of :class:`ForgetTerm`.
+    ``forget_weight`` is per dB.
     """
 
-    def __init__(
-        self, forget_loader: Iterable | None = None, forget_weight: float = 1.0, retain_weight: float = 1.0
-    ) -> None:
-        super().__init__(forget_loader, forget_weight, retain_weight)
+    forget_weight: NotNegative = 0.05
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
         self.zero_filled = ZeroFilled()
 
     def goal(self, engine: Trainer, label: dict, zero_filled: torch.Tensor) -> torch.Tensor | float:
@@ -68,6 +69,7 @@ def gain(image: torch.Tensor, zero_filled: torch.Tensor, target: torch.Tensor) -
     return 10 * (before.log10() - after.log10())
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class GainTarget(GainTerm):
     """Bring every forget sample to a stated gain in PSNR over its zero-filled image: the term is abs(gain(f_i) − t·g).
 
@@ -77,49 +79,37 @@ class GainTarget(GainTerm):
     ``docs/methods.md``).
 
     Args:
-        forget_loader: Batches of the forget set.
         loader: Batches of held-out retain data, on which g is measured in one pass.
         transfer: The share t of the gain.
-        gain: The gain g in dB, in place of ``loader``.
-        forget_weight: The factor of the term, per dB.
-        retain_weight: The factor of the retain loss.
-
-    Attributes:
-        gain: The gain g in dB; NaN before it is measured.
+        gain: The gain g in dB, in place of ``loader``; where that is given NaN before it is measured.
 
     Source: this project.
 
     Raises:
-        ValueError: Both or neither of ``loader`` and ``gain`` are given, ``transfer`` is not above 0, or there are no
-            held-out data.
+        ValueError: Both or neither of ``loader`` and ``gain`` are given, or there are no held-out data.
     """
 
-    def __init__(
-        self,
-        forget_loader: Iterable,
-        loader: Iterable | None = None,
-        transfer: float = 0.3,
-        gain: float | None = None,
-        forget_weight: float = 0.05,
-        retain_weight: float = 1.0,
-    ) -> None:
-        super().__init__(forget_loader, forget_weight, retain_weight)
-        if (loader is None) == (gain is None):
+    loader: Iterable | None = None
+    transfer: Positive = 0.3
+    gain: float | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if (self.loader is None) == (self.gain is None):
             raise ValueError("gain target: expected either 'loader' or 'gain', found both or neither")
-        check_positive("gain target", transfer=transfer)
-        self.loader = loader
-        self.transfer = transfer
-        self.gain = math.nan if gain is None else gain
+        self.gain = math.nan if self.gain is None else self.gain
 
     def start(self, engine: Trainer) -> None:
         """Restart the forget stream and measure g."""
         super().start(engine)
         if self.loader is not None:
-            self.gain = self._measure(engine, self.loader)
-            logger.info("gain target: %.2f dB on held-out retain data, so %.2f dB on the forget set", self.gain,
-                        self.transfer * self.gain)  # fmt: skip
+            self.gain = g = self._measure(engine, self.loader)
+            logger.info(
+                "gain target: %.2f dB on held-out retain data, so %.2f dB on the forget set", g, self.transfer * g
+            )
 
     def goal(self, engine: Trainer, label: dict, zero_filled: torch.Tensor) -> float:
+        assert self.gain is not None
         return self.transfer * self.gain
 
     @torch.no_grad()
@@ -135,6 +125,7 @@ class GainTarget(GainTerm):
         return total / count
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class TargetPerScan(GainTerm):
     """Bring every forget sample to the goal of its own target: the term is abs(gain(f_i) − goal_i).
 
@@ -142,26 +133,19 @@ class TargetPerScan(GainTerm):
     never saw the organ, but knows the kind of the patient's scans.
 
     Args:
-        forget_loader: The batches of the forget set.
         targets: The target of each part of the forget set.
         parts: The volumes of each part, see :meth:`scripts.requests.Cohorts.by_part`; targets of others are not used.
-        forget_weight: The factor of the term, per dB.
-        retain_weight: The factor of the retain loss.
 
     Source: this project.
     """
 
-    def __init__(
-        self,
-        forget_loader: Iterable,
-        targets: Mapping[str, GainTerm],
-        parts: Mapping[str, Iterable[Volume]],
-        forget_weight: float = 0.05,
-        retain_weight: float = 1.0,
-    ) -> None:
-        super().__init__(forget_loader, forget_weight, retain_weight)
-        self.targets = {part: targets[part] for part in parts}
-        self.part = {volume.name: part for part, volumes in parts.items() for volume in volumes}
+    targets: Mapping[str, GainTerm]
+    parts: Mapping[str, Iterable[Volume]]
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.targets = {part: self.targets[part] for part in self.parts}
+        self.part = {volume.name: part for part, volumes in self.parts.items() for volume in volumes}
 
     def start(self, engine: Trainer) -> None:
         """Restart the forget stream and let every target measure what it needs."""

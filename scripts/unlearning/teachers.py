@@ -7,21 +7,21 @@ import hashlib
 import json
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
 import ignite.distributed as idist
 import torch
-from ignite.engine import Events
 
 from scripts.data.volumes import Volume
 from scripts.kspace.fourier import crop_like
 from scripts.networks.weights import load_weights, save_weights, unwrap
-from scripts.run.engines import Trainer
+from scripts.run.engines import Handler, Trainer
 from scripts.run.files import file_sha256, write_text
+from scripts.run.kinds import Count, Positive
 from scripts.run.processes import broadcast
 from scripts.training import PassCounter
-from scripts.unlearning.arguments import check_positive
 from scripts.unlearning.fit import fit, initialise
 
 logger = logging.getLogger(__name__)
@@ -52,15 +52,8 @@ def frozen_copy(network: torch.nn.Module) -> torch.nn.Module:
     return freeze(copy.deepcopy(unwrap(network)))
 
 
-class Original:
-    """Handler that keeps G: a frozen copy of the network as it was at ``STARTED``."""
-
-    def __init__(self) -> None:
-        self.network: torch.nn.Module
-
-    def attach(self, engine: Trainer) -> None:
-        """Attach to the trainer."""
-        engine.add_event_handler(Events.STARTED, self.start)
+class Original(Handler):
+    """Handler that keeps G, ``network``: a frozen copy of the network as it was at ``STARTED``."""
 
     def start(self, engine: Trainer) -> None:
         """Copy the network."""
@@ -88,7 +81,8 @@ def loss_to_image(engine: Trainer, prediction: torch.Tensor, label: dict, image:
     return engine.loss_function(prediction, {**label, "target": target})
 
 
-class BlindTeacher:
+@dataclass(eq=False, repr=False)
+class BlindTeacher(Handler):
     """Handler that trains a blind teacher at ``STARTED``, on the retain subset alone.
 
     A fresh network of the same class is initialised from ``seed``, trained on J for ``steps`` steps (see
@@ -110,40 +104,26 @@ class BlindTeacher:
     Source: Tarun et al. 2023, whose incompetent teacher saw a few epochs of the retain subset.
 
     Raises:
-        ValueError: ``steps`` or ``learning_rate`` is not above 0, ``volumes`` holds a forget volume, ``network`` is the
-            trained network, or kept weights are not those that their record describes.
+        ValueError: ``volumes`` holds a forget volume, ``network`` is the trained network, or kept weights are not those
+            that their record describes.
     """
 
-    def __init__(
-        self,
-        network: torch.nn.Module,
-        loader: Iterable,
-        volumes: Sequence[Volume],
-        steps: int,
-        learning_rate: float = 1e-3,
-        seed: int = 0,
-        cache: str | Path | None = None,
-        counter: PassCounter | None = None,
-        settings: Mapping | None = None,
-    ) -> None:
-        check_positive("blind teacher", steps=steps, learning_rate=learning_rate)
-        marked = [volume.name for volume in volumes if volume.forget]
+    network: torch.nn.Module
+    loader: Iterable
+    volumes: Sequence[Volume]
+    steps: Count
+    learning_rate: Positive = 1e-3
+    seed: int = 0
+    cache: str | Path | None = None
+    counter: PassCounter | None = None
+    settings: Mapping = field(default_factory=dict)
+    ready: bool = field(default=False, init=False)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        marked = [volume.name for volume in self.volumes if volume.forget]
         if marked:
             raise ValueError(f"blind teacher: 'volumes': expected none of the forget set, found {', '.join(marked)}")
-        self.network = network
-        self.loader = loader
-        self.volumes = list(volumes)
-        self.steps = steps
-        self.learning_rate = learning_rate
-        self.seed = seed
-        self.cache = None if cache is None else Path(cache)
-        self.counter = counter
-        self.settings = dict(settings or {})
-        self.ready = False
-
-    def attach(self, engine: Trainer) -> None:
-        """Attach to the trainer."""
-        engine.add_event_handler(Events.STARTED, self.start)
 
     def start(self, engine: Trainer) -> None:
         """Read the teacher from the cache, or train it; then freeze it."""
@@ -154,7 +134,7 @@ class BlindTeacher:
         self.network.to(engine.state.device)
         facts = self._facts(engine)
         key = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
-        path = None if self.cache is None else self.cache / f"teacher-{key}.pt"
+        path = None if self.cache is None else Path(self.cache) / f"teacher-{key}.pt"
         if path is None or not broadcast(path.with_suffix(".json").is_file()):
             self._train(engine, path, facts)
         else:

@@ -1,26 +1,31 @@
-"""The forget term of the loss: its base, and the methods that are one term."""
+"""What is added to the loss: forget terms with their base; penalties and retain terms on the trainer's own batch."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from functools import partial
+from typing import Literal
 
 import torch
-from ignite.engine import Events
 from monai.engines import IterationEvents
 from monai.utils import CommonKeys as Keys
+from torch import Tensor
 from torch.nn.functional import softplus
 
 from scripts.data.loaders import EndlessBatches
-from scripts.run.engines import Trainer
+from scripts.kspace.fourier import crop_like
+from scripts.run.engines import Handler, Trainer
+from scripts.run.kinds import Count, NotNegative, Positive
 from scripts.training.batch_share import noise_like, share_mean
-from scripts.unlearning.arguments import check_positive
+from scripts.unlearning.passes import batches
 from scripts.unlearning.teachers import Original, Teacher, loss_to_image
 
 RETAIN_PART, FORGET_PART = "retain_part", "forget_part"
 
 
-class ForgetTerm:
+@dataclass(kw_only=True, eq=False, repr=False)
+class ForgetTerm(Handler):
     """Handler that replaces the loss by ``retain_weight * J(r) + forget_weight * term(f)`` at ``LOSS_COMPLETED``.
 
     With a ``forget_loader`` every step joins the trainer's retain batch r with the next forget batch f; both parts
@@ -34,23 +39,19 @@ class ForgetTerm:
         retain_weight: The factor of the retain loss.
     """
 
-    def __init__(
-        self, forget_loader: Iterable | None = None, forget_weight: float = 1.0, retain_weight: float = 1.0
-    ) -> None:
-        self.forget_loader = forget_loader
-        self.forget_weight = forget_weight
-        self.retain_weight = retain_weight
+    event = IterationEvents.LOSS_COMPLETED
+    forget_loader: Iterable | None = None
+    forget_weight: NotNegative = 1.0
+    retain_weight: NotNegative = 1.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
         self._stream = EndlessBatches(())
         self._batch: tuple = ()
 
     def term(self, engine: Trainer, prediction: torch.Tensor, label: dict) -> torch.Tensor:
         """Loss to be minimised on forget samples: (B, 1, H, W) and their label -> (B,)."""
         raise NotImplementedError
-
-    def attach(self, engine: Trainer) -> None:
-        """Attach to the trainer."""
-        engine.add_event_handler(Events.STARTED, self.start)
-        engine.add_event_handler(IterationEvents.LOSS_COMPLETED, self)
 
     def start(self, engine: Trainer) -> None:
         """Restart the forget stream."""
@@ -114,10 +115,7 @@ class GradientAscent(ForgetTerm):
         return -engine.loss_function(prediction, label)
 
 
-KINDS = ("zero_mean", "positive")
-SCALES = ("absolute", "max")
-
-
+@dataclass(kw_only=True, eq=False, repr=False)
 class NoisyLabel(ForgetTerm):
     """Learn the forget set with noise on its reference images: the term is J(x_f, y_f + λ·s·N) (Xue 2024; Graves 2021).
 
@@ -125,29 +123,11 @@ class NoisyLabel(ForgetTerm):
         std: The factor λ; with ``scale="absolute"`` in the image's own units (fastMRI: maxima of 2e-4 ... 4e-4).
         scale: The scale s: 1 (``absolute``, the paper) or the volume's maximum (``max``).
         kind: The noise: ``zero_mean``, N(0, I), the paper; ``positive``, abs(N), a bias, the released implementation.
-        forget_loader, forget_weight, retain_weight: The arguments of :class:`ForgetTerm`.
-
-    Raises:
-        ValueError: ``kind`` or ``scale`` is unknown, or ``std`` is not above 0.
     """
 
-    def __init__(
-        self,
-        std: float,
-        scale: str = "absolute",
-        kind: str = "zero_mean",
-        forget_loader: Iterable | None = None,
-        forget_weight: float = 1.0,
-        retain_weight: float = 1.0,
-    ) -> None:
-        super().__init__(forget_loader, forget_weight, retain_weight)
-        for name, value, known in (("kind", kind, KINDS), ("scale", scale, SCALES)):
-            if value not in known:
-                raise ValueError(f"noisy label: '{name}': expected one of {', '.join(known)}, found {value!r}")
-        check_positive("noisy label", std=std)
-        self.std = std
-        self.scale = scale
-        self.kind = kind
+    std: Positive
+    scale: Literal["absolute", "max"] = "absolute"
+    kind: Literal["zero_mean", "positive"] = "zero_mean"
 
     def term(self, engine: Trainer, prediction: torch.Tensor, label: dict) -> torch.Tensor:
         return engine.loss_function(prediction, {**label, "target": self.noisy(label)})
@@ -161,34 +141,24 @@ class NoisyLabel(ForgetTerm):
         return target + (noise.abs() if self.kind == "positive" else noise)
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class BoundedAscent(ForgetTerm):
     """Ascend J on the forget set, less and less: the term is (2/β)·softplus(−β·(J(f) − J_G(f))/τ).
 
     Its gradient is −1/τ of J's at the start and falls to 0 as J(f) rises above the original's by several τ/β.
 
     Args:
-        beta: The sharpness β, above 0; usual values are 0.1 to 1.
-        tau: The scale τ of a rise of J, above 0, in units of the loss.
-        forget_loader, forget_weight, retain_weight: The arguments of :class:`ForgetTerm`.
+        beta: The sharpness β; usual values are 0.1 to 1.
+        tau: The scale τ of a rise of J, in units of the loss.
 
     Source: after negative preference optimisation, Zhang et al. 2024.
-
-    Raises:
-        ValueError: ``beta`` or ``tau`` is not above 0.
     """
 
-    def __init__(
-        self,
-        beta: float,
-        tau: float,
-        forget_loader: Iterable | None = None,
-        forget_weight: float = 1.0,
-        retain_weight: float = 1.0,
-    ) -> None:
-        super().__init__(forget_loader, forget_weight, retain_weight)
-        check_positive("bounded ascent", beta=beta, tau=tau)
-        self.beta = beta
-        self.tau = tau
+    beta: Positive
+    tau: Positive
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
         self.original = Original()
 
     def start(self, engine: Trainer) -> None:
@@ -202,29 +172,17 @@ class BoundedAscent(ForgetTerm):
         return 2 / self.beta * softplus(-self.beta * rise)
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class TeacherTerm(ForgetTerm):
-    """Base of forget terms with a teacher T.
+    """Base of forget terms with a teacher T, a handler listed before, e.g. ``BlindTeacher``."""
 
-    Args:
-        teacher: The teacher T, a handler listed before, e.g. ``BlindTeacher``.
-        forget_loader, forget_weight, retain_weight: The arguments of :class:`ForgetTerm`.
-    """
-
-    def __init__(
-        self,
-        teacher: Teacher,
-        forget_loader: Iterable | None = None,
-        forget_weight: float = 1.0,
-        retain_weight: float = 1.0,
-    ) -> None:
-        super().__init__(forget_loader, forget_weight, retain_weight)
-        self.teacher = teacher
+    teacher: Teacher
 
 
 class Blindspot(TeacherTerm):
     """Learn the blind teacher's output on the forget set: the term is D(S(x_f), T(x_f)), D being J with T's image.
 
-    The arguments are those of :class:`TeacherTerm`; usual forget weights are 0.1 to 1.
+    Usual forget weights are 0.1 to 1.
 
     Source: Tarun et al. 2023 (Deep regression unlearning), without their attention match.
     """
@@ -237,11 +195,7 @@ class LossTarget(TeacherTerm):
     """Bring the error of each forget sample to that of a blind teacher: the term is abs(J(f_i) − τ_i).
 
     τ_i is the teacher's J on the same slice under the same mask, so ascent and descent meet where a network without
-    D_f would be.
-
-    The arguments are those of :class:`TeacherTerm`.
-
-    Source: this project.
+    D_f would be. Source: this project.
     """
 
     def term(self, engine: Trainer, prediction: torch.Tensor, label: dict) -> torch.Tensor:
@@ -249,6 +203,7 @@ class LossTarget(TeacherTerm):
         return (engine.loss_function(prediction, label) - target).abs()
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class Scrub(ForgetTerm):
     """Alternate two steps: min γ·J(r) + α·D(S, G) on retain, and max D(S, G) on forget batches; D is J with G's image.
 
@@ -256,31 +211,21 @@ class Scrub(ForgetTerm):
     ``max_epochs`` epochs. List :class:`Rewind` after it for SCRUB+R.
 
     Args:
-        forget_loader: Batches of the forget set.
         gamma: The factor γ of the retain loss.
         alpha: The factor α of the distance to G on the retain set.
         max_epochs: The number of epochs with max steps.
         forget_weight: The factor of D in the max steps.
 
     Source: Kurmanji et al. 2023 (Towards unbounded machine unlearning), equation 3.
-
-    Raises:
-        ValueError: ``gamma`` or ``max_epochs`` is not above 0.
     """
 
-    def __init__(
-        self,
-        forget_loader: Iterable,
-        gamma: float = 0.99,
-        alpha: float = 0.1,
-        max_epochs: int = 2,
-        forget_weight: float = 1.0,
-    ) -> None:
-        super().__init__(forget_loader, forget_weight)
-        check_positive("scrub", gamma=gamma, max_epochs=max_epochs)
-        self.gamma = gamma
-        self.alpha = alpha
-        self.max_epochs = max_epochs
+    forget_loader: Iterable
+    gamma: Positive = 0.99
+    alpha: NotNegative = 0.1
+    max_epochs: Count = 2
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
         self.original = Original()
 
     def start(self, engine: Trainer) -> None:
@@ -300,3 +245,95 @@ class Scrub(ForgetTerm):
 
     def term(self, engine: Trainer, prediction: torch.Tensor, label: dict) -> torch.Tensor:
         return -loss_to_image(engine, prediction, label, self.image_of(engine, self.original))
+
+
+@dataclass(eq=False, repr=False)
+class L1Penalty(Handler):
+    """Handler that adds γ‖θ‖₁ over all trained weights to the loss at ``LOSS_COMPLETED`` (Xue 2024; Jia 2023).
+
+    Args:
+        gamma: The factor γ, in units of the loss.
+    """
+
+    exact, event = True, IterationEvents.LOSS_COMPLETED  # exact: reads nothing but the batches
+    gamma: float
+
+    def __call__(self, engine: Trainer) -> None:
+        norm = sum(weight.abs().sum() for weight in engine.network.parameters() if weight.requires_grad)
+        engine.state.output[Keys.LOSS] = engine.state.output[Keys.LOSS] + self.gamma * norm
+
+
+@dataclass(eq=False, repr=False)
+class PsnrTerm(Handler):
+    """Handler that adds −w·PSNR to the loss at ``LOSS_COMPLETED``: w·10·log10(|S(x) − y|² / |y|²).
+
+    J is an SSIM loss and takes a network's brightness and large structures to the reference only late in a training. A
+    network that begins anew has not the time; with this term it gains about half a dB in the same number of steps.
+
+    Args:
+        weight: The factor w, per dB. At 0.01 its gradient is a small part of J's until J is small.
+
+    Source: this project.
+    """
+
+    exact, event = True, IterationEvents.LOSS_COMPLETED  # exact: reads nothing but the batches
+    weight: Positive = 0.01
+
+    def __call__(self, engine: Trainer) -> None:
+        output = engine.state.output
+        prediction, label = output[Keys.PRED], output[Keys.LABEL]
+        errors = relative_error_db(prediction, label["target"])
+        output[Keys.LOSS] = output[Keys.LOSS] + self.weight * share_mean(errors, label)
+
+
+def relative_error_db(image: Tensor, target: Tensor) -> Tensor:
+    """Energy of the error over that of the reference, 10·log10(|x − y|² / |y|²), in dB.
+
+    Args:
+        image: (B, 1, H, W).
+        target: (B, 1, h, w), h <= H, w <= W.
+
+    Returns:
+        (B,).
+
+    Example:
+        >>> relative_error_db(torch.full((1, 1, 2, 2), 1.1), torch.ones(1, 1, 2, 2)).round(decimals=3)
+        tensor([-20.])
+    """
+    tiny = torch.finfo(torch.float32).tiny
+    error = crop_like(image.float(), target) - target
+    energies = (x.square().sum(dim=(1, 2, 3)).clamp(min=tiny) for x in (error, target.float()))
+    after, before = (energy.log10() for energy in energies)
+    return 10 * (after - before)
+
+
+@dataclass(eq=False, repr=False)
+class RetainDistillation(Handler):
+    """Handler that adds w·D(S(x_r), G(x_r)) to the retain loss at ``LOSS_COMPLETED``, D being J with G's image.
+
+    The few reference images of the retain subset are memorised within some epochs. G's images of the same slices show
+    what G does on brains in general, and keep the network close to it. List it before a method with a
+    ``forget_loader``; it costs one forward pass of G for each retain slice.
+
+    Args:
+        weight: The factor w.
+
+    Source: Hinton et al. 2015; as a retain term of unlearning Kurmanji et al. 2023 (SCRUB, its α).
+    """
+
+    event = IterationEvents.LOSS_COMPLETED
+    weight: Positive = 1.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.original = Original()
+
+    def start(self, engine: Trainer) -> None:
+        """Copy G."""
+        self.original.start(engine)
+
+    def __call__(self, engine: Trainer) -> None:
+        ((reconstruct, label),) = batches(engine, [engine.state.batch])
+        output = engine.state.output
+        distances = loss_to_image(engine, output[Keys.PRED], label, self.original.image(reconstruct))
+        output[Keys.LOSS] = output[Keys.LOSS] + self.weight * share_mean(distances, label)

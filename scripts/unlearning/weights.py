@@ -5,23 +5,27 @@ from __future__ import annotations
 import copy
 import logging
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
+from typing import Annotated
 
 import torch
 from ignite.engine import Events
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from scripts.networks.weights import unwrap
-from scripts.run.engines import Trainer
-from scripts.unlearning.arguments import check_positive, check_share
+from scripts.run.engines import Handler, Trainer, Workflow
+from scripts.run.kinds import Count, Kind, Positive, from_to, is_number, mapping_of, within
 from scripts.unlearning.fit import fit, initialise, seeded, tensors_of
 from scripts.unlearning.passes import mean_loss, mean_squared_gradient, trained_weights
 from scripts.unlearning.teachers import Teacher
 
 logger = logging.getLogger(__name__)
+BEFORE_THE_END = Kind("a number from 0 and below 1", lambda v: is_number(v) and 0 <= v < 1)
 
 
-class Perturb:
+@dataclass(eq=False, repr=False)
+class Perturb(Handler):
     """Handler that mixes the weights with fresh ones at ``STARTED``: θ ← (1 − a)·θ + a·θ_new, a chosen by name.
 
     With a = 1 a part is reset and nothing of what it had learnt is left in it. The training that follows heals the
@@ -33,7 +37,7 @@ class Perturb:
     Args:
         fresh: a freshly built network, never the one that unlearns (in a configuration ``"%network"``). Parameters
             that no module draws, such as data-consistency weights, start as they were built.
-        noise: Pattern of the names of parameters and buffers (``cascades.0.*``) -> share a of noise, in [0, 1]. The
+        noise: Pattern of the names of parameters and buffers (``cascades.0.*``) -> share a of noise, from 0 to 1. The
             first pattern that matches counts; what none matches stays as it is.
         seed: The seed of the fresh weights.
 
@@ -44,21 +48,13 @@ class Perturb:
     Source: Ash and Adams 2020 (shrink and perturb); Lee et al. 2025 (distillation robustifies unlearning).
 
     Raises:
-        ValueError: a share is out of range, a pattern matches no name, ``fresh`` is the trained network, or several
-            processes train a network whose frozen parameters would have to heal.
+        ValueError: a pattern matches no name, ``fresh`` is the trained network, or several processes train a network
+            whose frozen parameters would have to heal.
     """
 
-    def __init__(self, fresh: torch.nn.Module, noise: Mapping[str, float], seed: int = 0) -> None:
-        check_share("perturbation", **{f"noise: {pattern}": share for pattern, share in noise.items()})
-        self.fresh = fresh
-        self.noise = dict(noise)
-        self.seed = seed
-        self._frozen: list[torch.Tensor] = []
-
-    def attach(self, engine: Trainer) -> None:
-        """Attach to the trainer."""
-        engine.add_event_handler(Events.STARTED, self)
-        engine.add_event_handler(Events.COMPLETED, self.finish)
+    fresh: torch.nn.Module
+    noise: Annotated[Mapping[str, float], mapping_of(from_to(0, 1))]
+    seed: int = 0
 
     def finish(self, engine: Trainer) -> None:
         """Freeze again what was frozen before."""
@@ -107,7 +103,8 @@ class Perturb:
                 logger.info("perturbation: %d %s: %s", len(names), what, ", ".join(names[:5]))
 
 
-class SynapticDampening:
+@dataclass(eq=False, repr=False)
+class SynapticDampening(Handler):
     """Handler that dampens at ``STARTED`` the weights specific to the forget set: θ_i ← min(λ·I_D/I_f, 1)·θ_i.
 
     Only where I_f > α·I_D. The importance I is the mean over samples of the squared gradient of J. Where the whole
@@ -117,25 +114,16 @@ class SynapticDampening:
     Args:
         retain_loader: Batches that stand for D; one pass, sample by sample.
         forget_loader: Batches of the forget set; one pass, sample by sample.
-        alpha: The threshold α on the ratio of importances, above 0; usually 10.
-        lam: The strength λ, above 0; usually 1. A smaller value dampens more.
+        alpha: The threshold α on the ratio of importances; usually 10.
+        lam: The strength λ; usually 1. A smaller value dampens more.
 
     Source: Foster et al. 2024 (SSD), equations 5 and 6.
-
-    Raises:
-        ValueError: ``alpha`` or ``lam`` is not above 0.
     """
 
-    def __init__(self, retain_loader: Iterable, forget_loader: Iterable, alpha: float = 10.0, lam: float = 1.0) -> None:
-        check_positive("synaptic dampening", alpha=alpha, lam=lam)
-        self.retain_loader = retain_loader
-        self.forget_loader = forget_loader
-        self.alpha = alpha
-        self.lam = lam
-
-    def attach(self, engine: Trainer) -> None:
-        """Attach to the trainer."""
-        engine.add_event_handler(Events.STARTED, self)
+    retain_loader: Iterable
+    forget_loader: Iterable
+    alpha: Positive = 10.0
+    lam: Positive = 1.0
 
     def __call__(self, engine: Trainer) -> None:
         whole = mean_squared_gradient(engine, self.retain_loader)
@@ -150,37 +138,27 @@ class SynapticDampening:
         logger.info("synaptic dampening: %d weights", dampened)
 
 
-class TaskNegation:
+@dataclass(eq=False, repr=False)
+class TaskNegation(Handler):
     """Handler that starts from θ0 − α·(θ_f − θ0), θ_f being a copy of G fine-tuned on the forget set at ``STARTED``.
 
     The trainer's own fine-tuning on the retain subset follows.
 
     Args:
         forget_loader: Batches of the forget set.
-        alpha: The length α of the step, above 0.
+        alpha: The length α of the step.
         steps: The number of optimiser steps of the copy.
         learning_rate: The learning rate of the copy at its first step; it decays to 0 along a cosine.
         seed: The seed of the copy's order of slices and masks.
 
     Source: Ilharco et al. 2023 (Editing models with task arithmetic).
-
-    Raises:
-        ValueError: ``alpha``, ``steps`` or ``learning_rate`` is not above 0.
     """
 
-    def __init__(
-        self, forget_loader: Iterable, alpha: float, steps: int, learning_rate: float = 1e-4, seed: int = 0
-    ) -> None:
-        check_positive("task negation", alpha=alpha, steps=steps, learning_rate=learning_rate)
-        self.forget_loader = forget_loader
-        self.alpha = alpha
-        self.steps = steps
-        self.learning_rate = learning_rate
-        self.seed = seed
-
-    def attach(self, engine: Trainer) -> None:
-        """Attach to the trainer."""
-        engine.add_event_handler(Events.STARTED, self)
+    forget_loader: Iterable
+    alpha: Positive
+    steps: Count
+    learning_rate: Positive = 1e-4
+    seed: int = 0
 
     def __call__(self, engine: Trainer) -> None:
         tuned = copy.deepcopy(unwrap(engine.network))
@@ -191,7 +169,8 @@ class TaskNegation:
                 weight.sub_(self.alpha * (after[name] - weight))
 
 
-class Rewind:
+@dataclass(eq=False, repr=False)
+class Rewind(Handler):
     """Handler that ends with the weights of the epoch whose mean J on the forget set came closest to a reference.
 
     J is measured at each ``EPOCH_COMPLETED``, always under the same masks; the chosen weights are loaded at
@@ -209,19 +188,15 @@ class Rewind:
     Source: Kurmanji et al. 2023 (SCRUB+R), there with the error on unseen data of the forget set's kind.
     """
 
-    def __init__(self, forget_loader: Iterable, reference: float | Teacher, seed: int = 0) -> None:
-        self.forget_loader = forget_loader
-        self.reference = reference
-        self.seed = seed
+    event = Events.EPOCH_COMPLETED
+    forget_loader: Iterable
+    reference: float | Teacher
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
         self.errors: list[float] = []
         self._kept: dict[str, torch.Tensor] = {}
-        self._target = 0.0
-
-    def attach(self, engine: Trainer) -> None:
-        """Attach to the trainer."""
-        engine.add_event_handler(Events.STARTED, self.start)
-        engine.add_event_handler(Events.EPOCH_COMPLETED, self)
-        engine.add_event_handler(Events.COMPLETED, self.rewind)
 
     def start(self, engine: Trainer) -> None:
         """Find the reference error."""
@@ -244,7 +219,7 @@ class Rewind:
         """Resume with kept errors and weights."""
         self.errors, self._kept = list(state["errors"]), dict(state["kept"])
 
-    def rewind(self, engine: Trainer) -> None:
+    def finish(self, engine: Trainer) -> None:
         """Put the kept weights back."""
         if self._kept:
             unwrap(engine.network).load_state_dict(self._kept)
@@ -258,7 +233,8 @@ class Rewind:
             return mean_loss(engine, self.forget_loader, teacher)
 
 
-class WeightAverage:
+@dataclass(eq=False, repr=False)
+class WeightAverage(Handler):
     """Handler that makes the exponential moving average of the weights the network's own at ``COMPLETED``.
 
     θ̄ ← decay·θ̄ + (1 − decay)·θ after each step from ``start`` on, beginning with the weights of that step, not with
@@ -266,29 +242,19 @@ class WeightAverage:
     are loaded.)
 
     Args:
-        decay: The decay of the average, in (0, 1); 1/(1 − decay) is about the number of steps averaged.
-        start: The share of the run before averaging begins, in [0, 1).
-
-    Raises:
-        ValueError: ``decay`` or ``start`` is out of range.
+        decay: The decay of the average; 1/(1 − decay) is about the number of steps averaged.
+        start: The share of the run before averaging begins, from 0 and below 1.
     """
 
-    exact = True  # reads nothing but the batches
+    exact, event = True, Events.ITERATION_COMPLETED  # exact: reads nothing but the batches
+    decay: Annotated[float, within(0, 1)] = 0.95
+    start: Annotated[float, BEFORE_THE_END] = 0.5
+    average: AveragedModel | None = field(default=None, init=False)
 
-    def __init__(self, decay: float = 0.95, start: float = 0.5) -> None:
-        if not 0 < decay < 1:
-            raise ValueError(f"weight average: 'decay': expected in (0, 1), found {decay}")
-        if not 0 <= start < 1:
-            raise ValueError(f"weight average: 'start': expected in [0, 1), found {start}")
-        self.decay = decay
-        self.start = start
-        self.average: AveragedModel | None = None
-
-    def attach(self, engine: Trainer) -> None:
+    def attach(self, engine: Workflow) -> None:
         """Attach to the trainer."""
-        engine.add_event_handler(Events.STARTED, self.begin)
-        engine.add_event_handler(Events.ITERATION_COMPLETED, self)
-        engine.add_event_handler(Events.COMPLETED, self.finish)
+        for event, handler in ((Events.STARTED, self.begin), (self.event, self), (Events.COMPLETED, self.finish)):
+            engine.add_event_handler(event, handler)
 
     def begin(self, engine: Trainer) -> None:
         """Drop the average of an earlier run."""

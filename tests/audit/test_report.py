@@ -187,5 +187,5 @@ def test_inputs_are_refused_by_name(tmp_path):
 
 @pytest.mark.parametrize("settings", [{"confidence": 1.0}, {"samples": 10}, {"equivalence": {"BTA": 0.0}}])
 def test_impossible_statistics_are_refused(settings):
-    with pytest.raises(ValueError, match="statistics: '"):
+    with pytest.raises(ValueError, match="Statistics: '"):
         Statistics(**settings)

@@ -10,8 +10,9 @@ import pytest
 import torch
 
 from scripts.networks import VarNet, save_weights
+from scripts.run.check import read_settings
 from scripts.run.errors import told
-from scripts.run.settings import read_settings, settings_of
+from scripts.run.settings import settings_of
 from scripts.run.start import close_ended
 from tests.conftest import write_tiny_volume
 from tests.hostile.cases import CASES, Case, flags

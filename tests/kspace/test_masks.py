@@ -51,9 +51,9 @@ def test_equispaced_fraction_equals_monai():
 @pytest.mark.parametrize(
     ("name", "acceleration", "center_fraction", "width", "message"),
     [
-        ("random", 1, 0.1, 96, "'acceleration': expected more than 1, found 1"),
-        ("random", 4, 0.0, 96, "'center_fraction': expected between 0 and 1"),
-        ("random", 4, 1.0, 96, "'center_fraction': expected between 0 and 1"),
+        ("random", 1, 0.1, 96, "'acceleration': expected a number above 1, found 1"),
+        ("random", 4, 0.0, 96, "'center_fraction': expected a number between 0 and 1"),
+        ("random", 4, 1.0, 96, "'center_fraction': expected a number between 0 and 1"),
         ("equispaced", 4, 0.001, 96, "no centre column on 96 columns"),
         ("equispaced", 100, 0.08, 96, "'acceleration': expected at most the width, 96"),
         ("random", 8, 0.2, 96, r"the centre alone \(19 columns\) uses up the 12.0 columns"),

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from scripts.run.components import check_components, check_references
+from scripts.run.check import check_components, check_references
 
 MASK = {"_target_": "scripts.data.EquispacedFractionMask", "acceleration": 3, "center_fraction": 0.08}
 

@@ -5,7 +5,7 @@ import logging
 import pytest
 
 from scripts.run import console
-from scripts.run.closing import command_of
+from scripts.run.console import command_of
 
 pytestmark = pytest.mark.usefixtures("contained")
 

@@ -9,7 +9,8 @@ import pytest
 from monai.bundle import ConfigWorkflow
 
 from scripts.run import config as run_config
-from scripts.run.config import declared_config, refuse_unknown_keys, running_config, running_workflow
+from scripts.run.check import refuse_unknown_keys
+from scripts.run.config import declared_config, running_config, running_workflow
 from scripts.run.errors import own_error
 
 CONFIGS = Path(__file__).parents[2] / "bundle" / "configs"

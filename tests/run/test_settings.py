@@ -9,8 +9,8 @@ import monai.bundle
 import pytest
 
 from scripts.run import config
+from scripts.run.check import read_settings
 from scripts.run.config import quoted, typed_settings, unquoted
-from scripts.run.settings import read_settings
 
 MONAI = str(Path(monai.bundle.__file__).with_name("__main__.py"))
 

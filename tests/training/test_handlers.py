@@ -53,7 +53,7 @@ def test_pass_counter_counts_slices_of_every_handler():
     network = Scale(1.0)
     counter = PassCounter(network)
     two = join(RETAIN, RETAIN)
-    trainer(network, [two, RETAIN], [GradientAscent([FORGET]), counter], epochs=3).run()
+    trainer(network, [two, RETAIN], [GradientAscent(forget_loader=[FORGET]), counter], epochs=3).run()
     assert (counter.forward, counter.backward) == (3 * 5, 3 * 5)
     with torch.no_grad():
         network(RETAIN["image"])

@@ -75,8 +75,8 @@ def batch_of(seed: int) -> dict:
 
 METHODS = {
     "training": lambda forget: [],
-    "gain_target": lambda forget: [RetainDistillation(2.0), GainTarget(forget, gain=3.0)],
-    "mirror_target": lambda forget: [RetainDistillation(2.0), MirrorTarget(forget)],
+    "gain_target": lambda forget: [RetainDistillation(2.0), GainTarget(forget_loader=forget, gain=3.0)],
+    "mirror_target": lambda forget: [RetainDistillation(2.0), MirrorTarget(forget_loader=forget)],
 }
 
 
@@ -109,7 +109,7 @@ STEPS = {
     "gradient ascent on the own batch": lambda forget: [GradientAscent()],
     "noisy labels on the own batch": lambda forget: [NoisyLabel(std=0.1, scale="max")],
     "noisy labels": lambda forget: [NoisyLabel(std=0.1, forget_loader=forget)],
-    "negative gradient": lambda forget: [GradientAscent(forget), GradientProjection()],
+    "negative gradient": lambda forget: [GradientAscent(forget_loader=forget), GradientProjection()],
     "l1": lambda forget: [L1Penalty(gamma=1e-4)],
     "default": lambda forget: [PsnrTerm(weight=0.01), FastTraining(lr=0.05, adam_lr=4e-3, held=["sens_net.*"])],
 }

@@ -39,5 +39,5 @@ def test_one_vector_a_volume_and_its_cost(tmp_path):
 def test_refusals():
     with pytest.raises(ValueError, match="'layer': expected a module of the network, found 'conv9'"):
         EncoderFeatures(small(), "conv9", lambda item: item)
-    with pytest.raises(ValueError, match="'slices_per_volume': expected above 0, found 0"):
+    with pytest.raises(ValueError, match="'slices_per_volume': expected a whole number from 1, found 0"):
         EncoderFeatures(small(), LAYER, lambda item: item, slices_per_volume=0)

@@ -30,7 +30,8 @@ def batch_of(height: int, width: int, crop: int = 0) -> dict:
 
 
 def started(network, batch: dict, held_out=None, seen=None) -> tuple[MirrorTarget, SupervisedTrainer]:
-    method, engine = MirrorTarget([batch], held_out, seen, forget_weight=1.0), engine_of(network, batch)
+    method = MirrorTarget(forget_loader=[batch], loader=held_out, seen_loader=seen, forget_weight=1.0)
+    engine = engine_of(network, batch)
     method.start(engine)
     return method, engine
 
@@ -184,7 +185,7 @@ def test_without_held_out_scans_there_is_no_bias_and_an_empty_loader_is_refused(
 
 def taught(network, batch: dict, held_out=None) -> tuple[torch.Tensor, MirrorImage]:
     """The image that the term compares with, after the trained network has moved on; and the method."""
-    method, engine = MirrorImage([batch], held_out, forget_weight=1.0), engine_of(network, batch)
+    method, engine = MirrorImage(forget_loader=[batch], loader=held_out, forget_weight=1.0), engine_of(network, batch)
     method.start(engine)
     with torch.no_grad():
         for weight in network.parameters():

@@ -12,7 +12,7 @@ from scripts.unlearning import (
     PsnrTerm,
     RetainDistillation,
 )
-from scripts.unlearning.penalties import relative_error_db
+from scripts.unlearning.terms import relative_error_db
 from tests.helpers import Scale, sample, trainer
 
 RETAIN = sample(value=1.0, target=3.0, forget=False)  # dJ/dw at w = 1: -4
@@ -39,7 +39,7 @@ def test_retain_distillation_pulls_towards_the_original():
 
 
 def test_retain_distillation_leaves_the_forget_part_alone():
-    method = GradientAscent([FORGET], retain_weight=0.5, forget_weight=0.1)
+    method = GradientAscent(forget_loader=[FORGET], retain_weight=0.5, forget_weight=0.1)
     assert run([RetainDistillation(), method], [RETAIN, RETAIN]) == pytest.approx(
         1.16 + LR * (0.5 * 2 * (3 - 1.16) - 0.5 * 2 * (1.16 - 1) - 0.1 * 2 * 2 * (3 - 2 * 1.16))
     )
@@ -75,5 +75,5 @@ def test_a_perfect_image_and_an_empty_reference_give_finite_gradients():
 
 
 def test_arguments():
-    with pytest.raises(ValueError, match="'weight': expected above 0, found 0"):
+    with pytest.raises(ValueError, match="'weight': expected a number above 0, found 0"):
         PsnrTerm(weight=0)

@@ -55,7 +55,7 @@ def test_l1_sparse_fades_linearly():
     ("shape", "values"), [("linear", [1, 0.775, 0.55, 0.325]), ("cosine", [1, 0.8682, 0.55, 0.2318])]
 )
 def test_anneal_forget_weight(shape, values):
-    method = GradientAscent([FORGET], forget_weight=2.0)
+    method = GradientAscent(forget_loader=[FORGET], forget_weight=2.0)
     seen = []
     engine = trainer(Scale(1.0), [RETAIN] * 2, [method, Anneal(method, "forget_weight", shape, final=0.1)], epochs=2)
     engine.add_event_handler(Events.ITERATION_COMPLETED, lambda: seen.append(method.forget_weight / 2))
@@ -153,7 +153,7 @@ def test_a_stopped_run_goes_on_with_muons_momentum():
     [
         (lambda: Anneal(L1Penalty(1.0), "delta"), "'name': expected a number of L1Penalty, found 'delta'"),
         (lambda: Anneal(L1Penalty(1.0), "gamma", "step"), "'shape': expected one of linear, cosine, found 'step'"),
-        (lambda: FastTraining(warm_up=2), r"'warm_up': expected in \[0, 1\], found 2"),
+        (lambda: FastTraining(warm_up=2), r"'warm_up': expected a number from 0 to 1, found 2"),
     ],
 )
 def test_arguments(make, message):

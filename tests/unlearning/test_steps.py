@@ -39,14 +39,14 @@ class Descent(ForgetTerm):
 )
 def test_gradient_projection(method, expected):
     network, forget = Columns(1.0, 1.0), columns((2.0, 3.0), forget=True)
-    handlers = [method([forget]), GradientProjection()]
+    handlers = [method(forget_loader=[forget]), GradientProjection()]
     trainer(network, [columns((2.0, 1.0))], handlers, lr=0.1).run()
     assert weights_of(network) == pytest.approx(expected)
 
 
 def test_gradient_projection_comes_before_clipping_and_needs_a_method():
     network, forget = Columns(1.0, 1.0), columns((2.0, 3.0), forget=True)
-    handlers = [GradientAscent([forget]), GradientProjection(), ClipGradient(0.5)]
+    handlers = [GradientAscent(forget_loader=[forget]), GradientProjection(), ClipGradient(0.5)]
     trainer(network, [columns((2.0, 1.0))], handlers, lr=1.0).run()
     step = torch.tensor(weights_of(network)) - 1
     assert float(step.norm()) == pytest.approx(0.5, rel=1e-4)
@@ -58,7 +58,7 @@ def test_gradient_projection_comes_before_clipping_and_needs_a_method():
 @pytest.mark.filterwarnings("ignore:CUDA is not available")
 def test_gradient_projection_under_a_gradient_scaler():
     network, forget = Columns(1.0, 1.0), columns((2.0, 3.0), forget=True)
-    handlers = [GradientAscent([forget]), GradientProjection(), ClipGradient(100.0)]
+    handlers = [GradientAscent(forget_loader=[forget]), GradientProjection(), ClipGradient(100.0)]
     engine = trainer(network, [columns((2.0, 1.0))], handlers, lr=0.1)
 
     @engine.on(Events.STARTED)
@@ -128,8 +128,8 @@ def test_masked_reinit_redraws_where_both_agree_and_slows_the_others():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: SaliencyMask([], share=1.1), r"saliency mask: 'share': expected in \[0, 1\], found 1.1"),
-        (lambda: MaskedReinit([], [], others=-1), r"'others': expected in \[0, 1\], found -1"),
+        (lambda: SaliencyMask([], share=1.1), r"SaliencyMask: 'share': expected a number from 0 to 1, found 1.1"),
+        (lambda: MaskedReinit([], [], others=-1), r"'others': expected a number from 0 to 1, found -1"),
     ],
 )
 def test_arguments(make, message):

@@ -27,7 +27,7 @@ def run(handlers, loader=(RETAIN,), epochs=1) -> float:
 @pytest.mark.parametrize(("target", "sign"), [(5.0, 1), (12.0, -1)])
 def test_gain_target_climbs_or_descends_towards_the_stated_gain(target, sign):
     """Errors 3 (zero-filled) and abs(2 w - 3) = 1: a gain of 9.54 dB, whose slope at w = 1 is 40 / ln 10."""
-    method = GainTarget([FORGET], gain=target, transfer=1.0, forget_weight=0.05, retain_weight=0.0)
+    method = GainTarget(forget_loader=[FORGET], gain=target, transfer=1.0, forget_weight=0.05, retain_weight=0.0)
     method.zero_filled = Scale(0.0)
     assert run([method]) == pytest.approx(1 - LR * 0.05 * sign * 40 / math.log(10))
 
@@ -35,7 +35,7 @@ def test_gain_target_climbs_or_descends_towards_the_stated_gain(target, sign):
 def test_gain_target_measures_the_originals_gain_on_held_out_data():
     """Errors 3 and 2 on the first, 1 and 0.5 on the second image, before any step."""
     held_out = [RETAIN, sample(value=0.5, target=1.0, forget=False)]
-    method = GainTarget([FORGET], held_out, transfer=0.2)
+    method = GainTarget(forget_loader=[FORGET], loader=held_out, transfer=0.2)
     method.zero_filled = Scale(0.0)
     run([method])
     assert method.gain == pytest.approx((20 * math.log10(1.5) + 20 * math.log10(2)) / 2)
@@ -46,17 +46,17 @@ def test_gain_target_measures_the_originals_gain_on_held_out_data():
     [
         ({}, "expected either 'loader' or 'gain', found both or neither"),
         ({"gain": 1.0, "loader": [RETAIN]}, "expected either 'loader' or 'gain', found both or neither"),
-        ({"gain": 1.0, "transfer": 0.0}, "'transfer': expected above 0, found 0.0"),
+        ({"gain": 1.0, "transfer": 0.0}, "'transfer': expected a number above 0, found 0.0"),
     ],
 )
 def test_gain_target_refuses_settings_that_cannot_work(settings, message):
     with pytest.raises(ValueError, match=message):
-        GainTarget([FORGET], **settings)
+        GainTarget(forget_loader=[FORGET], **settings)
 
 
 def test_gain_target_needs_held_out_data():
     with pytest.raises(ValueError, match="'loader': expected held-out retain data, found none"):
-        run([GainTarget([FORGET], [])])
+        run([GainTarget(forget_loader=[FORGET], loader=[])])
 
 
 class Fixed(GainTerm):
@@ -84,11 +84,11 @@ def batch() -> dict:
 
 
 def test_goals_by_scan(batch):
-    member = Fixed([batch])
-    kind, unused = GainTarget([batch], gain=4.0, transfer=0.5), Fixed([batch])
+    member = Fixed(forget_loader=[batch])
+    kind, unused = GainTarget(forget_loader=[batch], gain=4.0, transfer=0.5), Fixed(forget_loader=[batch])
     targets = {"kind": kind, "contrast": unused, "member": member}
     parts = {"kind": [scan("knee"), scan("knee 2")], "member": [scan("patient")]}
-    method = TargetPerScan([batch], targets, parts)
+    method = TargetPerScan(forget_loader=[batch], targets=targets, parts=parts)
     engine = trainer(Scale(), [batch], [])
     method.start(engine)
     label = method.take(engine, batch)
@@ -108,8 +108,8 @@ def test_the_other_targets_draw_nothing_of_their_own(batch):
                 yield item
 
     loader = Counted([batch])
-    targets = {"kind": Fixed(loader), "member": Fixed(loader)}
-    method = TargetPerScan(loader, targets, {"kind": [], "member": []})
+    targets = {"kind": Fixed(forget_loader=loader), "member": Fixed(forget_loader=loader)}
+    method = TargetPerScan(forget_loader=loader, targets=targets, parts={"kind": [], "member": []})
     method.term = lambda engine, prediction, label: prediction.mean(dim=(1, 2, 3))
     trainer(Scale(), [batch], [method], prepare_batch=split, epochs=3).run()
     assert len(read) == 3

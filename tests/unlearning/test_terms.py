@@ -38,12 +38,12 @@ def test_gradient_ascent_alone_climbs_and_reads_no_retain_data():
 
 
 def test_gradient_ascent_ft_joins_both_in_one_step():
-    handlers = [GradientAscent([FORGET], forget_weight=0.5, retain_weight=2.0), L1Penalty(gamma=0.25)]
+    handlers = [GradientAscent(forget_loader=[FORGET], forget_weight=0.5, retain_weight=2.0), L1Penalty(gamma=0.25)]
     assert run(handlers, [RETAIN]) == pytest.approx(1 - LR * (-2 * 4 + 0.5 * 4 + 0.25))
 
 
 def test_neg_grad_plus():
-    method = GradientAscent([FORGET], retain_weight=0.95, forget_weight=0.05)
+    method = GradientAscent(forget_loader=[FORGET], retain_weight=0.95, forget_weight=0.05)
     assert run([method]) == pytest.approx(1 + LR * (0.95 * 4 - 0.05 * 4))
 
 
@@ -62,7 +62,7 @@ def test_forget_stream_starts_anew_and_never_ends():
             return 0.0 * engine.loss_function(prediction, label)
 
     forget = [sample(1.0, float(i), True) for i in range(3)]
-    run([Watch(forget)], [RETAIN] * 5)
+    run([Watch(forget_loader=forget)], [RETAIN] * 5)
     assert seen == [0.0, 1.0, 2.0, 0.0, 1.0]
 
 
@@ -96,19 +96,21 @@ def test_blindspot_learns_the_teachers_image():
     """Target 0.5 x = 1 in place of y: dD/dw = 2·2·(2 - 1) = 4."""
     teacher = Fixed(Scale(0.5))
     forget = copy.deepcopy(FORGET)
-    assert run([Blindspot(teacher, [FORGET], forget_weight=0.25)]) == pytest.approx(1 - LR * (-4 + 0.25 * 4))
+    assert run([Blindspot(teacher=teacher, forget_loader=[FORGET], forget_weight=0.25)]) == pytest.approx(
+        1 - LR * (-4 + 0.25 * 4)
+    )
     assert float(teacher.network.weight) == 0.5
     assert all(torch.equal(FORGET[key], forget[key]) for key in ("image", "target"))
 
 
 def test_blindspot_in_a_mixed_batch_teaches_the_forget_sample_alone():
-    assert run([Blindspot(Fixed(Scale(0.5)))], [join(RETAIN, FORGET)]) == pytest.approx(1 - LR * (-4 + 4) / 2)
+    assert run([Blindspot(teacher=Fixed(Scale(0.5)))], [join(RETAIN, FORGET)]) == pytest.approx(1 - LR * (-4 + 4) / 2)
 
 
 @pytest.mark.parametrize(("teacher", "sign"), [(0.5, 1), (1.2, -1)])
 def test_loss_target_climbs_or_descends_towards_the_teachers_error(teacher, sign):
     """τ is 4 or 0.36, J(f) = 1 with gradient -4."""
-    handlers = [LossTarget(Fixed(Scale(teacher)), [FORGET], retain_weight=0.0)]
+    handlers = [LossTarget(teacher=Fixed(Scale(teacher)), forget_loader=[FORGET], retain_weight=0.0)]
     assert run(handlers) == pytest.approx(1 - LR * sign * 4)
 
 
@@ -130,7 +132,7 @@ def test_bounded_ascent_starts_as_ascent_and_dies_out():
 
 def test_scrub_alternates_and_max_steps_end():
     """Min step at S = G: γ·J(r) alone; max step: -4 (w - 1)²; then γ·J(r) + α (w - 1)²."""
-    scrub = Scrub([FORGET], gamma=0.9, alpha=0.5, max_epochs=1)
+    scrub = Scrub(forget_loader=[FORGET], gamma=0.9, alpha=0.5, max_epochs=1)
     first = 1 + LR * 0.9 * 4
     second = first + LR * 8 * (first - 1)
     assert run([scrub], [RETAIN, RETAIN]) == pytest.approx(second)
@@ -143,11 +145,11 @@ def test_scrub_alternates_and_max_steps_end():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: BoundedAscent(beta=0, tau=1.0), "bounded ascent: 'beta': expected above 0, found 0"),
-        (lambda: Scrub([], gamma=-1.0), "scrub: 'gamma': expected above 0, found -1.0"),
-        (lambda: NoisyLabel(std=0.0), "'std': expected above 0, found 0.0"),
-        (lambda: NoisyLabel(1.0, kind="gaussian"), "'kind': expected one of zero_mean, positive, found 'gaussian'"),
-        (lambda: NoisyLabel(1.0, scale="mean"), "'scale': expected one of absolute, max, found 'mean'"),
+        (lambda: BoundedAscent(beta=0, tau=1.0), "BoundedAscent: 'beta': expected a number above 0, found 0"),
+        (lambda: Scrub(forget_loader=[], gamma=-1.0), "Scrub: 'gamma': expected a number above 0, found -1.0"),
+        (lambda: NoisyLabel(std=0.0), "'std': expected a number above 0, found 0.0"),
+        (lambda: NoisyLabel(std=1.0, kind="gaussian"), "'kind': expected one of zero_mean, positive, found 'gaussian'"),
+        (lambda: NoisyLabel(std=1.0, scale="mean"), "'scale': expected one of absolute, max, found 'mean'"),
     ],
 )
 def test_arguments(make, message):

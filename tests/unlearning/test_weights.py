@@ -66,7 +66,7 @@ def run(handlers, loader=(RETAIN,), epochs=1) -> float:
 
 
 def test_rewind_returns_to_the_epoch_that_matches():
-    ascent = GradientAscent([FORGET], retain_weight=0.0, forget_weight=0.1)
+    ascent = GradientAscent(forget_loader=[FORGET], retain_weight=0.0, forget_weight=0.1)
     after_two = run([ascent], epochs=2)
     reference = (2 * after_two - 3) ** 2
     rewind = Rewind([FORGET], reference * 1.01)
@@ -182,11 +182,14 @@ def test_a_handler_listed_before_keeps_the_original():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: SynapticDampening([], [], alpha=0), "'alpha': expected above 0, found 0"),
-        (lambda: TaskNegation([], alpha=1.0, steps=0), "'steps': expected above 0, found 0"),
-        (lambda: WeightAverage(decay=1.0), r"'decay': expected in \(0, 1\), found 1.0"),
-        (lambda: WeightAverage(start=1.0), r"'start': expected in \[0, 1\), found 1.0"),
-        (lambda: Perturb(layers(1.0), {"*": 1.5}), r"'noise: \*': expected in \[0, 1\], found 1.5"),
+        (lambda: SynapticDampening([], [], alpha=0), "'alpha': expected a number above 0, found 0"),
+        (lambda: TaskNegation([], alpha=1.0, steps=0), "'steps': expected a whole number from 1, found 0"),
+        (lambda: WeightAverage(decay=1.0), r"'decay': expected a number between 0 and 1, found 1.0"),
+        (lambda: WeightAverage(start=1.0), r"'start': expected a number from 0 and below 1, found 1.0"),
+        (
+            lambda: Perturb(layers(1.0), {"*": 1.5}),
+            r"'noise': expected a mapping of texts, each to a number from 0 to 1",
+        ),
     ],
 )
 def test_arguments(make, message):
