@@ -1,13 +1,11 @@
 """Reconstruction networks: undersampled k-space in, one magnitude image out."""
 
-from scripts.networks.adapted import Adapted
+from scripts.networks.adapted import Adapted, ZeroFilled
 from scripts.networks.checked import build_network, check_network, describe_network, may_leave_unused
-from scripts.networks.compiled import compiled
 from scripts.networks.precision import at_precision, loss_scaling
-from scripts.networks.unet import ReconUnet, Unet
+from scripts.networks.unet import ReconUnet, Unet, compiled
 from scripts.networks.varnet import VarNet
 from scripts.networks.weights import check_fit, load_weights, save_weights
-from scripts.networks.zero_filled import ZeroFilled
 
 __all__ = [
     "Adapted",

@@ -1,10 +1,11 @@
-"""The adapter by which a network with another signature reconstructs: what it takes, and what it gives back."""
+"""Networks with another signature as ones that reconstruct, and the reconstruction without a network."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from fnmatch import fnmatchcase
 from functools import cached_property
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -14,9 +15,7 @@ from torch.compiler import is_compiling
 from scripts.kspace.fourier import ifft2c, rss
 from scripts.networks.unet import standardise
 from scripts.networks.varnet import low_frequency_window, sampled_columns
-
-OUTPUTS = ("image", "complex_image", "kspace")
-SCALES = ("none", "maximum", "standardised")
+from scripts.run.kinds import Count, check_arguments, list_of, one_of
 
 
 class Measurement:
@@ -99,7 +98,7 @@ class Adapted(nn.Module):
         fixed: Patterns of names of parameters that begin alike in every new network, by design.
 
     Raises:
-        ValueError: An unknown input, output or scale; a scale or a multiple that does not go with the inputs.
+        ValueError: A scale or a multiple that does not go with the inputs, or a pattern that matches no parameter.
 
     Example:
         >>> network = Adapted(nn.Conv2d(1, 1, 3, padding=1), inputs=["image"], scale="standardised")
@@ -110,28 +109,26 @@ class Adapted(nn.Module):
     def __init__(
         self,
         network: nn.Module,
-        inputs: Sequence[str] = ("kspace", "mask"),
-        output: str = "image",
-        scale: str = "none",
-        multiple: int = 1,
+        inputs: Annotated[Sequence[str], list_of(one_of(*INPUTS), 1)] = ("kspace", "mask"),
+        output: Literal["image", "complex_image", "kspace"] = "image",
+        scale: Literal["none", "maximum", "standardised"] = "none",
+        multiple: Count = 1,
         one_by_one: bool = False,
         fixed: Sequence[str] = (),
     ) -> None:
         super().__init__()
+        check_arguments(self, {"inputs": inputs, "output": output, "scale": scale, "multiple": multiple})
         images = set(inputs) <= {"image", "complex_image"}
-        for key, found, known in (
-            ("output", output, OUTPUTS),
-            ("scale", scale, SCALES),
-            *(("inputs", name, INPUTS) for name in inputs),
-        ):
-            if found not in known:
-                raise ValueError(f"Adapted: '{key}': expected one of {', '.join(known)}, found {found!r}")
         if (scale == "standardised" or multiple != 1) and not (images and len(inputs) == 1 and output != "kspace"):
             raise ValueError(
                 "Adapted: 'scale', 'multiple': expected a network from one image to one image where an image is "
                 f"standardised or padded, found inputs {list(inputs)} and output {output!r}"
             )
         self.network = network
+        names = [name for name, _ in self.named_parameters()]
+        for pattern in fixed:
+            if not any(fnmatchcase(name, pattern) for name in names):
+                raise ValueError(f"Adapted: 'fixed': expected patterns of {', '.join(names[:3])}, …, found {pattern!r}")
         self.inputs = list(inputs)
         self.output = output
         self.scale = scale
@@ -225,3 +222,14 @@ def as_complex(values: Tensor) -> Tensor:
 
 def _last(outputs: Any) -> Any:
     return outputs[-1] if isinstance(outputs, (list, tuple)) and outputs else outputs
+
+
+class ZeroFilled(nn.Module):
+    """Root-sum-of-squares of the inverse Fourier transform of the measured k-space; has no parameters."""
+
+    def forward(self, masked_kspace: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Map k-space (B, C, H, W, 2) to images (B, 1, H, W), both float32 and in one scale; no mask is needed."""
+        return rss(ifft2c(torch.view_as_complex(masked_kspace))).unsqueeze(1)
+
+    def check_image_size(self, height: int, width: int) -> None:
+        """Take images of any size."""

@@ -138,6 +138,7 @@ HANDLERS = Kind("a list of components", lambda v: isinstance(v, list) and all(_i
 ADDRESS = Kind("an address such as tcp://host:8786", lambda v: _is_text(v) and "://" in v)
 REQUEST = Kind("a file or a mapping", lambda v: _is_path(v) or isinstance(v, Mapping), names_files=True)
 REQUESTS = REQUEST | list_of(REQUEST, 1)
+BELOW_ONE = Kind("a number from 0 and below 1", lambda v: is_number(v) and 0 <= v < 1)
 SEED = whole(0, 2**32 - 1)
 FRACTION = above(0, 1)
 

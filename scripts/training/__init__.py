@@ -2,12 +2,10 @@
 
 from scripts.training.batch_share import BatchShare
 from scripts.training.checkpoint import Checkpoint
-from scripts.training.clip_gradient import ClipGradient
-from scripts.training.finite_loss import FiniteLoss
+from scripts.training.handlers import ClipGradient, FiniteLoss, Progress, log_validation, loss_of
 from scripts.training.muon import Muon
 from scripts.training.numerics import set_numerics
 from scripts.training.pass_counter import PassCounter
-from scripts.training.progress import Progress, log_validation, loss_of
 from scripts.training.reconstruction_loss import ReconstructionLoss
 from scripts.training.record import RunRecord
 from scripts.training.schedule import conclude_training, model_name, steps_per_epoch

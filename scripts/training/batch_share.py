@@ -11,11 +11,11 @@ from ignite.engine import Events
 from monai.engines import IterationEvents
 from monai.utils import CommonKeys as Keys
 
-from scripts.run.engines import Trainer
+from scripts.run.engines import Handler, Trainer, Workflow
 from scripts.run.processes import check_in_step
 
 
-class BatchShare:
+class BatchShare(Handler):
     """Handler that weights the loss J by this process's share of the batch, at ``LOSS_COMPLETED``.
 
     DistributedDataParallel takes the mean of the processes' gradients, which is the gradient of the batch only where
@@ -27,9 +27,11 @@ class BatchShare:
         RuntimeError: At the end of an epoch in which the processes drew different random numbers.
     """
 
-    def attach(self, engine: Trainer) -> None:
+    event = IterationEvents.LOSS_COMPLETED
+
+    def attach(self, engine: Workflow) -> None:
         """Attach to the trainer."""
-        engine.add_event_handler(IterationEvents.LOSS_COMPLETED, self)
+        super().attach(engine)
         engine.add_event_handler(Events.EPOCH_COMPLETED, lambda engine: check_in_step())
 
     def __call__(self, engine: Trainer) -> None:

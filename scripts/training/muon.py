@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor
+
+from scripts.run.kinds import BELOW_ONE, Positive, check_arguments
 
 COEFFICIENTS = 3.4445, -4.7750, 2.0315
 """Of the quintic iteration that takes all singular values to about 1, from Jordan et al. 2024."""
@@ -30,18 +32,16 @@ class Muon(torch.optim.Optimizer):
         momentum: The factor of Nesterov's momentum.
 
     Source: Jordan et al. 2024 (Muon: an optimizer for hidden layers); Kingma and Ba 2015 (Adam).
-
-    Raises:
-        ValueError: ``lr`` or ``adam_lr`` is not above 0, or ``momentum`` is not in [0, 1).
     """
 
     def __init__(
-        self, params: Iterable[torch.nn.Parameter], lr: float = 0.02, adam_lr: float = 4e-3, momentum: float = 0.95
+        self,
+        params: Iterable[torch.nn.Parameter],
+        lr: Positive = 0.02,
+        adam_lr: Positive = 4e-3,
+        momentum: Annotated[float, BELOW_ONE] = 0.95,
     ) -> None:
-        if not (lr > 0 and adam_lr > 0):
-            raise ValueError(f"Muon: 'lr', 'adam_lr': expected above 0, found {lr} and {adam_lr}")
-        if not 0 <= momentum < 1:
-            raise ValueError(f"Muon: 'momentum': expected in [0, 1), found {momentum}")
+        check_arguments(self, {"lr": lr, "adam_lr": adam_lr, "momentum": momentum})
         params = list(params)
         matrices = [p for p in params if p.ndim >= 2 and min(p.shape[0], p[0].numel()) > 2]
         chosen = {id(p) for p in matrices}

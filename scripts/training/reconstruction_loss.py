@@ -9,6 +9,7 @@ from torch import Tensor
 
 from scripts.kspace.fourier import crop_like
 from scripts.kspace.ssim import ssim_map
+from scripts.run.kinds import NotNegative, check_arguments
 
 
 class ReconstructionLoss(torch.nn.Module):
@@ -36,8 +37,9 @@ class ReconstructionLoss(torch.nn.Module):
         True
     """
 
-    def __init__(self, ssim_weight: float = 1.0, l1_weight: float = 1e-5) -> None:
+    def __init__(self, ssim_weight: NotNegative = 1.0, l1_weight: NotNegative = 1e-5) -> None:
         super().__init__()
+        check_arguments(self, {"ssim_weight": ssim_weight, "l1_weight": l1_weight})
         self.ssim_weight = ssim_weight
         self.l1_weight = l1_weight
 

@@ -11,8 +11,8 @@ import torch
 
 from scripts.data.volumes import Volume
 from scripts.kspace.fourier import crop_like
+from scripts.networks import ZeroFilled
 from scripts.networks.weights import unwrap
-from scripts.networks.zero_filled import ZeroFilled
 from scripts.run.engines import Trainer
 from scripts.run.kinds import NotNegative, Positive
 from scripts.training.batch_share import sum_over_processes

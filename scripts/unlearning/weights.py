@@ -15,13 +15,12 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from scripts.networks.weights import unwrap
 from scripts.run.engines import Handler, Trainer, Workflow
-from scripts.run.kinds import Count, Kind, Positive, from_to, is_number, mapping_of, within
+from scripts.run.kinds import BELOW_ONE, Count, Positive, from_to, mapping_of, within
 from scripts.unlearning.fit import fit, initialise, seeded, tensors_of
 from scripts.unlearning.passes import mean_loss, mean_squared_gradient, trained_weights
 from scripts.unlearning.teachers import Teacher
 
 logger = logging.getLogger(__name__)
-BEFORE_THE_END = Kind("a number from 0 and below 1", lambda v: is_number(v) and 0 <= v < 1)
 
 
 @dataclass(eq=False, repr=False)
@@ -248,7 +247,7 @@ class WeightAverage(Handler):
 
     exact, event = True, Events.ITERATION_COMPLETED  # exact: reads nothing but the batches
     decay: Annotated[float, within(0, 1)] = 0.95
-    start: Annotated[float, BEFORE_THE_END] = 0.5
+    start: Annotated[float, BELOW_ONE] = 0.5
     average: AveragedModel | None = field(default=None, init=False)
 
     def attach(self, engine: Workflow) -> None:

@@ -136,9 +136,10 @@ def test_the_inner_network_says_what_is_too_small():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"inputs": ["picture"]}, "'inputs': expected one of kspace, mask, .*, found 'picture'"),
+        ({"inputs": ["picture"]}, r"'inputs': expected a list .*, each one of kspace, mask, .*, found \['picture'\]"),
         ({"output": "picture"}, "'output': expected one of image, .*, found 'picture'"),
         ({"scale": "half"}, "'scale': expected one of none, .*, found 'half'"),
+        ({"fixed": ["sens_net.*"]}, r"'fixed': expected patterns of .*, found 'sens_net\.\*'"),
         ({"multiple": 8}, "'scale', 'multiple': expected a network from one image to one image"),
         ({"scale": "standardised", "inputs": ["image", "mask"]}, "'scale', 'multiple'"),
     ],

@@ -16,7 +16,7 @@ def test_clip_gradient():
     network = Scale(1.0)
     trainer(network, [RETAIN], [ClipGradient(0.5)], lr=0.1).run()
     assert float(network.weight.detach()) == pytest.approx(1 + 0.1 * 0.5)
-    with pytest.raises(ValueError, match="'max_norm': expected above 0, found 0"):
+    with pytest.raises(ValueError, match="'max_norm': expected a number above 0, found 0"):
         ClipGradient(0)
 
 
