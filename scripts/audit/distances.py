@@ -31,10 +31,10 @@ from scripts.evaluation.table import Table, number
 
 
 def weight_distance(first: Mapping[str, Tensor], second: Mapping[str, Tensor]) -> float:
-    """‖θ₁ − θ₂‖₂ / ‖θ₂‖₂ over all weights, a fraction.
+    """‖θ₁ − θ₂‖₂ / ‖θ₂‖₂ over all weights, real or complex, a fraction; whole numbers, which count batches, are none.
 
     Args:
-        first: The state dict of a network.
+        first: The state dict of a network; what it has under several names counts once.
         second: That of the reference network, with the same keys and shapes.
 
     Raises:
@@ -45,8 +45,14 @@ def weight_distance(first: Mapping[str, Tensor], second: Mapping[str, Tensor]) -
     """
     if first.keys() != second.keys():
         raise ValueError(f"weights differ in their keys: {sorted(first.keys() ^ second.keys())[:5]}")
-    apart = sum(float((first[key].double().cpu() - second[key].double().cpu()).square().sum()) for key in first)
-    norm = sum(float(value.double().square().sum()) for value in second.values())
+    once: dict[tuple, tuple[Tensor, Tensor]] = {}
+    for key, value in second.items():
+        if value.is_floating_point() or value.is_complex():
+            places = first[key].data_ptr(), value.data_ptr(), value.shape
+            double = torch.promote_types(value.dtype, torch.float64)
+            once.setdefault(places, (first[key].to("cpu", double), value.to("cpu", double)))
+    apart = sum(float((one - other).abs().square().sum()) for one, other in once.values())
+    norm = sum(float(other.abs().square().sum()) for _, other in once.values())
     if norm == 0:
         raise ValueError("weights: the reference network's are all zero")
     return (apart / norm) ** 0.5

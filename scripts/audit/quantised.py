@@ -18,12 +18,16 @@ LEVELS = 127  # of int8 on either side of zero
 def quantised(tensor: Tensor) -> Tensor:
     """A tensor rounded to the 255 values of symmetric int8, as floating point: s·round(x / s) with s = max|x| / 127.
 
+    Of a complex tensor both parts are rounded, with one s.
+
     Source: Jacob et al., Quantization and Training of Neural Networks for Integer-Arithmetic-Only Inference, CVPR
     2018, symmetric and per tensor.
 
     >>> quantised(torch.tensor([127.0, 1.4, -0.6])).tolist()
     [127.0, 1.0, -1.0]
     """
+    if tensor.is_complex():
+        return torch.view_as_complex(quantised(torch.view_as_real(tensor)))
     scale = tensor.abs().max() / LEVELS
     return tensor if scale == 0 else (tensor / scale).round() * scale
 
@@ -37,7 +41,7 @@ def quantised_network(network: nn.Module) -> nn.Module:
     copied = copy.deepcopy(network)
     with torch.no_grad():
         for parameter in copied.parameters():
-            if parameter.ndim > 1:
+            if parameter.ndim > 1 and (parameter.is_floating_point() or parameter.is_complex()):
                 parameter.copy_(quantised(parameter))
     return copied
 
