@@ -8,43 +8,16 @@ import numpy as np
 
 from scripts.phantoms.anatomy import Frame, Texture, frame, jitter, paint, texture
 
+TISSUES = (
+    "scalp", "muscle", "bone", "marrow", "csf", "grey", "white", "nucleus", "lesion", "vessel",
+)  # fmt: skip
 CONTRASTS = {
-    "AXT2": {
-        "scalp": 0.62,
-        "muscle": 0.22,
-        "bone": 0.04,
-        "marrow": 0.3,
-        "csf": 1.0,
-        "grey": 0.58,
-        "white": 0.38,
-        "nucleus": 0.45,
-        "lesion": 0.85,
-        "vessel": 0.08,
-    },
-    "AXT1": {
-        "scalp": 0.85,
-        "muscle": 0.42,
-        "bone": 0.06,
-        "marrow": 0.6,
-        "csf": 0.16,
-        "grey": 0.45,
-        "white": 0.7,
-        "nucleus": 0.55,
-        "lesion": 0.38,
-        "vessel": 0.9,
-    },
-    "AXFLAIR": {
-        "scalp": 0.65,
-        "muscle": 0.3,
-        "bone": 0.05,
-        "marrow": 0.3,
-        "csf": 0.1,
-        "grey": 0.62,
-        "white": 0.46,
-        "nucleus": 0.52,
-        "lesion": 1.0,
-        "vessel": 0.08,
-    },
+    name: dict(zip(TISSUES, values, strict=True))
+    for name, values in {
+        "AXT2": (0.62, 0.22, 0.04, 0.3, 1.0, 0.58, 0.38, 0.45, 0.85, 0.08),
+        "AXT1": (0.85, 0.42, 0.06, 0.6, 0.16, 0.45, 0.7, 0.55, 0.38, 0.9),
+        "AXFLAIR": (0.65, 0.3, 0.05, 0.3, 0.1, 0.62, 0.46, 0.52, 1.0, 0.08),
+    }.items()
 }
 """Relative intensities of the tissues, by fastMRI's name of the acquisition."""
 

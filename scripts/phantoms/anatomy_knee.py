@@ -8,31 +8,15 @@ import numpy as np
 
 from scripts.phantoms.anatomy import frame, jitter, paint, texture
 
+TISSUES = (
+    "skin", "fat", "marrow", "cortex", "cartilage", "fluid", "meniscus", "ligament", "muscle", "vessel",
+)  # fmt: skip
 CONTRASTS = {
-    "SAGPD": {
-        "skin": 0.35,
-        "fat": 0.95,
-        "marrow": 0.72,
-        "cortex": 0.05,
-        "cartilage": 0.55,
-        "fluid": 0.8,
-        "meniscus": 0.1,
-        "ligament": 0.08,
-        "muscle": 0.36,
-        "vessel": 0.06,
-    },
-    "SAGPDFS": {
-        "skin": 0.3,
-        "fat": 0.34,
-        "marrow": 0.28,
-        "cortex": 0.06,
-        "cartilage": 0.62,
-        "fluid": 0.8,
-        "meniscus": 0.14,
-        "ligament": 0.1,
-        "muscle": 0.5,
-        "vessel": 0.1,
-    },
+    name: dict(zip(TISSUES, values, strict=True))
+    for name, values in {
+        "SAGPD": (0.35, 0.95, 0.72, 0.05, 0.55, 0.8, 0.1, 0.08, 0.36, 0.06),
+        "SAGPDFS": (0.3, 0.34, 0.28, 0.06, 0.62, 0.8, 0.14, 0.1, 0.5, 0.1),
+    }.items()
 }
 """Relative intensities of the tissues, by acquisition: proton density, without and with fat suppression."""
 

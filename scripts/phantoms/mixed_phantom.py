@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +17,62 @@ from scripts.phantoms.acquisition import Scan, check_scan, rss_target
 from scripts.phantoms.anatomy_brain import brain_slices
 from scripts.phantoms.cache import cached_folder
 from scripts.phantoms.corruption import acquire_moving, acquire_with_spikes, moved, random_pose
-from scripts.phantoms.mixed_kinds import KINDS, LATER, SCANNERS, TEST, TESTS, TRAINING, VALIDATION
-from scripts.phantoms.phantom import FINENESS, SLICE_THICKNESS, SPACING, slice_positions
+from scripts.phantoms.phantom import FINENESS, SLICE_THICKNESS, SPACING, checked_numbers, slice_positions
 from scripts.run.files import check_disk_space
 
 MIXED_VERSION = 1
 """Raise it whenever the same settings would give other files."""
 
+
+@dataclass(frozen=True)
+class Scanner:
+    """How a scanner measures.
+
+    Attributes:
+        snr: The range of a volume's SNR (see :class:`scripts.phantoms.acquisition.Scan`), log-uniform.
+        coil_distance: The range of the coils' mean distance (see :func:`scripts.phantoms.acquisition.coil_maps`).
+        acquisitions: The share of each contrast.
+    """
+
+    snr: tuple[float, float]
+    coil_distance: tuple[float, float]
+    acquisitions: Mapping[str, float]
+
+
+SCANNERS = {
+    "A": Scanner((20.0, 60.0), (1.3, 1.8), {"AXT2": 0.6, "AXT1": 0.2, "AXFLAIR": 0.2}),
+    "B": Scanner((6.0, 12.0), (1.0, 1.1), {"AXT1": 0.5, "AXFLAIR": 0.5}),
+}
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What the scans of one kind have in common; with ``one_patient`` they are all of the same patient."""
+
+    scanner: str = "A"
+    quality: str = "good"
+    one_patient: bool = False
+
+
+KINDS = {
+    "good": Kind(),
+    "repeated": Kind(one_patient=True),
+    "scanner_b": Kind(scanner="B"),
+    "motion": Kind(quality="motion"),
+    "spikes": Kind(quality="spikes"),
+    "wrong_target": Kind(quality="wrong_target"),
+}
+TRAINING = {"good": 36, "repeated": 2, "scanner_b": 6, "motion": 3, "spikes": 3, "wrong_target": 3}
+VALIDATION = {"good": 2}
+TEST = {"good": 12, "repeated": 3, "scanner_b": 8, "motion": 4, "spikes": 4, "wrong_target": 4}
+TESTS = {
+    "one_patient": ("good",),
+    "scanner_b": ("good", "scanner_b"),
+    "corrupted": ("good", "motion", "spikes", "wrong_target"),
+}
+"""The kinds in the test list of each request's datalist."""
+LATER = "later"
+"""The datalist of further scans of the one patient."""
 ACQUIRE = {"motion": acquire_moving, "spikes": acquire_with_spikes}
 POSE = {"rotation": 0.05, "shift": 0.01}
 """Spread of a repeated scan's pose: radians, fraction of the field of view."""
@@ -48,7 +97,7 @@ def mixed_phantom_datalist(
     - ``repeated``: the same, but all are scans of one patient, ``repeated-0001``, at other positions and in other
       poses, in T2 contrast;
     - ``scanner_b``: a second scanner, noisier, with coils nearer to the head and without T2 scans (see
-      ``scripts.phantoms.mixed_kinds``);
+      ``SCANNERS``);
     - ``motion``, ``spikes``: corrupted acquisitions with the corrupted reference image that follows from them, as a
       hospital's archive holds them;
     - ``wrong_target``: a good acquisition whose reference image is another object's.
@@ -88,9 +137,9 @@ def mixed_phantom_datalist(
     settings: dict[str, Any] = {
         "version": MIXED_VERSION,
         "volumes": {
-            "training": _checked_numbers("num_training", TRAINING if num_training is None else num_training),
+            "training": checked_numbers("num_training", TRAINING if num_training is None else num_training, KINDS),
             "validation": VALIDATION,
-            "test": _checked_numbers("num_test", TEST if num_test is None else num_test),
+            "test": checked_numbers("num_test", TEST if num_test is None else num_test, KINDS),
         },
         "scanners": {name: asdict(scanner) for name, scanner in SCANNERS.items()},
         "slices_per_volume": int(slices_per_volume),
@@ -103,14 +152,6 @@ def mixed_phantom_datalist(
     check_scan(settings["matrix"], settings["matrix"], settings["num_coils"], snr=1.0)
     folder = cached_folder(cache_dir, "mixed-phantom", settings, lambda folder: _write(folder, settings))
     return str(folder / f"{request}.json")
-
-
-def _checked_numbers(name: str, numbers: Mapping[str, int]) -> dict[str, int]:
-    if unknown := sorted(set(numbers) - set(KINDS)):
-        raise ValueError(f"{name}: found {unknown}, expected only {list(KINDS)}")
-    if any(count < 0 for count in numbers.values()):
-        raise ValueError(f"{name}: found {dict(numbers)}, expected numbers from 0")
-    return {kind: int(numbers.get(kind, 0)) for kind in KINDS}
 
 
 def _write(folder: Path, settings: Mapping) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
@@ -78,7 +78,9 @@ def phantom_datalist(
     }
     settings = {
         "version": GENERATOR_VERSION,
-        "volumes": {section: _checked_numbers(section, counts) for section, counts in numbers.items()},
+        "volumes": {
+            section: checked_numbers(f"num_{section}", counts, ACQUISITIONS) for section, counts in numbers.items()
+        },
         "slices_per_volume": int(slices_per_volume),
         "matrix": [int(n) for n in matrix],
         "num_coils": int(num_coils),
@@ -118,12 +120,18 @@ def phantom_images(
     ]
 
 
-def _checked_numbers(section: str, numbers: Mapping[str, int]) -> dict[str, int]:
-    if unknown := sorted(set(numbers) - set(ACQUISITIONS)):
-        raise ValueError(f"num_{section}: found {unknown}, expected only {sorted(ACQUISITIONS)}")
+def checked_numbers(name: str, numbers: Mapping[str, int], kinds: Iterable[str]) -> dict[str, int]:
+    """How many volumes of each kind are to be made; a kind that is left out counts 0.
+
+    Raises:
+        ValueError: An unknown kind or a number below 0, under the setting's name.
+    """
+    kinds = list(kinds)
+    if unknown := sorted(set(numbers) - set(kinds)):
+        raise ValueError(f"{name}: found {unknown}, expected only {kinds}")
     if any(count < 0 for count in numbers.values()):
-        raise ValueError(f"num_{section}: found {dict(numbers)}, expected numbers from 0")
-    return {anatomy: int(numbers.get(anatomy, 0)) for anatomy in ACQUISITIONS}
+        raise ValueError(f"{name}: found {dict(numbers)}, expected numbers from 0")
+    return {kind: int(numbers.get(kind, 0)) for kind in kinds}
 
 
 def _check(settings: Mapping) -> None:

@@ -10,8 +10,7 @@ import pytest
 from scripts.data.datalist import load_datalist
 from scripts.phantoms import mixed_phantom, phantom, phantom_datalist
 from scripts.phantoms.acquisition import ifft2c, rss_target
-from scripts.phantoms.mixed_kinds import SCANNERS
-from scripts.phantoms.mixed_phantom import mixed_phantom_datalist
+from scripts.phantoms.mixed_phantom import SCANNERS, mixed_phantom_datalist
 from scripts.requests import Cohorts, ForgetRequest
 
 REQUESTS = Path(__file__).parents[2] / "bundle" / "configs" / "requests"
