@@ -41,7 +41,7 @@ AVERAGED = {  # a method whose every part has a state
     "method_name": "averaged",
     "method": [
         "@teacher",
-        {"_target_": "scripts.unlearning.LossTarget", "teacher": "@teacher", "forget_loader": "@forget_loader"},
+        {"_target_": "scripts.unlearning.Blindspot", "teacher": "@teacher", "forget_loader": "@forget_loader"},
         {"_target_": "scripts.unlearning.Rewind", "forget_loader": "@forget_loader", "reference": 1.0},
         {"_target_": "scripts.unlearning.WeightAverage", "decay": 0.5, "start": 0.0},
         {"_target_": "tests.multi_process_jobs.Die"},

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
 
 import torch
@@ -69,29 +69,18 @@ def mean_loss(engine: Trainer, loader: Iterable, teacher: Teacher | None = None)
     return total / count
 
 
-def mean_gradient(engine: Trainer, loader: Iterable) -> Weights:
-    """Gradient of the mean of J over the samples of one pass, by name of the trained weights."""
-    return _accumulate(engine, loader, lambda gradient, size: gradient * size)
-
-
 def mean_squared_gradient(engine: Trainer, loader: Iterable) -> Weights:
     """Mean over the samples of one pass of the squared gradient of J: the diagonal of the Fisher information."""
-    return _accumulate(engine, samples(loader), lambda gradient, size: gradient.abs().square())
-
-
-def _accumulate(
-    engine: Trainer, loader: Iterable, contribution: Callable[[torch.Tensor, int], torch.Tensor]
-) -> Weights:
     weights = trained_weights(engine.network)
-    total = {name: contribution(torch.zeros_like(weight), 0) for name, weight in weights.items()}
+    total = {name: torch.zeros_like(weight).abs() for name, weight in weights.items()}
     network = unwrap(engine.network).eval()
     count = 0
-    for reconstruct, label in own(batches(engine, loader)):
+    for reconstruct, label in own(batches(engine, samples(loader))):
         loss = engine.loss_function(reconstruct(network), label)
         gradients = torch.autograd.grad(loss.mean(), list(weights.values()), allow_unused=True)
         for name, gradient in zip(weights, gradients, strict=True):
             if gradient is not None:
-                total[name] += contribution(gradient, len(loss))
+                total[name] += gradient.abs().square()
         count += len(loss)
     count = int(sum_over_processes(torch.tensor(count, device=engine.state.device)))
     if not count:

@@ -7,7 +7,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from typing import Literal
 
 from ignite.engine import Events
 from monai.engines import IterationEvents
@@ -42,44 +41,6 @@ def epoch_length(budget: float | None, passes: int, slices_per_step: int, epochs
     if not budget > 0:
         raise ValueError(f"unlearning: 'budget': expected a share of training's passes above 0, found {budget}")
     return max(1, int(budget * passes / (slices_per_step * epochs)))
-
-
-SHAPES = {"linear": lambda x: 1 - x, "cosine": lambda x: (1 + math.cos(math.pi * x)) / 2}
-
-
-@dataclass(eq=False, repr=False)
-class Anneal(Handler):
-    """Handler that scales a number of another handler at each ``ITERATION_STARTED``: value·s(t/T), t = 0 ... T − 1.
-
-    s falls from 1 to ``final``: s(x) = final + (1 − final)·shape(x), 1 − x (``linear``) or (1 + cos πx)/2
-    (``cosine``). With γ of :class:`L1Penalty` it is l1-sparse unlearning (Jia et al. 2023); with ``forget_weight`` of
-    a :class:`ForgetTerm` the method leaves the last steps to the retain set.
-
-    Args:
-        handler: The handler whose setting fades.
-        name: The name of its attribute, e.g. ``gamma`` or ``forget_weight``.
-        shape: The shape of the decay, ``linear`` or ``cosine``.
-        final: The value of s at the end, as a share of the setting's initial value.
-
-    Raises:
-        ValueError: ``handler`` has no such number.
-    """
-
-    exact, event = True, Events.ITERATION_STARTED  # exact: reads nothing but the batches
-    handler: object
-    name: str
-    shape: Literal["linear", "cosine"] = "linear"
-    final: float = 0.0
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self.value = getattr(self.handler, self.name, None)
-        if not isinstance(self.value, int | float):
-            raise ValueError(f"Anneal: 'name': expected a number of {type(self.handler).__name__}, found {self.name!r}")
-
-    def __call__(self, engine: Trainer) -> None:
-        share = (engine.state.iteration - 1) / (engine.state.max_epochs * engine.state.epoch_length)
-        setattr(self.handler, self.name, self.value * (self.final + (1 - self.final) * SHAPES[self.shape](share)))
 
 
 @dataclass(eq=False, repr=False)

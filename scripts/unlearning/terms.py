@@ -11,7 +11,6 @@ import torch
 from monai.engines import IterationEvents
 from monai.utils import CommonKeys as Keys
 from torch import Tensor
-from torch.nn.functional import softplus
 
 from scripts.data.loaders import EndlessBatches
 from scripts.kspace.fourier import crop_like
@@ -21,15 +20,12 @@ from scripts.training.batch_share import noise_like, share_mean
 from scripts.unlearning.passes import batches
 from scripts.unlearning.teachers import Original, Teacher, loss_to_image
 
-RETAIN_PART, FORGET_PART = "retain_part", "forget_part"
-
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class ForgetTerm(Handler):
     """Handler that replaces the loss by ``retain_weight * J(r) + forget_weight * term(f)`` at ``LOSS_COMPLETED``.
 
-    With a ``forget_loader`` every step joins the trainer's retain batch r with the next forget batch f; both parts
-    stay in the trainer's output for handlers that treat them apart (``GradientProjection``). Without one the
+    With a ``forget_loader`` every step joins the trainer's retain batch r with the next forget batch f. Without one the
     trainer's own batch is used: samples that a forget request marked (``forget`` in the label) take the forget term,
     the others J. So a trainer over the forget set alone reads nothing of the retain set.
 
@@ -73,9 +69,8 @@ class ForgetTerm(Handler):
             output[Keys.LOSS] = self._own_batch(engine, output[Keys.PRED], output[Keys.LABEL])
             return
         prediction, label = self.next_forget(engine)
-        output[RETAIN_PART] = self.retain_weight * output[Keys.LOSS]
-        output[FORGET_PART] = self.forget_weight * share_mean(self.term(engine, prediction, label), label)
-        output[Keys.LOSS] = output[RETAIN_PART] + output[FORGET_PART]
+        forget = self.forget_weight * share_mean(self.term(engine, prediction, label), label)
+        output[Keys.LOSS] = self.retain_weight * output[Keys.LOSS] + forget
 
     def next_forget(self, engine: Trainer) -> tuple[torch.Tensor, dict]:
         """The trained network's prediction on the next forget batch, (B, 1, H, W), and the batch's label."""
@@ -142,65 +137,19 @@ class NoisyLabel(ForgetTerm):
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
-class BoundedAscent(ForgetTerm):
-    """Ascend J on the forget set, less and less: the term is (2/β)·softplus(−β·(J(f) − J_G(f))/τ).
-
-    Its gradient is −1/τ of J's at the start and falls to 0 as J(f) rises above the original's by several τ/β.
-
-    Args:
-        beta: The sharpness β; usual values are 0.1 to 1.
-        tau: The scale τ of a rise of J, in units of the loss.
-
-    Source: after negative preference optimisation, Zhang et al. 2024.
-    """
-
-    beta: Positive
-    tau: Positive
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self.original = Original()
-
-    def start(self, engine: Trainer) -> None:
-        """Restart the forget stream and copy G."""
-        super().start(engine)
-        self.original.start(engine)
-
-    def term(self, engine: Trainer, prediction: torch.Tensor, label: dict) -> torch.Tensor:
-        before = engine.loss_function(self.image_of(engine, self.original), label)
-        rise = (engine.loss_function(prediction, label) - before) / self.tau
-        return 2 / self.beta * softplus(-self.beta * rise)
-
-
-@dataclass(kw_only=True, eq=False, repr=False)
-class TeacherTerm(ForgetTerm):
-    """Base of forget terms with a teacher T, a handler listed before, e.g. ``BlindTeacher``."""
-
-    teacher: Teacher
-
-
-class Blindspot(TeacherTerm):
+class Blindspot(ForgetTerm):
     """Learn the blind teacher's output on the forget set: the term is D(S(x_f), T(x_f)), D being J with T's image.
 
-    Usual forget weights are 0.1 to 1.
+    Args:
+        teacher: The teacher T, a handler listed before, e.g. ``BlindTeacher``. Usual forget weights are 0.1 to 1.
 
     Source: Tarun et al. 2023 (Deep regression unlearning), without their attention match.
     """
 
+    teacher: Teacher
+
     def term(self, engine: Trainer, prediction: torch.Tensor, label: dict) -> torch.Tensor:
         return loss_to_image(engine, prediction, label, self.image_of(engine, self.teacher))
-
-
-class LossTarget(TeacherTerm):
-    """Bring the error of each forget sample to that of a blind teacher: the term is abs(J(f_i) − τ_i).
-
-    τ_i is the teacher's J on the same slice under the same mask, so ascent and descent meet where a network without
-    D_f would be. Source: this project.
-    """
-
-    def term(self, engine: Trainer, prediction: torch.Tensor, label: dict) -> torch.Tensor:
-        target = engine.loss_function(self.image_of(engine, self.teacher), label)
-        return (engine.loss_function(prediction, label) - target).abs()
 
 
 @dataclass(kw_only=True, eq=False, repr=False)

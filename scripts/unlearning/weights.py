@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -15,8 +14,8 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from scripts.networks.weights import unwrap
 from scripts.run.engines import Handler, Trainer, Workflow
-from scripts.run.kinds import BELOW_ONE, Count, Positive, from_to, mapping_of, within
-from scripts.unlearning.fit import fit, initialise, seeded, tensors_of
+from scripts.run.kinds import BELOW_ONE, Positive, from_to, mapping_of, within
+from scripts.unlearning.fit import initialise, seeded, tensors_of
 from scripts.unlearning.passes import mean_loss, mean_squared_gradient, trained_weights
 from scripts.unlearning.teachers import Teacher
 
@@ -135,37 +134,6 @@ class SynapticDampening(Handler):
                 weight.mul_(factor)
                 dampened += int(selected.sum())
         logger.info("synaptic dampening: %d weights", dampened)
-
-
-@dataclass(eq=False, repr=False)
-class TaskNegation(Handler):
-    """Handler that starts from θ0 − α·(θ_f − θ0), θ_f being a copy of G fine-tuned on the forget set at ``STARTED``.
-
-    The trainer's own fine-tuning on the retain subset follows.
-
-    Args:
-        forget_loader: Batches of the forget set.
-        alpha: The length α of the step.
-        steps: The number of optimiser steps of the copy.
-        learning_rate: The learning rate of the copy at its first step; it decays to 0 along a cosine.
-        seed: The seed of the copy's order of slices and masks.
-
-    Source: Ilharco et al. 2023 (Editing models with task arithmetic).
-    """
-
-    forget_loader: Iterable
-    alpha: Positive
-    steps: Count
-    learning_rate: Positive = 1e-4
-    seed: int = 0
-
-    def __call__(self, engine: Trainer) -> None:
-        tuned = copy.deepcopy(unwrap(engine.network))
-        fit(engine, tuned, self.forget_loader, self.steps, self.learning_rate, "learning the task vector", self.seed)
-        after = trained_weights(tuned)
-        with torch.no_grad():
-            for name, weight in trained_weights(engine.network).items():
-                weight.sub_(self.alpha * (after[name] - weight))
 
 
 @dataclass(eq=False, repr=False)

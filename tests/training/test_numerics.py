@@ -22,7 +22,6 @@ from scripts.unlearning import (
     FastTraining,
     GainTarget,
     GradientAscent,
-    GradientProjection,
     L1Penalty,
     MirrorTarget,
     NoisyLabel,
@@ -109,7 +108,7 @@ STEPS = {
     "gradient ascent on the own batch": lambda forget: [GradientAscent()],
     "noisy labels on the own batch": lambda forget: [NoisyLabel(std=0.1, scale="max")],
     "noisy labels": lambda forget: [NoisyLabel(std=0.1, forget_loader=forget)],
-    "negative gradient": lambda forget: [GradientAscent(forget_loader=forget), GradientProjection()],
+    "negative gradient": lambda forget: [GradientAscent(forget_loader=forget)],
     "l1": lambda forget: [L1Penalty(gamma=1e-4)],
     "default": lambda forget: [PsnrTerm(weight=0.01), FastTraining(lr=0.05, adam_lr=4e-3, held=["sens_net.*"])],
 }

@@ -10,10 +10,7 @@ from scripts.data import prepare_batch
 from scripts.networks import VarNet
 from scripts.training import ClipGradient, ReconstructionLoss
 from scripts.unlearning import (
-    Anneal,
     FastTraining,
-    GradientAscent,
-    L1Penalty,
     epoch_length,
 )
 from tests.helpers import Scale, sample, trainer
@@ -42,25 +39,6 @@ def test_no_budget_and_an_impossible_one():
     assert epoch_length(1e-9, 3780, 1, 4, otherwise=18) == 1
     with pytest.raises(ValueError, match="'budget': expected a share of training's passes above 0, found 0"):
         epoch_length(0, 3780, 1, 4, otherwise=18)
-
-
-def test_l1_sparse_fades_linearly():
-    penalty = L1Penalty(gamma=2.0)
-    first = 1 - LR * (-4 + 2.0)
-    second = first - LR * (2 * (first - 3) + 1.0)
-    assert run([penalty, Anneal(penalty, "gamma")], [RETAIN, RETAIN]) == pytest.approx(second)
-
-
-@pytest.mark.parametrize(
-    ("shape", "values"), [("linear", [1, 0.775, 0.55, 0.325]), ("cosine", [1, 0.8682, 0.55, 0.2318])]
-)
-def test_anneal_forget_weight(shape, values):
-    method = GradientAscent(forget_loader=[FORGET], forget_weight=2.0)
-    seen = []
-    engine = trainer(Scale(1.0), [RETAIN] * 2, [method, Anneal(method, "forget_weight", shape, final=0.1)], epochs=2)
-    engine.add_event_handler(Events.ITERATION_COMPLETED, lambda: seen.append(method.forget_weight / 2))
-    engine.run()
-    assert seen == pytest.approx(values, abs=1e-4)
 
 
 class Layers(torch.nn.Module):
@@ -151,8 +129,6 @@ def test_a_stopped_run_goes_on_with_muons_momentum():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: Anneal(L1Penalty(1.0), "delta"), "'name': expected a number of L1Penalty, found 'delta'"),
-        (lambda: Anneal(L1Penalty(1.0), "gamma", "step"), "'shape': expected one of linear, cosine, found 'step'"),
         (lambda: FastTraining(warm_up=2), r"'warm_up': expected a number from 0 to 1, found 2"),
     ],
 )

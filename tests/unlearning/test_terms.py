@@ -7,11 +7,9 @@ import torch
 
 from scripts.unlearning import (
     Blindspot,
-    BoundedAscent,
     ForgetTerm,
     GradientAscent,
     L1Penalty,
-    LossTarget,
     NoisyLabel,
     Scrub,
 )
@@ -107,29 +105,6 @@ def test_blindspot_in_a_mixed_batch_teaches_the_forget_sample_alone():
     assert run([Blindspot(teacher=Fixed(Scale(0.5)))], [join(RETAIN, FORGET)]) == pytest.approx(1 - LR * (-4 + 4) / 2)
 
 
-@pytest.mark.parametrize(("teacher", "sign"), [(0.5, 1), (1.2, -1)])
-def test_loss_target_climbs_or_descends_towards_the_teachers_error(teacher, sign):
-    """τ is 4 or 0.36, J(f) = 1 with gradient -4."""
-    handlers = [LossTarget(teacher=Fixed(Scale(teacher)), forget_loader=[FORGET], retain_weight=0.0)]
-    assert run(handlers) == pytest.approx(1 - LR * sign * 4)
-
-
-def test_bounded_ascent_starts_as_ascent_and_dies_out():
-    method = BoundedAscent(beta=0.5, tau=2.0, forget_loader=[FORGET], forget_weight=2.0)
-    assert run([method]) == pytest.approx(1 - LR * (-4 + 4))
-    assert float(method.original.network.weight) == 1.0
-    engine = trainer(Scale(1.0), [FORGET], [method])
-    method.start(engine)
-    for weight in (1.0, -20.0):
-        label = method.take(engine, FORGET)
-        prediction = torch.full((1, 1, 2, 2), 2 * weight, requires_grad=True)
-        method.term(engine, prediction, label).sum().backward()
-        rise = (2 * weight - 3) ** 2 - 1
-        expected = -torch.sigmoid(torch.tensor(-0.5 * rise / 2)) * 2 / 2 * 2 * (2 * weight - 3) / 4
-        assert torch.allclose(prediction.grad, expected.expand(1, 1, 2, 2), atol=1e-7)
-    assert float(prediction.grad.abs().max()) < 1e-6
-
-
 def test_scrub_alternates_and_max_steps_end():
     """Min step at S = G: γ·J(r) alone; max step: -4 (w - 1)²; then γ·J(r) + α (w - 1)²."""
     scrub = Scrub(forget_loader=[FORGET], gamma=0.9, alpha=0.5, max_epochs=1)
@@ -145,7 +120,6 @@ def test_scrub_alternates_and_max_steps_end():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: BoundedAscent(beta=0, tau=1.0), "BoundedAscent: 'beta': expected a number above 0, found 0"),
         (lambda: Scrub(forget_loader=[], gamma=-1.0), "Scrub: 'gamma': expected a number above 0, found -1.0"),
         (lambda: NoisyLabel(std=0.0), "'std': expected a number above 0, found 0.0"),
         (lambda: NoisyLabel(std=1.0, kind="gaussian"), "'kind': expected one of zero_mean, positive, found 'gaussian'"),

@@ -13,7 +13,6 @@ from scripts.unlearning import (
     RetainDistillation,
     Rewind,
     SynapticDampening,
-    TaskNegation,
     WeightAverage,
 )
 from scripts.unlearning.fit import initialise
@@ -41,14 +40,6 @@ def test_synaptic_dampening_never_enlarges_a_weight():
     method = SynapticDampening([columns((2.0, 2.0))], [columns((3.0, 2.0), True)], alpha=1.0, lam=100.0)
     trainer(network, [columns((9.0, 9.0))], [method, NoTraining()]).run()
     assert weights_of(network) == [1.0, 1.0]
-
-
-def test_task_negation_goes_against_the_forget_sets_step_then_fine_tunes():
-    """One Adam step of 0.01 towards the forget target, ten times negated; then dJ/dw = 2 (0.9 - 3)."""
-    network, target = Scale(1.0), FORGET["target"].clone()
-    trainer(network, [RETAIN], [TaskNegation([FORGET], alpha=10.0, steps=1, learning_rate=0.01)], lr=0.1).run()
-    assert float(network.weight.detach()) == pytest.approx(0.9 + 0.1 * 2 * 2.1, rel=1e-5)
-    assert torch.equal(FORGET["target"], target)
 
 
 @pytest.mark.parametrize(("start", "expected"), [(0.0, 1.768), (0.5, 1.848)])
@@ -183,7 +174,6 @@ def test_a_handler_listed_before_keeps_the_original():
     ("make", "message"),
     [
         (lambda: SynapticDampening([], [], alpha=0), "'alpha': expected a number above 0, found 0"),
-        (lambda: TaskNegation([], alpha=1.0, steps=0), "'steps': expected a whole number from 1, found 0"),
         (lambda: WeightAverage(decay=1.0), r"'decay': expected a number between 0 and 1, found 1.0"),
         (lambda: WeightAverage(start=1.0), r"'start': expected a number from 0 and below 1, found 1.0"),
         (
