@@ -114,8 +114,8 @@ def _filled(lines: list[str]) -> str:
 
 
 def _log_handler() -> logging.FileHandler | None:
-    handlers = [handler for handler in logging.getLogger().handlers if isinstance(handler, logging.FileHandler)]
-    return handlers[-1] if handlers else None
+    files = [handler for handler in logging.getLogger().handlers if isinstance(handler, logging.FileHandler)]
+    return next((handler for handler in reversed(files) if handler.baseFilename != os.devnull), None)
 
 
 def _tell(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:

@@ -157,7 +157,7 @@ def _is_handler(value: Any) -> bool:
 
 
 @functools.cache
-def argument_kinds(component: Callable[..., Any]) -> dict[str, Kind]:
+def argument_kinds(component: Any) -> dict[str, Kind]:
     """Argument -> kind of those whose annotations tell it: numbers, truth values, choices, and what names a kind.
 
     >>> def scaled(factor: Positive, twice: bool = False, image: object = None): ...
@@ -204,7 +204,8 @@ def check_arguments(component: object, arguments: Mapping[str, Any]) -> None:
     ...
     ValueError: Scaled: 'factor': expected a number above 0, found 0
     """
-    name, kinds = type(component).__name__, argument_kinds(type(component))
+    kind: Any = type(component)  # mypy takes a type of object for something that cannot be hashed
+    name, kinds = kind.__name__, argument_kinds(kind)
     wrong = {key: value for key, value in arguments.items() if key in kinds and not kinds[key].fits(value)}
     if wrong:
         raise ValueError(
