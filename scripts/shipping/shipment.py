@@ -16,7 +16,6 @@ from scripts.networks import load_weights
 from scripts.networks.from_record import network_from_record, targets_of
 from scripts.networks.import_weights import infer_network
 from scripts.networks.weights import read_state
-from scripts.run.allowed import build_allowed
 from scripts.run.files import file_sha256
 
 MASKS = {f"scripts.data.{mask.__name__}": mask for mask in (RandomMask, EquispacedMask, EquispacedFractionMask)}
@@ -92,7 +91,7 @@ def collect(
     configuration = record.get("configuration", {})
     mask = configuration.get("mask")
     if mask is not None:
-        build_allowed(mask, MASKS, "ship: 'mask'")
+        _check_mask(mask)
     named = frozenset(targets_of(network or {}))
     return Shipment(
         weights=path,
@@ -116,6 +115,17 @@ def _network(weights: Path, network: Mapping[str, Any] | None, named: frozenset[
         return {"_target_": f"scripts.networks.{type(built).__name__}", **arguments}
     load_weights(network_from_record(network, "ship: 'network'", named), weights)
     return dict(network)
+
+
+def _check_mask(mask: Any) -> None:
+    """Refuse a recorded mask that is none of the project's: a file that may come from anyone must not say what runs."""
+    target = mask.get("_target_") if isinstance(mask, Mapping) else mask
+    if not isinstance(target, str) or target not in MASKS:
+        raise ValueError(f"ship: 'mask': '_target_': expected one of {', '.join(sorted(MASKS))}, found {target!r}")
+    try:
+        MASKS[target](**{key: value for key, value in mask.items() if key != "_target_"})
+    except TypeError as error:
+        raise ValueError(f"ship: 'mask': expected the arguments of {target}, found {error}") from error
 
 
 def _certificate(audit_dir: str | Path | None, weights: Path) -> tuple[tuple[Path, ...], Mapping[str, Any]]:
