@@ -61,8 +61,8 @@ def check_network(
 
     Raises:
         ValueError: One sentence that names the network's class and what is wrong: no parameters that train, an output
-            of another type, shape or device, a changed input, random numbers in evaluation, or parameters that begin
-            alike under two seeds, which were loaded.
+            of another type, shape or device or with NaN, a changed input, random numbers in evaluation, or parameters
+            that begin alike under two seeds, which were loaded.
     """
     name = class_name(_inner(network))
     first, second = (_built(build, seed) for seed in SEEDS)
@@ -165,6 +165,8 @@ def _try(network: nn.Module, name: str, shape: tuple[int, ...], device: torch.de
         raise ValueError(f"network: expected {name} to give images, torch.float32 {expected}, found {what}; {ADAPT}")
     if found.device != given[0].device:
         raise ValueError(f"network: expected {name} to give images on {given[0].device}, found {found.device}")
+    if not torch.isfinite(found).all():
+        raise ValueError(f"network: expected {name} to give finite images of noise, found NaN or Inf")
     if not all(torch.equal(one, other) for one, other in zip(given, inputs, strict=True)):
         raise ValueError(f"network: expected {name} to leave k-space and mask as they are, found that it changes them")
     if not all(torch.equal(one, other) for one, other in zip(before, _random_states(device), strict=True)):

@@ -52,6 +52,24 @@ class Random(Scaled):
         return nn.functional.dropout(super().forward(masked_kspace), 1e-9, training=True)
 
 
+class NotFinite(Scaled):
+    def forward(self, masked_kspace, mask=None):
+        return super().forward(masked_kspace) / 0
+
+
+class Bare(Scaled):
+    """A constructor that gives a bare parameter the values of somebody's."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.mean = nn.Parameter(torch.tensor([[1.0, 2.0], [3.0, 4.0]]))
+
+
+class Absent(nn.Module):
+    def forward(self, masked_kspace, mask=None):
+        return rss(ifft2c(torch.view_as_complex(masked_kspace))).unsqueeze(1)
+
+
 class WantsMask(Scaled):
     def forward(self, masked_kspace, mask):
         return super().forward(masked_kspace)
@@ -85,7 +103,10 @@ class Nothing(Scaled):
         (Random, "Random to be without chance in evaluation mode, found that it draws random numbers"),
         (WantsMask, "WantsMask to map k-space .* with or without a mask .* found TypeError"),
         (Loaded, r"Loaded that draws its parameters, found 3 that begin alike under two seeds .*pretrained"),
+        (Bare, r"Bare that draws its parameters, found 1 that begin alike under two seeds .*\(mean\)"),
         (Nothing, "expected parameters that can be trained, found none in .*Nothing"),
+        (Absent, "expected parameters that can be trained, found none in .*Absent"),
+        (NotFinite, "NotFinite to give finite images of noise, found NaN or Inf"),
     ],
 )
 def test_refusals(kind, message):
