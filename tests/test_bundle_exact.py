@@ -289,7 +289,7 @@ def test_deterministic_runs_ignore_what_the_processor_offers(tiny_datalist, trai
                     "output_dir": name, **SMALL}  # fmt: skip
         words = [word for key, value in settings.items() for word in (f"--{key}", str(value))]
         command = [sys.executable, "-m", "monai.bundle", "run", "unlearn", "--config_file", CONFIGS / "unlearn.yaml"]
-        environment = {**os.environ, "PYTHONPATH": str(CONFIGS.parents[1]), **variables}
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, CONFIGS.parents[:2])), **variables}
         subprocess.run([*map(str, command), *words], env=environment, check=True, capture_output=True, timeout=1200)
         record = record_of(Path(name))
         assert record["environment"]["numerics"]["instructions"] == "DEFAULT"

@@ -102,7 +102,7 @@ def torchrun(jobs: list[dict], folder: Path, restarts: int = 0, die: str = "") -
     command += [f"--max-restarts={restarts}", "--monitor-interval=0.1"]
     environment = {
         **os.environ,
-        "PYTHONPATH": str(ROOT),
+        "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'bundle'}",
         "OMP_NUM_THREADS": "1",
         "CUDA_VISIBLE_DEVICES": "",
         "DIE": die,

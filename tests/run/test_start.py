@@ -19,7 +19,12 @@ pytestmark = pytest.mark.usefixtures("contained")
 
 def command(*words, cwd, **environment) -> subprocess.CompletedProcess:
     arguments = [sys.executable, "-m", "monai.bundle", "run", *map(str, words)]
-    variables = {**os.environ, "PYTHONWARNINGS": "ignore", "PYTHONPATH": str(ROOT), **environment}
+    variables = {
+        **os.environ,
+        "PYTHONWARNINGS": "ignore",
+        "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'bundle'}",
+        **environment,
+    }
     return subprocess.run(arguments, cwd=cwd, env=variables, capture_output=True, text=True, check=False)
 
 
