@@ -11,7 +11,7 @@ from typing import Any
 
 from monai.bundle import ConfigParser
 
-from scripts.run.config import refuse_unknown_keys
+from scripts.run.check import refuse_unknown_keys
 from scripts.run.files import file_sha256, json_sha256
 
 FURTHER = "fine_tune"  # the overlay by which training goes on
