@@ -35,7 +35,7 @@ from scripts.run.kinds import (
     is_expression,
     is_number,
 )
-from scripts.run.settings import settings_of
+from scripts.run.settings import OTHERS, settings_of
 
 WORDS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False, "none": None, "null": None}
 UNREAD = object()  # of no kind
@@ -307,7 +307,7 @@ def _unnamed(config: Mapping[str, Any], declared: Mapping[str, Any]) -> list[str
 def _leaves(declared: Any, value: Any, name: str) -> Iterator[tuple[str, Kind, Any]]:
     """Values within a mapping or list that have a kind: the argument's own, or that of the declared counterpart."""
     if isinstance(value, Mapping):
-        kinds = _own_arguments(value)
+        kinds = _argument_kinds(name.partition("#")[0], value) if COMPONENT.fits(value) else {}
         same = isinstance(declared, Mapping) and declared.get("_target_") == value.get("_target_")
         for key, item in value.items():
             if key not in kinds:
@@ -324,13 +324,14 @@ def _leaves(declared: Any, value: Any, name: str) -> Iterator[tuple[str, Kind, A
         yield name, ANY_NUMBER, value
 
 
-def _own_arguments(component: Mapping[str, Any]) -> Mapping[str, Kind]:
-    """The arguments whose kind a component of the project declares; other people's are their own affair."""
-    target = str(component.get("_target_"))
-    if target.startswith("scripts."):
-        with contextlib.suppress(ErrorDuringImport):
-            found = locate(target)
-            return argument_kinds(found) if callable(found) else {}
+def _argument_kinds(block: str, component: Mapping[str, Any]) -> Mapping[str, Kind]:
+    """The arguments whose kind a component of the project declares, or that is known of other people's."""
+    target = component["_target_"]
+    if not target.startswith("scripts."):
+        return {} if block in ("network", "network_def") else OTHERS
+    with contextlib.suppress(ErrorDuringImport):
+        found = locate(target)
+        return argument_kinds(found) if callable(found) else {}
     return {}
 
 

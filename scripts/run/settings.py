@@ -185,6 +185,11 @@ OF_VERB: dict[str, dict[str, Kind]] = {
     },
     "send": {"source": PATH, "patience_s": FROM_ZERO, "router": COMPONENT},
 }
+# arguments of MONAI's and PyTorch's components, by name; those of networks are their own affair
+OTHERS: dict[str, Kind] = {
+    "lr": above(0, 1e6),
+    **dict.fromkeys(("max_epochs", "interval", "save_interval"), whole(1)),
+}
 
 
 def settings_of(verb: str) -> dict[str, Kind]:
