@@ -122,6 +122,7 @@ class Plan:
         cells = []
         for method, main in self.main_fractions.items():
             more = self.retain_fractions if method in self.fraction_methods else []
+            runs: list[tuple[str, float, float | None]]
             runs = [(f"fraction-{fraction:g}", fraction, None) for fraction in dict.fromkeys([main, *more])]
             if method in self.budget_methods:
                 runs += [(f"budget-{budget:g}", main, budget) for budget in self.budgets]

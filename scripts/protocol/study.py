@@ -149,7 +149,7 @@ class Study:
             from scripts.protocol import cluster  # needs a package that is optional
 
             engine = cluster.on_cluster(self.scheduler)
-            shared = {"expected": cluster.same_everywhere(), "folder": os.getcwd()}
+            shared: dict[str, Any] = {"expected": cluster.same_everywhere(), "folder": os.getcwd()}
             run = partial(cluster.run_on_worker, context=context, original=original, **shared)
         records: dict[str, dict] = {}
         with engine as parallel:
