@@ -47,7 +47,7 @@ def frontier() -> pd.DataFrame:
     rows = [
         (domain, "default", budget, seed, when, cohort, number * budget + seed + 9 * (cohort != "BTA"), -0.01 * number)
         for number, domain in enumerate(("small_phantom", "cells"), 1)
-        for budget in (0.1, 0.2)
+        for budget in (0.2, 0.1)
         for seed in (0, 1)
         for when in ("delivered", "later")
         for cohort in ("BTA", "KTA")
