@@ -43,7 +43,7 @@ def audited_weights(
     """
     for setting, needing in (("oracle_seeds", oracle_seeds), ("treated_oracle_weights", treated)):
         if needing and not oracle:
-            raise ValueError(f"audit: '{setting}': expected 'oracle_weights' beside, found none")
+            raise ValueError(f"audit: {setting!r}: expected 'oracle_weights' beside, found none")
     named: dict[str, tuple[str, str | Path | None]] = {
         "G": ("weights", original),
         "oracle": ("oracle_weights", oracle),
@@ -56,7 +56,7 @@ def audited_weights(
     for name, (setting, path) in named.items():
         if path and not Path(path).is_file():
             hint = "; run the verb unlearn first, or name the weights to audit" if name == "unlearned" else ""
-            raise FileNotFoundError(f"audit: '{setting}': no such file: {path}{hint}")
+            raise FileNotFoundError(f"audit: {setting!r}: no such file: {path}{hint}")
     return {name: str(path) for name, (_, path) in named.items() if path}
 
 
@@ -94,8 +94,7 @@ def read_record(path: str | Path | None, weights: str | Path) -> dict | None:
         raise FileNotFoundError(f"audit: no such run record: {path}")
     try:
         record = json.loads(Path(path).read_text(encoding="utf-8"))
-        stated = record["weights_out"]["sha256"]
-        record["cost"], record["data"]
+        stated, _, _ = record["weights_out"]["sha256"], record["cost"], record["data"]
     except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
         raise ValueError(
             f"{path}: expected the record of a run with weights_out, cost and data, found {error!r}"

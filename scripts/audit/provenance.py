@@ -138,7 +138,7 @@ def provenance_problems(
         if found.get(ORACLE):
             found[TREATED].append("the oracle is not shown to be one")
     found["run"] = _run_problems(audit, runs, weights) if runs.get("unlearned") else []
-    found["settings"] = [f"'{key}'" for key in audit["changed"]]
+    found["settings"] = [f"{key!r}" for key in audit["changed"]]
     return found
 
 

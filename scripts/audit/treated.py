@@ -80,7 +80,7 @@ def passes_alike(record: str | Path) -> int:
 def unlike(ours: Mapping[str, str], theirs: Mapping[str, str], whose: str = "audited run's") -> list[str]:
     """The keys in which two recipes differ."""
     keys = sorted(key for key in ours.keys() | theirs.keys() if ours.get(key) != theirs.get(key))
-    return [f"'{key}': another one than the {whose}" for key in keys]
+    return [f"{key!r}: another one than the {whose}" for key in keys]
 
 
 def _copies(ours: Mapping, weights: Mapping[str, Mapping[str, str]]) -> list[str]:

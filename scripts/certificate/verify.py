@@ -97,7 +97,7 @@ def _until_nonsense(name: str, part: Iterator[Finding]) -> Iterator[Finding]:
     """The findings of one part; where a certificate is so wrong that nothing can be computed, that is what fails."""
     try:
         yield from part
-    except (ArithmeticError, AttributeError, LookupError, RecursionError, RuntimeError, TypeError, ValueError) as error:
+    except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
         yield FAILS, f"{name}: nothing can be computed from what is stated: {error!r}"
 
 

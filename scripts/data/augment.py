@@ -44,7 +44,7 @@ class Augment:
     ) -> None:
         for name, value in {"rotation": rotation, "scale": scale, "shear": shear, "shift": shift}.items():
             if value < 0:
-                raise ValueError(f"augmentation: '{name}': expected from 0, found {value}")
+                raise ValueError(f"augmentation: {name!r}: expected from 0, found {value}")
         self.undersample = undersample
         self.rotation = rotation
         self.scale = scale

@@ -67,14 +67,14 @@ def _read_json(path: str | Path) -> Mapping:
 def _entries(content: Mapping, section: str, path: str | Path) -> list[Mapping]:
     entries = content.get(section, [])
     if not isinstance(entries, list):
-        raise ValueError(f"{path}: '{section}': expected a list, found {type(entries).__name__}")
+        raise ValueError(f"{path}: {section!r}: expected a list, found {type(entries).__name__}")
     for index, entry in enumerate(entries):
         if not isinstance(entry, dict) or not isinstance(entry.get("kspace"), str):
-            raise ValueError(f"{path}: '{section}' entry {index}: expected a mapping with 'kspace', found {entry!r}")
+            raise ValueError(f"{path}: {section!r} entry {index}: expected a mapping with 'kspace', found {entry!r}")
         file = Path(path).parent / entry["kspace"]
         if not file.is_file():
             what = "a link that leads nowhere" if file.is_symlink() else "a folder" if file.is_dir() else "no such file"
-            raise FileNotFoundError(f"{path}: '{section}' entry {index}: 'kspace': {what}: {entry['kspace']}")
+            raise FileNotFoundError(f"{path}: {section!r} entry {index}: 'kspace': {what}: {entry['kspace']}")
     return entries
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import xml.etree.ElementTree as ET
 from collections.abc import Sequence
+from xml.etree import ElementTree
 
 import numpy as np
 
@@ -29,13 +29,13 @@ def make_header(
         num_coils: The number of receive channels.
         fields: The text of ``acquisitionSystemInformation``, e.g. ``systemModel="phantom"``.
 
-    >>> root = ET.fromstring(make_header(matrix=(64, 48), recon=(32, 32), spacing=(1.0, 1.0),
+    >>> root = ElementTree.fromstring(make_header(matrix=(64, 48), recon=(32, 32), spacing=(1.0, 1.0),
     ...                                  slice_thickness=5.0, num_coils=4, systemModel="phantom"))
     >>> matrix_size(encoding_of(root), "reconSpace"), header_fields(root)["systemModel"]
     ((32, 32), 'phantom')
     """
-    ET.register_namespace("", NAMESPACE)
-    root = ET.Element(f"{{{NAMESPACE}}}ismrmrdHeader")
+    ElementTree.register_namespace("", NAMESPACE)
+    root = ElementTree.Element(f"{{{NAMESPACE}}}ismrmrdHeader")
     system = _child(root, "acquisitionSystemInformation")
     for key, value in fields.items():
         _child(system, key, value)
@@ -50,7 +50,7 @@ def make_header(
             _child(size, axis, count)
             _child(extent, axis, f"{millimetres:g}")
     _child(encoding, "trajectory", "cartesian")
-    return ET.tostring(root, encoding="unicode")
+    return ElementTree.tostring(root, encoding="unicode")
 
 
 def stored_text(stored: object) -> bytes:
@@ -68,7 +68,7 @@ def stored_text(stored: object) -> bytes:
     return stored
 
 
-def parse_header(stored: object) -> ET.Element:
+def parse_header(stored: object) -> ElementTree.Element:
     """The root of a header, see :func:`stored_text`.
 
     Raises:
@@ -77,14 +77,14 @@ def parse_header(stored: object) -> ET.Element:
     """
     text = stored_text(stored).strip(b"\0 \t\r\n")
     try:
-        return ET.fromstring(text)
-    except ET.ParseError:
+        return ElementTree.fromstring(text)
+    except ElementTree.ParseError:
         if not isinstance(stored, str):
             raise
-        return ET.fromstring(stored)  # which states another encoding than the one it had in a file
+        return ElementTree.fromstring(stored)  # which states another encoding than the one it had in a file
 
 
-def encoding_of(header: ET.Element | None, number: int = 0) -> ET.Element | None:
+def encoding_of(header: ElementTree.Element | None, number: int = 0) -> ElementTree.Element | None:
     """One of the encodings of a header, by number; None where there is none."""
     found = [] if header is None else header.findall("{*}encoding")
     return found[number] if number < len(found) else None
@@ -105,7 +105,7 @@ def whole_number(text: str | None) -> int:
     return int(number)
 
 
-def matrix_size(encoding: ET.Element | None, space: str) -> tuple[int, int] | None:
+def matrix_size(encoding: ElementTree.Element | None, space: str) -> tuple[int, int] | None:
     """The size (x, y) of ``encodedSpace`` or ``reconSpace``, H and W of a slice; None where the header does not say.
 
     Raises:
@@ -124,7 +124,7 @@ def matrix_size(encoding: ET.Element | None, space: str) -> tuple[int, int] | No
     return rows, columns
 
 
-def check_axes(header: ET.Element | None, shape: Sequence[int], coils_too: bool) -> None:
+def check_axes(header: ElementTree.Element | None, shape: Sequence[int], coils_too: bool) -> None:
     """Refuse k-space whose axes a header shows to be swapped: slices and coils, or rows and columns.
 
     Fewer coils than the header's are no sign of it: coils may have been compressed. More are, and so is a number of
@@ -155,7 +155,7 @@ def check_axes(header: ET.Element | None, shape: Sequence[int], coils_too: bool)
         )
 
 
-def limit_of(encoding: ET.Element | None, counter: str, name: str) -> int | None:
+def limit_of(encoding: ElementTree.Element | None, counter: str, name: str) -> int | None:
     """The ``minimum``, ``maximum`` or ``center`` of a counter's ``encodingLimits``, or None where there is none.
 
     Raises:
@@ -170,7 +170,7 @@ def limit_of(encoding: ET.Element | None, counter: str, name: str) -> int | None
         raise ValueError(f"'encodingLimits/{counter}/{name}': expected a whole number, found {text!r}") from None
 
 
-def acquired_columns(encoding: ET.Element | None, width: int) -> tuple[int, int]:
+def acquired_columns(encoding: ElementTree.Element | None, width: int) -> tuple[int, int]:
     """First acquired column of ``width`` and the one after the last; (0, width) where the header does not say.
 
     fastMRI's k-space is zero-filled to the encoded matrix: of ``kspace_encoding_step_1`` the ``center`` lies at the
@@ -181,7 +181,7 @@ def acquired_columns(encoding: ET.Element | None, width: int) -> tuple[int, int]
 
     >>> limits = "<encoding><encodingLimits><kspace_encoding_step_1><minimum>0</minimum><maximum>322</maximum>"
     >>> limits += "<center>162</center></kspace_encoding_step_1></encodingLimits></encoding>"
-    >>> acquired_columns(ET.fromstring(limits), 368)
+    >>> acquired_columns(ElementTree.fromstring(limits), 368)
     (22, 345)
     """
     try:
@@ -200,7 +200,7 @@ def acquired_columns(encoding: ET.Element | None, width: int) -> tuple[int, int]
     return first, last
 
 
-def header_fields(header: ET.Element | None) -> dict[str, str]:
+def header_fields(header: ElementTree.Element | None) -> dict[str, str]:
     """The text of every leaf element by its name, the first of each name; {} without a header.
 
     Of what stands several times, such as ``encoding``, the first alone is read: what it does not state is not taken
@@ -219,8 +219,8 @@ def header_fields(header: ET.Element | None) -> dict[str, str]:
     return fields
 
 
-def _child(parent: ET.Element, name: str, text: object = None) -> ET.Element:
-    element = ET.SubElement(parent, f"{{{NAMESPACE}}}{name}")
+def _child(parent: ElementTree.Element, name: str, text: object = None) -> ElementTree.Element:
+    element = ElementTree.SubElement(parent, f"{{{NAMESPACE}}}{name}")
     if text is not None:
         element.text = str(text)
     return element

@@ -47,7 +47,7 @@ def checksources(volume: Volume) -> None:
         for key in ("kspace", volume.target_key):
             for source in sources(file[key]) if key else ():
                 if not (Path(volume.path).parent / source).is_file():
-                    raise ValueError(f"{volume.path}: '{key}': expected its values in {source}, found no such file")
+                    raise ValueError(f"{volume.path}: {key!r}: expected its values in {source}, found no such file")
 
 
 def sources(dataset: h5py.Dataset) -> list[str]:
@@ -84,9 +84,9 @@ def check_target(volume: Volume, index: int, target: np.ndarray) -> None:
     """
     key = volume.target_key or "reference image"
     if not target.any():
-        raise ValueError(f"{volume.path}: '{key}', slice {index}: expected a signal, found zeros alone")
+        raise ValueError(f"{volume.path}: {key!r}, slice {index}: expected a signal, found zeros alone")
     if target.min() < 0:
-        raise ValueError(f"{volume.path}: '{key}', slice {index}: expected a magnitude, found {target.min():g}")
+        raise ValueError(f"{volume.path}: {key!r}, slice {index}: expected a magnitude, found {target.min():g}")
 
 
 def check_centre(volume: Volume, index: int, kspace: np.ndarray) -> None:
@@ -122,13 +122,13 @@ def check_image(volume: Volume, index: int, kspace: np.ndarray, target: np.ndarr
     ratio = float(np.linalg.norm(target) / max(np.linalg.norm(image), np.finfo(np.float32).tiny))
     if not 0.1 <= ratio <= 10:
         raise ValueError(
-            f"{volume.path}: '{volume.target_key}', slice {index}: expected the scale of the k-space (orthonormal "
+            f"{volume.path}: {volume.target_key!r}, slice {index}: expected the scale of the k-space (orthonormal "
             f"Fourier transform), found {ratio:.3g} times the root sum of squares of its coil images"
         )
     correlation = float(np.corrcoef(image.ravel(), target.ravel())[0, 1]) if image.std() and target.std() else 1.0
     if correlation < LEAST_CORRELATION:
         raise ValueError(
-            f"{volume.path}: '{volume.target_key}', slice {index}: expected the image of 'kspace', found one that "
+            f"{volume.path}: {volume.target_key!r}, slice {index}: expected the image of 'kspace', found one that "
             f"correlates by {correlation:.2f} with it (least {LEAST_CORRELATION})"
         )
 
@@ -150,7 +150,7 @@ def check_maximum(volume: Volume) -> None:
             cropped = max(cropped, float(image[top : top + height, left : left + width].max()))
     if not cropped * (1 - MAX_TOLERANCE) <= volume.max_value <= whole * (1 + MAX_TOLERANCE):
         raise ValueError(
-            f"{volume.path}: 'max': expected that of '{volume.target_key}', {whole:g}, found {volume.max_value:g}"
+            f"{volume.path}: 'max': expected that of {volume.target_key!r}, {whole:g}, found {volume.max_value:g}"
         )
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import errno
 import os
-import xml.etree.ElementTree as ET
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from xml.etree import ElementTree
 
 import h5py
 import numpy as np
@@ -242,7 +242,7 @@ def read_kspace_shape(file: h5py.File, path: str | Path) -> tuple[int, int, int,
 
 
 def refuse_swapped_axes(
-    header: ET.Element | None, shape: Sequence[int], path: str | Path, coils_too: bool = False
+    header: ElementTree.Element | None, shape: Sequence[int], path: str | Path, coils_too: bool = False
 ) -> None:
     """:func:`scripts.data.header.check_axes` of a file's header; ValueError names the file."""
     try:
@@ -251,7 +251,7 @@ def refuse_swapped_axes(
         raise ValueError(f"{path}: 'kspace': {error}") from error
 
 
-def read_header(file: h5py.File, path: str | Path) -> ET.Element | None:
+def read_header(file: h5py.File, path: str | Path) -> ElementTree.Element | None:
     """The ISMRMRD header of an open file, or None; ValueError, naming the file, where it is no XML."""
     if "ismrmrd_header" not in file:
         return None
@@ -259,7 +259,7 @@ def read_header(file: h5py.File, path: str | Path) -> ET.Element | None:
         return parse_header(file["ismrmrd_header"][()])
     except (TypeError, AttributeError) as error:
         raise ValueError(f"{path}: 'ismrmrd_header': expected a text, found something else: {error}") from error
-    except ET.ParseError as error:
+    except ElementTree.ParseError as error:
         raise ValueError(f"{path}: 'ismrmrd_header': expected XML, found text that does not parse: {error}") from error
 
 
@@ -270,11 +270,11 @@ def read_attributes(file: h5py.File, path: str | Path) -> dict[str, str]:
         try:
             attributes[key] = _text(file.attrs[key])
         except (OSError, TypeError, ValueError) as error:
-            raise ValueError(f"{path}: '{key}': expected a text or a number, found {error}") from error
+            raise ValueError(f"{path}: {key!r}: expected a text or a number, found {error}") from error
     return attributes
 
 
-def read_recon_size(header: ET.Element | None, path: str | Path) -> tuple[int, int] | None:
+def read_recon_size(header: ElementTree.Element | None, path: str | Path) -> tuple[int, int] | None:
     """The size (h, w) of the reconstructed space of a file's header, None without one; ValueError names the file."""
     try:
         return matrix_size(encoding_of(header), "reconSpace")
@@ -288,7 +288,7 @@ def find_target(file: h5py.File) -> str | None:
     return next((key for key in keys if key in file), None)
 
 
-def read_acquired(header: ET.Element | None, width: int, path: str | Path) -> tuple[int, int]:
+def read_acquired(header: ElementTree.Element | None, width: int, path: str | Path) -> tuple[int, int]:
     """:func:`scripts.data.header.acquired_columns` of a file's header; ValueError names the file."""
     try:
         return acquired_columns(encoding_of(header), width)
@@ -307,12 +307,12 @@ def _target_size(
         target = file.get(key)
         if not isinstance(target, h5py.Dataset):
             found = "a link that leads nowhere" if target is None else "a group"
-            raise ValueError(f"{path}: '{key}': expected a data set, found {found}")
+            raise ValueError(f"{path}: {key!r}: expected a data set, found {found}")
         if target.ndim != 3 or target.shape[0] != shape[0] or target.dtype.kind != "f":
-            raise ValueError(f"{path}: '{key}': expected float ({shape[0]}, h, w), found {target.dtype} {target.shape}")
+            raise ValueError(f"{path}: {key!r}: expected float ({shape[0]}, h, w), found {target.dtype} {target.shape}")
         if target.shape[-2] > shape[-2] or target.shape[-1] > shape[-1]:
             raise ValueError(
-                f"{path}: '{key}': expected at most the matrix, {tuple(shape[-2:])}, found {target.shape[-2:]}"
+                f"{path}: {key!r}: expected at most the matrix, {tuple(shape[-2:])}, found {target.shape[-2:]}"
             )
         limits.append(target.shape[-2:])
     return min(int(size[0]) for size in limits), min(int(size[1]) for size in limits)
@@ -370,7 +370,7 @@ def read_slice(volume: Volume, index: int) -> tuple[np.ndarray, np.ndarray]:
             ) from error
     for key, values in (("kspace", kspace), (volume.target_key or "reference image", target)):
         if not np.isfinite(values).all():
-            raise ValueError(f"{volume.path}: '{key}', slice {index}: expected finite values, found NaN or Inf")
+            raise ValueError(f"{volume.path}: {key!r}, slice {index}: expected finite values, found NaN or Inf")
     return (kspace if kspace.ndim == 3 else kspace[None]), target
 
 

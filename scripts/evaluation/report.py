@@ -61,9 +61,7 @@ def write_report(run_dir: str | Path | None) -> None:
         picture=_uri(panels.read_bytes(), "png") if panels.is_file() else None,
         audit=None if audit is None else audit_part(audit),
         hashes=_hashes(record, folder),
-        repeat=command_of("replay", run=run_dir)
-        if record["forgetting"] == "exact"
-        else command_of("audit", run=run_dir),
+        repeat=command_of("replay" if record["forgetting"] == "exact" else "audit", run=run_dir),
     )
     write_text(folder / NAME, page)
 

@@ -5,9 +5,9 @@ Source: Inati et al., ISMRM Raw Data Format, Magn. Reson. Med. 77 (2017).
 
 from __future__ import annotations
 
-import xml.etree.ElementTree as ET
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from xml.etree import ElementTree
 
 from scripts.data.header import encoding_of, header_fields, limit_of, matrix_size, parse_header, whole_number
 from scripts.inference.geometry import pixel_spacing, slice_thickness, space_of
@@ -107,7 +107,7 @@ def read_encodings(text: object, source: str, remove_oversampling: bool = True) 
     """
     try:
         header = parse_header(text)
-    except (ET.ParseError, TypeError) as error:
+    except (ElementTree.ParseError, TypeError) as error:
         raise ValueError(f"{source}: header: expected XML, found text that does not parse: {error}") from error
     found: list[Encoding | ValueError] = []
     while (element := encoding_of(header, len(found))) is not None:
@@ -120,7 +120,7 @@ def read_encodings(text: object, source: str, remove_oversampling: bool = True) 
     return found
 
 
-def _read(header: ET.Element, encoding: ET.Element, remove_oversampling: bool) -> Encoding:
+def _read(header: ElementTree.Element, encoding: ElementTree.Element, remove_oversampling: bool) -> Encoding:
     trajectory = (encoding.findtext("{*}trajectory") or "").strip().lower()
     if trajectory != "cartesian":
         raise ValueError(f"'trajectory': expected cartesian, found {trajectory or 'nothing'}")
@@ -153,7 +153,7 @@ def _read(header: ET.Element, encoding: ET.Element, remove_oversampling: bool) -
     )
 
 
-def _rows(encoding: ET.Element, height: int) -> int:
+def _rows(encoding: ElementTree.Element, height: int) -> int:
     """Rows of the reconstructed field of view; all where the header does not say or the rows would not be whole."""
     encoded, recon = space_of(encoding, "encodedSpace"), space_of(encoding, "reconSpace")
     if encoded is None or recon is None:

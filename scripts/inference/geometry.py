@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import xml.etree.ElementTree as ET
 from dataclasses import dataclass
+from xml.etree import ElementTree
 
 import numpy as np
 
@@ -60,7 +60,7 @@ class Geometry:
         return affine
 
 
-def pixel_spacing(encoding: ET.Element | None, matrix: tuple[int, int]) -> tuple[float, float] | None:
+def pixel_spacing(encoding: ElementTree.Element | None, matrix: tuple[int, int]) -> tuple[float, float] | None:
     """Spacing (mm) of rows and columns: field of view / matrix of the header, or None where it does not say.
 
     Args:
@@ -76,13 +76,13 @@ def pixel_spacing(encoding: ET.Element | None, matrix: tuple[int, int]) -> tuple
     return wide / x, high / y
 
 
-def slice_thickness(encoding: ET.Element | None) -> float | None:
+def slice_thickness(encoding: ElementTree.Element | None) -> float | None:
     """Thickness (mm) of a slice of a 2-D acquisition, or None where the header does not say."""
     space = space_of(encoding, "reconSpace") or space_of(encoding, "encodedSpace")
     return None if space is None else space[1][2] / space[0][2]
 
 
-def space_of(encoding: ET.Element | None, name: str) -> tuple[tuple[int, ...], tuple[float, ...]] | None:
+def space_of(encoding: ElementTree.Element | None, name: str) -> tuple[tuple[int, ...], tuple[float, ...]] | None:
     """Matrix size and field of view (mm), each (x, y, z); None where one is missing or not positive."""
     space = None if encoding is None else encoding.find(f"{{*}}{name}")
     if space is None:

@@ -70,10 +70,10 @@ def at_precision(network: Network, precision: str, device: torch.device | str = 
     if precision not in PRECISIONS:
         raise ValueError(f"precision: expected one of {', '.join(PRECISIONS)}, found {precision!r}")
     if precision == "fp16" and torch.device(device).type != "cuda":
-        raise ValueError(f"precision: 'fp16' needs a CUDA device, found '{device}'; expected fp32 or bf16 there")
+        raise ValueError(f"precision: 'fp16' needs a CUDA device, found {device!r}; expected fp32 or bf16 there")
     unets = [module for module in network.modules() if hasattr(module, "precision")]
     if not unets and precision != "fp32":
-        raise ValueError(f"precision: '{precision}' needs a network with U-Nets, found {type(network).__name__}")
+        raise ValueError(f"precision: {precision!r} needs a network with U-Nets, found {type(network).__name__}")
     for unet in unets:
         setattr(unet, "precision", precision)  # noqa: B010 a module's plain attribute
     return network

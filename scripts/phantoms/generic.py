@@ -107,7 +107,7 @@ class GenericSlices(Dataset):
         for name, (found, lowest, highest) in ranges.items():
             if len(found) != 2 or not lowest <= found[0] <= found[1] <= highest:
                 raise ValueError(
-                    f"generic slices: '{name}': expected [lowest, highest] from {lowest} to {highest}, found {found}"
+                    f"generic slices: {name!r}: expected [lowest, highest] from {lowest} to {highest}, found {found}"
                 )
 
     def __len__(self) -> int:

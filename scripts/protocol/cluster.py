@@ -110,7 +110,7 @@ def check_worker(expected: Mapping[str, str | None], folder: str, datalist: str)
     for name, value in expected.items():
         if found[name] != value:
             raise RuntimeError(
-                f"worker on {host}: '{name}': expected {value} as at the study's start, found {found[name]}"
+                f"worker on {host}: {name!r}: expected {value} as at the study's start, found {found[name]}"
             )
     if not (Path(folder) / datalist).is_file():
         raise RuntimeError(

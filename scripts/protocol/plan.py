@@ -212,5 +212,5 @@ def _expect_known(name: str, found: Sequence[str], known: Sequence[str]) -> None
     unknown = [method for method in found if method not in known]
     if unknown:
         raise ValueError(
-            f"protocol: '{name}': expected some of {', '.join(known)}, found {', '.join(map(repr, unknown))}"
+            f"protocol: {name!r}: expected some of {', '.join(known)}, found {', '.join(map(repr, unknown))}"
         )

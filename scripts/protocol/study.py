@@ -174,7 +174,7 @@ class Study:
         expected, found = _flat(cell.settings), _flat(record["settings"])
         key = next(k for k in {**expected, **found} if expected.get(k) != found.get(k))
         raise ValueError(
-            f"{folder}: finished with other settings: '{key}': expected {expected.get(key)!r}, found "
+            f"{folder}: finished with other settings: {key!r}: expected {expected.get(key)!r}, found "
             f"{found.get(key)!r}; choose another 'output_dir', or remove the folder to run the cell again"
         )
 

@@ -119,7 +119,7 @@ class ForgetRequest:
             if section != "training" and same:
                 both = ", ".join(sorted({volume.patient_id for volume in same}))
                 raise ValueError(
-                    f"{self._where}: patients to be forgotten are also in '{section}': {both}; "
+                    f"{self._where}: patients to be forgotten are also in {section!r}: {both}; "
                     "a model cannot be tested on a patient that it has to forget"
                 )
             staying = [volume for volume in same if not volume.forget]
@@ -127,7 +127,7 @@ class ForgetRequest:
                 named = ", ".join(f"{v.name} of {v.patient_id}" for v in staying[:LISTED])
                 more = f", … ({len(staying)} in all)" if len(staying) > LISTED else ""
                 raise ValueError(
-                    f"{self._where}: other scans of selected patients would stay in '{section}' and be trained on: "
+                    f"{self._where}: other scans of selected patients would stay in {section!r} and be trained on: "
                     f"{named}{more}; select the patients (patient_id), or add '{KEEP}: true' where that is meant"
                 )
 

@@ -175,7 +175,7 @@ class RunFolder:
 class _Log(logging.FileHandler):
     """A log that is silent where the disk is full: what is written beside it tells."""
 
-    def handleError(self, record: logging.LogRecord) -> None:
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 logging's name
         """Pass over what could not be written."""
         if not isinstance(sys.exc_info()[1], OSError):
             super().handleError(record)

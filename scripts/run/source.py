@@ -145,7 +145,7 @@ class RecordedRun:
             return str(declared)  # made again on first use
         found = f"another file (SHA-256 {file_sha256(there[0])})" if there else "no such file"
         raise FileNotFoundError(
-            f"{self.file}: '{key}': expected {path}"
+            f"{self.file}: {key!r}: expected {path}"
             + (f" with SHA-256 {sha256}" if sha256 else "")
             + f", found {found}; "
             f"say where it is now: --{key.removeprefix('original_')} FILE"
@@ -264,7 +264,7 @@ def _agreed(key: str, runs: Iterable[RecordedRun], stated: Any) -> Any:
     for (one, first), (other, second) in itertools.pairwise(values):
         if first != second:
             raise ValueError(
-                f"'weights': the records of two files differ in '{key}', so state which counts: {one.file} has "
+                f"'weights': the records of two files differ in {key!r}, so state which counts: {one.file} has "
                 f"{_short(first)}, {other.file} has {_short(second)}"
             )
     found = values[0][1] if values else None
@@ -294,7 +294,7 @@ def _refuse_another(run: RecordedRun, stated: Mapping[str, Any]) -> None:
             found = f"{value} ({found})"
         if not same:
             ours, found = differing(ours, _over(ours, found)) if key in BLOCKS else (ours, found)
-            problems.append(f"'{key}': expected that of the run, {_short(ours)}, found {_short(found)}")
+            problems.append(f"{key!r}: expected that of the run, {_short(ours)}, found {_short(found)}")
     if problems:
         raise ValueError(f"{run.file}: {'; '.join(problems)}")
 
@@ -356,10 +356,10 @@ def _makes_phantoms(declared: Any) -> bool:
 
 def _missing(verb: str, key: str, runs: list[RecordedRun], needed: Iterable[str]) -> str:
     if runs:
-        return f"{runs[0].file}: '{key}': expected the record to state it, found none: state it, --{key} …"
+        return f"{runs[0].file}: {key!r}: expected the record to state it, found none: state it, --{key} …"
     return (
         f"{verb}: expected --run FOLDER, the folder of a finished run, whose record states {', '.join(needed)}; "
-        f"found none, and '{key}' is not stated{_known() or ': unlearn writes it, by default outputs/<request_id>'}"
+        f"found none, and {key!r} is not stated{_known() or ': unlearn writes it, by default outputs/<request_id>'}"
     )
 
 

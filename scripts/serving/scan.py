@@ -41,7 +41,7 @@ SLICE_OVERHEAD = 10_000
 """Bytes of a slice beside its k-space."""
 
 
-class UnusableReadout(Exception):
+class UnusableReadoutError(Exception):
     """A readout that is left out of the scan; the scan goes on."""
 
 
@@ -130,7 +130,7 @@ class Scan:
         """Take a readout (coils, samples) and return the slice that it completes, if it does.
 
         Raises:
-            UnusableReadout: it is left out of the scan; why is said.
+            UnusableReadoutError: it is left out of the scan; why is said.
             ScanError: the scan cannot go on.
         """
         if not np.isfinite(samples).all():
@@ -291,7 +291,7 @@ class Scan:
         place = _place(head)
         if place in self.left_out or len(self.left_out) < MOST_PLACES:
             self.left_out[place] += 1
-        raise UnusableReadout(f"readout {int(head['scan_counter'])} left out: {reason}")
+        raise UnusableReadoutError(f"readout {int(head['scan_counter'])} left out: {reason}")
 
     def _take(self, size: int) -> None:
         self.budget.take(size)

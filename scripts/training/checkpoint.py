@@ -101,7 +101,7 @@ class Checkpoint:
             ) from error
         for field, found, expected in gather(self._mismatches(settings, files))[0]:
             raise ValueError(
-                f"{self.path}: checkpoint of another run: '{field}': expected {expected!r}, found {found!r}; "
+                f"{self.path}: checkpoint of another run: {field!r}: expected {expected!r}, found {found!r}; "
                 "remove the file to start again"
             )
         return kept
