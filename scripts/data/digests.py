@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import logging
 import os
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-from scripts.run.files import cache_root, file_sha256, json_sha256, write_text
+from scripts.run.files import CACHE_VARIABLE, cache_root, file_sha256, json_sha256, write_text
 
 logger = logging.getLogger(__name__)
 
@@ -56,7 +57,14 @@ def keep(path: str | Path, before: dict[str, int], digest: str, **facts: Any) ->
         _entry(path).parent.mkdir(parents=True, exist_ok=True)
         write_text(_entry(path), json.dumps({"status": before, "sha256": digest, **facts}) + "\n")
     except OSError as error:
-        logger.warning("%s: its hash could not be kept: %s", path, error)
+        _warn(str(cache_root()), str(error))
+
+
+@cache  # once for each folder
+def _warn(folder: str, error: str) -> None:
+    logger.warning(
+        "%s: hashes of files cannot be kept there (%s); name another folder: %s", folder, error, CACHE_VARIABLE
+    )
 
 
 def status(path: str | Path) -> dict[str, int]:

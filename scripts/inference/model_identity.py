@@ -96,7 +96,7 @@ def certified_weights(path: Path) -> set[str]:
 
 def _json(path: Path) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}  # a pipe would be waited for
     except (OSError, ValueError):
         return {}
     return content if isinstance(content, dict) else {}

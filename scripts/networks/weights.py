@@ -3,6 +3,7 @@
 import io
 import json
 import pickle
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ WRAPPERS = ("module.", "_orig_mod.", "varnet.", "unet.")  # DataParallel, torch.
 # what fastMRI's Lightning modules hold beside the network: metric sums and the window of the SSIM loss
 EXTRAS = ("NMSE.", "SSIM.", "PSNR.", "ValLoss.", "TotExamples.", "TotSliceExamples.", "loss.")
 LISTED_KEYS = 10
+ESCAPES = re.compile(r"\x1b\[[0-9;]*m")  # in which torch writes bold text
 
 
 def unwrap(network: nn.Module) -> nn.Module:
@@ -129,10 +131,17 @@ def _refuse_unfitting(
 
 def _recorded_network(path: str | Path) -> Any:
     """The network in the record beside some weights; None without one."""
+    return (_record_beside(path).get("configuration") or {}).get("network")
+
+
+def _record_beside(path: str | Path) -> dict[str, Any]:
+    """The JSON file beside some weights; {} where there is none, or a pipe, which would be waited for."""
+    record = Path(path).with_suffix(".json")
     try:
-        return json.loads(Path(path).with_suffix(".json").read_text(encoding="utf-8"))["configuration"]["network"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
+        content = json.loads(record.read_text(encoding="utf-8")) if record.is_file() else {}
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
 
 
 def _running_network() -> Any:
@@ -153,11 +162,9 @@ def _refuse_implausible(state: Mapping[str, Tensor], path: str | Path) -> None:
 
 def _refuse_other_record(path: Path) -> None:
     """Refuse weights whose run record, the ``.json`` beside them, states the hash of others."""
-    try:
-        stated = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))["weights_out"]["sha256"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return  # no record beside them
-    if stated != (found := file_sha256(path)):
+    written = _record_beside(path).get("weights_out")
+    stated = written.get("sha256") if isinstance(written, dict) else None
+    if stated is not None and stated != (found := file_sha256(path)):
         raise ValueError(
             f"{path}: 'weights_out': expected SHA-256 {stated} as in {path.stem}.json, found "
             f"{found}: the weights were changed after their run, or the record is another's"
@@ -194,10 +201,10 @@ def read_state(path: str | Path, report: bool = True) -> dict[str, Tensor]:
     except pickle.UnpicklingError as error:
         raise ValueError(
             f"{path}: not a file of tensors: it is no torch file, or holds Python objects, which are not unpickled "
-            f"since that may run code; save its state dict alone ({first_line(error)})"
+            "since that may run code; save its state dict alone"
         ) from error
     except (EOFError, RuntimeError, ValueError, KeyError, OSError) as error:
-        raise ValueError(f"{path}: not a readable torch file ({first_line(error)})") from error
+        raise ValueError(f"{path}: not a readable torch file ({type(error).__name__}: {first_line(error)})") from error
     for wrapper in ("state_dict", "model"):
         if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
             content = content[wrapper]
@@ -206,14 +213,18 @@ def read_state(path: str | Path, report: bool = True) -> dict[str, Tensor]:
     others = [str(key) for key, value in content.items() if not (isinstance(key, str) and isinstance(value, Tensor))]
     if others:
         raise ValueError(f"{path}: holds no state dict: " + describe("no tensor under a name", others)[0])
+    odd = [key for key, v in content.items() if v.layout != torch.strided or v.is_quantized or v.is_meta]
+    if odd:
+        listed = describe("sparse, quantised or without values", odd)[0]
+        raise ValueError(f"{path}: expected dense tensors with values: {listed}")
     if report:
         report_weights(str(path), file_sha256(path))
     return dict(content)
 
 
 def first_line(error: BaseException) -> str:
-    """First line of an error's message, or its type if it has none."""
-    return str(error).strip().partition("\n")[0] or type(error).__name__
+    """First line of an error's message without a terminal's escapes, or its type if it has none."""
+    return ESCAPES.sub("", str(error)).strip().partition("\n")[0] or type(error).__name__
 
 
 def align_keys(state: Mapping[str, Tensor], expected: Iterable[str]) -> dict[str, Tensor]:

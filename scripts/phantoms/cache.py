@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from scripts.run.files import atomic_folder, cache_root, held
+from scripts.run.files import CACHE_VARIABLE, atomic_folder, cache_root, held
 
 
 def cached_folder(cache_dir: str | Path | None, kind: str, settings: Mapping, make: Callable[[Path], None]) -> Path:
@@ -28,7 +28,12 @@ def cached_folder(cache_dir: str | Path | None, kind: str, settings: Mapping, ma
     folder = root / f"{kind}-{hashlib.sha256(stamp.encode()).hexdigest()[:12]}"
     if _complete(folder):
         return folder
-    root.mkdir(parents=True, exist_ok=True)
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OSError(
+            f"{root}: expected a folder to keep files in, found {error}; name another: {CACHE_VARIABLE}"
+        ) from error
     with held(root / f".{folder.name}.lock"):
         if _complete(folder):
             return folder

@@ -17,6 +17,7 @@ from typing import Any
 logger = logging.getLogger(__name__)
 # what a person's mistake raises; anything else is more likely a fault of the program
 MISTAKES = (ValueError, OSError, ImportError, MemoryError, RuntimeError, TypeError, NameError, SyntaxError)
+PACKAGES = {"skimage": "scikit-image", "PIL": "pillow", "yaml": "pyyaml", "ignite": "pytorch-ignite"}  # by module
 LONGEST = 1200  # characters of a message; what a file holds may be longer
 EXPLAINED = {MemoryError: "not enough memory", KeyboardInterrupt: "stopped by Ctrl-C"}
 _kept: list[Callable[[], str]] = []  # what each run that has begun leaves, and how to go on
@@ -77,6 +78,9 @@ def message_of(error: BaseException) -> str:
     text = str(cause).partition("\n\nFor details about installing")[0].strip()
     if isinstance(cause, (NameError, SyntaxError)) and cause is not error:  # in an expression of the command line
         text = f"{_above_own(error)}: {text}"
+    if isinstance(cause, ModuleNotFoundError) and cause.name and cause.name.partition(".")[0] != "scripts":
+        top = cause.name.partition(".")[0]
+        text += f": expected the package {PACKAGES.get(top, top)}: pip install {PACKAGES.get(top, top)}"
     if isinstance(cause, KeyError) and cause.args:
         text = str(cause.args[0])
     if len(text) > LONGEST:

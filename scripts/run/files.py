@@ -23,8 +23,14 @@ CACHE_VARIABLE = "MRI_UNLEARNING_CACHE"
 
 
 def cache_root() -> Path:
-    """The folder for what is made again if it is lost: ``MRI_UNLEARNING_CACHE``, else ``~/.cache/mri-unlearning``."""
-    return Path(os.environ.get(CACHE_VARIABLE) or "~/.cache/mri-unlearning").expanduser()
+    """The folder for what is made again if it is lost: ``MRI_UNLEARNING_CACHE``, else ``~/.cache/mri-unlearning``.
+
+    A user without a home folder, as in containers that give only a number, has it among the temporary files.
+    """
+    home = os.path.expanduser("~")
+    if not os.path.isabs(home):
+        home = os.path.join(tempfile.gettempdir(), f"user-{os.getuid()}")
+    return Path(os.environ.get(CACHE_VARIABLE) or f"{home}/.cache/mri-unlearning").expanduser()
 
 
 class DiskFullError(OSError):

@@ -13,6 +13,7 @@ import json
 import logging
 import marshal
 import os
+import re
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -21,15 +22,8 @@ from scripts.run.files import atomic_write, file_sha256
 
 MANIFEST = "manifest.json"
 CLOSED = ("configs", "docs", "scripts")  # folders that may hold nothing beyond the manifest; others may gain outputs
-IMPORTABLE = (
-    ".py",
-    ".pyc",
-    ".so",
-    ".pyd",
-    ".pth",
-    ".zip",
-    ".egg",
-)  # in the bundle's folder, which Python searches first
+IMPORTABLE = (".py", ".pyc", ".so", ".pyd", ".pth", ".zip", ".egg")  # in the bundle's folder, searched first
+SYSTEMS_OWN = re.compile(r"\.DS_Store|\._.*")  # what macOS adds to folders and beside files; nobody imports it
 MAIN = "__main__.py"  # run on request alone, never imported: a packaged application has one
 SOURCE = Path(__file__).resolve().parents[2] / "bundle"
 logger = logging.getLogger(__name__)
@@ -52,8 +46,8 @@ def verify_bundle(folder: str | Path) -> dict[str, str]:
     """Check every file of a bundle against its manifest.
 
     Beyond the manifest there may be files outside `configs`, `docs` and `scripts` (such as outputs) that Python would
-    not import, and what Python itself made of the sources (``__pycache__``): bytecode that is not that of its source
-    is refused, as Python would run it in the source's place.
+    not import, what macOS adds (:data:`SYSTEMS_OWN`), and what Python itself made of the sources (``__pycache__``):
+    bytecode that is not that of its source is refused, as Python would run it in the source's place.
 
     Returns:
         The manifest: file -> SHA-256.
@@ -134,6 +128,8 @@ def _entries(folder: Path) -> list[str]:
 def _counts(folder: Path, name: str) -> bool:
     """Whether a file has to be in the manifest: one in a closed folder, or one that Python finds in the bundle's."""
     top, _, below = name.partition("/")
+    if SYSTEMS_OWN.fullmatch(Path(name).name) and not (folder / name).is_symlink():
+        return False
     if below:
         return top in CLOSED or (folder / top / "__init__.py").is_file()
     return (folder / name).is_symlink() or (Path(name).suffix in IMPORTABLE and name != MAIN)

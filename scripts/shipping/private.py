@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import io
+import os
 import re
 import socket
 import zipfile
@@ -39,7 +40,7 @@ def private_texts(record: Mapping[str, Any], *paths: str | Path | None) -> set[s
     texts += [Path(name).stem for name in names] + [part for name in names for part in Path(name).parts[:-1]]
     folders = [Path(path).absolute() for path in (*paths, *_paths(record)) if path]
     texts += [str(p) for path in folders for p in (path, *path.parents) if len(p.parts) > 2]
-    texts += [socket.gethostname(), str(Path.home()), *([u] if (u := _user()) != "root" else [])]
+    texts += [socket.gethostname(), os.path.expanduser("~"), *([u] if (u := _user()) != "root" else [])]
     return {str(text).lower() for text in texts if text is not None and len(str(text)) >= MIN_LENGTH}
 
 
@@ -84,7 +85,7 @@ def _paths(content: Any) -> Iterator[str]:
     if isinstance(content, Mapping):
         for key, value in content.items():
             if key == "path" and isinstance(value, str):
-                yield value.replace("~", str(Path.home()), 1) if value.startswith("~/") else value
+                yield value.replace("~", os.path.expanduser("~"), 1) if value.startswith("~/") else value
             else:
                 yield from _paths(value)
     elif isinstance(content, (list, tuple)):

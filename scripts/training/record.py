@@ -7,6 +7,7 @@ import copy
 import hashlib
 import json
 import logging
+import os
 import platform
 import resource
 import time
@@ -246,5 +247,5 @@ def _weights(path: str | Path | Literal[False] | None) -> dict | None:
 
 def _at_home(path: str | Path) -> str:
     """The path with the user's home folder written as ``~``: a record may be shared."""
-    text, home = str(path), str(Path.home())
+    text, home = str(path), os.path.expanduser("~")
     return "~" + text.removeprefix(home) if text.startswith(home + "/") else text

@@ -12,7 +12,7 @@ from scripts.data import checked, checks, digests
 from scripts.data.checked import check_once, has_passed
 from scripts.data.digests import known_sha256
 from scripts.data.volumes import inspect_volume
-from scripts.run.files import CACHE_VARIABLE, file_sha256
+from scripts.run.files import CACHE_VARIABLE, cache_root, file_sha256
 from scripts.training import file_hashes
 from scripts.training.file_hashes import FileHashes
 from tests.conftest import write_tiny_volume
@@ -163,3 +163,24 @@ def test_a_hash_is_computed_once(volume, monkeypatch):
     check_once(volume)
     assert computed == [volume.path]
     assert has_passed(volume)
+
+
+def test_a_cache_that_cannot_be_written_is_told_once(tmp_path, monkeypatch, caplog):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("MRI_UNLEARNING_CACHE", str(tmp_path / "file"))
+    for name in "ab":
+        write_tiny_volume(tmp_path / f"{name}.h5", 0)
+        assert known_sha256(tmp_path / f"{name}.h5") == file_sha256(tmp_path / f"{name}.h5")
+    (told,) = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert str(tmp_path / "file") in told
+    assert "MRI_UNLEARNING_CACHE" in told
+
+
+def test_a_user_without_a_home_has_a_cache(monkeypatch):
+    def nobody(_):
+        raise KeyError("uid not found")
+
+    monkeypatch.setattr("pwd.getpwuid", nobody)
+    monkeypatch.delenv("HOME", raising=False)
+    monkeypatch.delenv("MRI_UNLEARNING_CACHE", raising=False)
+    assert cache_root().is_absolute()

@@ -1,8 +1,10 @@
 import argparse
+import os
 
 import pytest
 import torch
 
+from scripts.inference.model_identity import identify_model
 from scripts.networks import ReconUnet, Unet, VarNet
 from scripts.networks.import_weights import import_weights
 from scripts.networks.weights import load_weights, save_weights
@@ -149,3 +151,45 @@ def test_import_of_another_network_names_the_file(tmp_path):
     with pytest.raises(ValueError, match=r"resnet\.pt: no key ends in .* not the weights of a fastMRI"):
         import_weights(tmp_path / "resnet.pt", tmp_path / "target.pt")
     assert not (tmp_path / "target.pt").exists()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        torch.Tensor.to_sparse,
+        lambda tensor: tensor.to("meta"),
+        lambda t: torch.quantize_per_tensor(t, 0.1, 0, torch.qint8),
+    ],
+    ids=["sparse", "meta", "quantised"],
+)
+@pytest.mark.filterwarnings("ignore:.*quantiz.*:DeprecationWarning", "ignore:.*quantiz.*:UserWarning")
+def test_tensors_that_are_not_dense_are_refused_with_their_file(network, tmp_path, change):
+    state = network.state_dict()
+    key = next(key for key, value in state.items() if value.ndim == 4)
+    torch.save({**state, key: change(state[key])}, tmp_path / "odd.pt")
+    with pytest.raises(ValueError, match=rf"odd\.pt: expected dense tensors with values: 1 .*{key}"):
+        load_weights(other(), tmp_path / "odd.pt")
+
+
+def test_whole_numbers_in_the_place_of_weights_are_refused_with_their_file(network, tmp_path):
+    state = network.state_dict()
+    key = next(key for key, value in state.items() if value.ndim == 4)
+    torch.save({**state, key: state[key].to(torch.int8)}, tmp_path / "odd.pt")
+    with pytest.raises(ValueError, match=rf"odd\.pt: .*1 of another type: {key} \(found torch.int8"):
+        load_weights(other(), tmp_path / "odd.pt")
+
+
+@pytest.mark.parametrize("content", [b"hello world\n", b"\x80\x02garbage", b""])
+def test_what_is_no_torch_file_is_refused_in_our_words(network, tmp_path, content):
+    (tmp_path / "text.pt").write_bytes(content)
+    with pytest.raises(ValueError, match=r"text\.pt: not a ") as error:
+        load_weights(network, tmp_path / "text.pt")
+    assert "\x1b" not in str(error.value)
+    assert "weights_only" not in str(error.value)
+
+
+def test_a_pipe_in_the_place_of_the_record_is_not_waited_for(network, tmp_path):
+    save_weights(network, tmp_path / "a.pt")
+    os.mkfifo(tmp_path / "a.json")
+    assert_same(load_weights(other(), tmp_path / "a.pt"), network)
+    assert identify_model("Model", "1.0", tmp_path / "a.pt", tmp_path).role == ""

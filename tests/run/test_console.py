@@ -1,6 +1,8 @@
 """What a person sees, and what only the log of a run holds."""
 
+import io
 import logging
+import sys
 
 import pytest
 
@@ -31,6 +33,17 @@ def test_lines_for_a_person_and_warnings_alone(shown):
     logging.getLogger("monai.bundle.scripts").info("--- input summary")
     logging.getLogger("monai.x").warning("something to do")
     assert shown() == ["forgot 10 scans", "Warning: something to do"]
+
+
+def test_a_terminal_that_lacks_a_letter_ends_no_run(monkeypatch):
+    for name in ("stdout", "stderr"):
+        monkeypatch.setattr("sys." + name, io.TextIOWrapper(io.BytesIO(), "ascii"))
+    console.show()
+    console.Console().emit(
+        logging.makeLogRecord({"name": "scripts.x", "msg": "trained on … scans", "levelno": logging.INFO})
+    )
+    sys.stdout.flush()
+    assert sys.stdout.buffer.getvalue() == b"trained on \\u2026 scans\n"
 
 
 def test_a_logging_file_of_ones_own_stays():

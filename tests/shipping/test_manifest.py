@@ -175,3 +175,16 @@ def test_command(bundle):
     done = subprocess.run(command, cwd=bundle, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert "LICENSE: changed" in done.stderr
+
+
+def test_what_macos_adds_is_passed_over_and_nothing_else_with_a_dot(bundle):
+    for name in (".DS_Store", "configs/.DS_Store", "docs/._README.md", "scripts/._start.py"):
+        (bundle / name).write_bytes(b"\0\5\x16\7")
+    verify_bundle(bundle)
+    for name in ("configs/.hidden", "scripts/.DS_Store.py", "docs/DS_Store"):
+        (bundle / name).touch()
+    (bundle / "scripts" / "._link").symlink_to(bundle / "LICENSE")
+    with pytest.raises(BundleError) as error:
+        verify_bundle(bundle)
+    named = {problem.partition(":")[0] for problem in str(error.value).partition("shipped: ")[2].split("; ")}
+    assert named == {"configs/.hidden", "scripts/.DS_Store.py", "docs/DS_Store", "scripts/._link"}
