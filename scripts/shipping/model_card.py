@@ -11,11 +11,38 @@ from pathlib import Path
 from typing import Any
 
 from scripts.evaluation.table import markdown, model_table
+from scripts.inference.model_identity import role_of
 from scripts.run.files import file_sha256, write_text
 from scripts.shipping.contents import FRAMEWORKS
 from scripts.shipping.shipment import Shipment
 
 BOM = "bom.cdx.json"
+HISTORIES = {
+    "exact": "It was made to forget chosen scans, exactly: all weights were replaced by those of a *prior*, trained "
+    "on generic synthetic images alone, and it learned again from retained scans. Nothing of the forgotten scans "
+    "went into them.",
+    "approximate": "It was made to forget chosen scans by an approximate method, which changes the weights that it "
+    "had: traces of the forgotten scans may remain, and only an audit says how much.",
+    "original": "It was trained on all scans of its list. Nothing was forgotten.",
+    "oracle": "It is an *oracle*: trained from the start without the scans that were to be forgotten.",
+    "forget_only": "It was trained on the scans to be forgotten alone, as a measure of what they teach.",
+}
+TERMS = {
+    "retain": "training scans that were to stay",
+    "forget": "training scans that were to be forgotten",
+    "retain test": "test scans of the kinds that were to stay (BTA in Xue et al. [1])",
+    "forget test": "test scans of the kinds that were to be forgotten (KTA in [1]); nobody trained on them",
+    "forget training data": "the forgotten training scans themselves (UA in [1])",
+    "retain fraction": "share of the retained scans that the run learned from",
+    "prior": "weights trained on generic synthetic images, which are nobody's data",
+    "oracle": "a network trained from the start without the scans that were to be forgotten",
+    "zero-filled": "reconstruction without a network, of zeros where nothing was measured",
+    "PSNR": "peak signal-to-noise ratio, in dB; higher is better",
+    "SSIM": "structural similarity, at most 1; higher is better",
+    "NMSE": "normalised mean squared error; lower is better",
+    "slices forward": "slices that went through the network; *slices backward*: those of which gradients came back",
+}
+
 SECTIONS = (  # "References" and "License" are left as they are
     "Model Overview",
     "Data",
@@ -49,10 +76,31 @@ def write_card(source: str, shipment: Shipment, metadata: Mapping, lacks: Mappin
     missing = [name for name in SECTIONS if name not in bodies]
     if missing:
         raise ValueError(f"docs/README.md: expected the headings {', '.join(SECTIONS)}; missing: {', '.join(missing)}")
+    bodies["Model Overview"] = _overview(shipment, bodies["Model Overview"])
     bodies["Data"] = _data(shipment, bodies["Data"], metadata)
     bodies["Training configuration"] = _training(shipment, metadata, lacks)
     bodies["Performance"] = _performance(shipment)
+    bodies["Performance"] += _terms(bodies["Data"] + bodies["Training configuration"] + bodies["Performance"])
     return head + "".join(f"{title}\n{bodies[title.lstrip('# ')]}" for title in titles)
+
+
+def _overview(shipment: Shipment, source: str) -> str:
+    """What the network is and what the record says of how its weights were made."""
+    record = shipment.record
+    network = source.strip().partition("\n\n")[0].partition(", and that was made")[0] + "."
+    if shipment.network["_target_"] != "scripts.networks.VarNet":
+        network = f"The network `{shipment.network['_target_']}` reconstructs undersampled Cartesian MRI from k-space."
+    if record.get("verb") == "unlearn":
+        made = HISTORIES["exact" if record.get("forgetting") == "exact" else "approximate"]
+    else:
+        made = HISTORIES.get(role_of(record), "No record says how its weights were made.")
+    return f"\n{network}\n\n{made}\n\n{source.strip().rpartition(chr(10) * 2)[2]}\n\n"
+
+
+def _terms(card: str) -> str:
+    """The words of the sections above that not everybody knows."""
+    lines = [f"- *{term}*: {meaning}" for term, meaning in TERMS.items() if re.search(rf"\b{term}\b", card)]
+    return "\n".join(["The words used above:", "", *lines, "", ""]) if lines else ""
 
 
 def _data(shipment: Shipment, source: str, metadata: Mapping) -> str:

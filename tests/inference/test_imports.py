@@ -1,8 +1,12 @@
 """Reconstruction to NIfTI runs where nothing is installed but what the bundle requires and what that needs itself."""
 
+import contextlib
+import json
 import os
+import re
 import subprocess
 import sys
+from importlib.metadata import PackageNotFoundError, packages_distributions, requires
 
 import nibabel as nib
 import pytest
@@ -11,10 +15,32 @@ from tests.conftest import CROP, write_tiny_volume
 from tests.verbs import CONFIGS
 
 BUNDLE = CONFIGS.parent
-ABSENT = (
-    "ismrmrd", "jinja2", "joblib", "jsonschema", "matplotlib", "pandas", "PIL", "pydicom", "requests", "scipy",
-    "skimage", "tensorboard", "tqdm", "yaml",
-)  # fmt: skip
+METADATA = json.loads((CONFIGS / "metadata.json").read_text(encoding="utf-8"))
+
+
+def needed(*packages: str) -> set[str]:
+    """The distributions that these need themselves, with theirs."""
+    found: set[str] = set()
+    waiting = list(packages)
+    while waiting:
+        name = re.sub(r"[-_.]+", "-", waiting.pop()).lower()
+        if name in found:
+            continue
+        with contextlib.suppress(PackageNotFoundError):
+            waiting += [re.match(r"[\w.-]+", line)[0] for line in requires(name) or () if "extra ==" not in line]
+            found.add(name)
+    return found
+
+
+PRESENT = needed("monai", "torch", "numpy", *METADATA["required_packages_version"])
+ABSENT = tuple(
+    sorted(
+        module
+        for module, owners in packages_distributions().items()
+        if not {re.sub(r"[-_.]+", "-", owner).lower() for owner in owners} & PRESENT
+        and module not in ("scripts", "mri_unlearning", "tests")
+    )
+)
 WITHOUT = f"""
 import sys, runpy
 
@@ -44,6 +70,12 @@ def test_inference_runs_on_the_required_packages_alone(tmp_path):
     assert done.returncode == 0, done.stderr
     image = nib.load(tmp_path / "outputs" / "inference" / "a.nii.gz")
     assert sorted(image.shape) == sorted((*CROP, 2))
+
+
+def test_a_verb_names_the_package_that_it_lacks(tmp_path):
+    done = without("monai.bundle", "run", "--config_file", str(CONFIGS / "evaluate.yaml"), cwd=tmp_path)
+    assert done.returncode == 1
+    assert re.search(r"No module named '(\w+)'.*: pip install \S+", " ".join(done.stderr.split()))
 
 
 @pytest.mark.parametrize("module", ["scripts.run.config", "matplotlib"])

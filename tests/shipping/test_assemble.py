@@ -2,6 +2,7 @@
 
 import ast
 import json
+import re
 import shutil
 import socket
 import zipfile
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from monai.bundle import verify_metadata
 from monai.data import load_net_with_metadata
 
 import scripts
@@ -19,16 +21,13 @@ from scripts.run.files import file_sha256
 from scripts.shipping import assemble
 from scripts.shipping.assemble import ship
 from scripts.shipping.contents import reached_modules
-from scripts.shipping.model_card import SECTIONS
+from scripts.shipping.model_card import HISTORIES, SECTIONS, TERMS
 from scripts.shipping.private import PrivateError, _opened
 from scripts.shipping.shipment import Shipment
 from tests.shipping.conftest import NETWORK
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning")
-REQUIRED = {  # of the schema of 2024-07-25
-    "schema", "version", "monai_version", "pytorch_version", "numpy_version", "required_packages_version", "task",
-    "description", "authors", "copyright", "network_data_format",
-}  # fmt: skip
+SCHEMA = Path(__file__).with_name("metadata_schema.json")
 
 
 def metadata_of(folder):
@@ -126,18 +125,21 @@ def test_weights_are_those_of_the_run(shipped, run_dir):
     assert file_sha256(shipped / "models" / "model.pt") == file_sha256(run_dir / "unlearned.pt")
 
 
-def test_metadata_follows_the_schema(shipped):
+def test_metadata_follows_the_schema(shipped, shipped_full, tmp_path):
     metadata = metadata_of(shipped)
-    assert set(metadata) >= REQUIRED
+    verify_metadata(meta_file=str(shipped_full / "configs" / "metadata.json"), filepath=str(SCHEMA))
+    assert metadata_of(shipped_full)["optional_packages_version"]["matplotlib"] == installed("matplotlib")
+    verify_metadata(meta_file=str(shipped / "configs" / "metadata.json"), filepath=str(SCHEMA))
+    for key, value in (("version", "first"), ("supported_apps", None), ("network_data_format", {"inputs": {}})):
+        with pytest.raises(ValueError, match="metadata failed to validate"):
+            (tmp_path / "metadata.json").write_text(json.dumps({**metadata, key: value}))
+            verify_metadata(meta_file=str(tmp_path / "metadata.json"), filepath=str(SCHEMA))
     assert metadata["schema"].endswith("meta_schema_20240725.json")
     assert metadata["version"] in metadata["changelog"]
     assert metadata["pytorch_version"] == installed("torch").partition("+")[0]
     assert metadata["required_packages_version"]["h5py"] == installed("h5py")
     assert metadata["eval_metrics"] == {"BTA psnr": 31.5, "BTA ssim": 0.9, "BTA nmse": 0.1}
-    assert set(metadata["required_packages_version"]) == {"h5py", "nibabel", "pytorch-ignite"}
-    for tensors in metadata["network_data_format"].values():
-        for tensor in tensors.values():
-            assert {"type", "format", "num_channels", "spatial_shape", "dtype", "value_range"} <= set(tensor)
+    assert set(metadata["required_packages_version"]) == {"filelock", "fire", "h5py", "nibabel", "pytorch-ignite"}
 
 
 def test_torchscript_carries_its_configs(shipped):
@@ -203,6 +205,44 @@ def test_model_card(shipped, shipped_full):
         assert text in card
     assert "99.9" not in card  # metrics.json and table.md are anyone's to write
     assert "R7" not in card
+
+
+@pytest.mark.parametrize(
+    ("change", "history"),
+    [
+        ({}, "It was made to forget chosen scans by an approximate method"),
+        ({"forgetting": "exact"}, "It was made to forget chosen scans, exactly"),
+        ({"verb": "train", "oracle": True}, "It is an *oracle*"),
+        ({"verb": "train", "oracle": False}, "Nothing was forgotten."),
+    ],
+)
+def test_the_card_says_what_the_record_says(run_dir, tmp_path, change, history):
+    folder = edited(run_dir, tmp_path, lambda _, record: record.update(change))
+    card = (ship(tmp_path / "out", "tiny", run_dir=folder) / "docs" / "README.md").read_text()
+    assert [text for text in HISTORIES.values() if text in card] == [
+        text for text in HISTORIES.values() if text.startswith(history) or text.endswith(history)
+    ]
+    assert "Intended use: research. It is not a medical device." in card
+
+
+def test_the_card_explains_its_words(shipped):
+    card = (shipped / "docs" / "README.md").read_text()
+    for term in ("retain", "forget", "retain test", "PSNR", "SSIM", "NMSE", "slices forward"):
+        assert f"- *{term}*: {TERMS[term]}" in card
+    assert "- *zero-filled*" not in card  # which the card does not say
+
+
+@pytest.mark.parametrize("profile", ["shipped", "shipped_full"])
+def test_no_shipped_text_names_a_document_that_is_not_there(request, profile):
+    shipped = request.getfixturevalue(profile)
+    texts = [*shipped.glob("docs/*.md"), *(shipped / "configs").glob("**/*.*"), *shipped.glob("scripts/**/*.py")]
+    for path in texts:
+        text = path.read_text()
+        for name in re.findall(r"\]\(([\w/.]+)[#)]", text) if path.suffix == ".md" else ():
+            assert (path.parent / name).exists(), (path, name)
+        for name in re.findall(r"(?<![\w/])docs/\w+\.(?:md|txt)", text):
+            assert (shipped / name).exists() or name == "docs/certificate.md", (path, name)
+        assert not re.search(r"(?<![\w/])(tests/|\.ci/)\w", text), path
 
 
 SECRETS = {
