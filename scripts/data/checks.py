@@ -5,18 +5,22 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterable, Sequence
+from functools import cache
 from pathlib import Path
 
 import ignite.distributed as idist
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from scripts.data.checked import check_once, has_passed
-from scripts.data.volumes import Volume
+from scripts.data.digests import keep, kept, known_sha256, status
+from scripts.data.plausibility import check_volume_values, sources
+from scripts.data.volumes import Volume, open_volume
 from scripts.kspace.masks import ColumnMask
 from scripts.kspace.ssim import SSIM_WINDOW
 from scripts.run.console import progress_bar
+from scripts.run.files import file_sha256, json_sha256
 
+RULES = ("header.py", "plausibility.py", "volumes.py")  # what decides whether a file passes
 WORTH_READERS, MOST_READERS = 1 << 30, 8  # bytes to read, processes
 logger = logging.getLogger(__name__)
 
@@ -30,7 +34,7 @@ def check_volumes(
         volumes: what the run will read.
         network: its ``check_image_size(height, width)``, if it has one, says what is too small for its pooling.
         mask: its settings have to be possible for each width.
-        check_values: also read all values once, see :func:`scripts.data.checked.check_once`; several processes share
+        check_values: also read all values once, see :func:`check_once`; several processes share
             the volumes. Each slice is checked again for NaN and Inf when it is used.
 
     Raises:
@@ -115,3 +119,33 @@ def check_batches(batch_size: int, *parts: Sequence[Volume]) -> None:
                 f"'batch_size': expected 1 for volumes of different sizes, found {batch_size}: {first.path} has "
                 f"(coils, H, W) {sizes[0][0]} and images {sizes[0][1]}, {volume.path} {sizes[1][0]} and {sizes[1][1]}"
             )
+
+
+def check_once(volume: Volume) -> None:
+    """Check a volume's values, see :func:`check_volume_values`, unless this file has passed and is unchanged.
+
+    See :func:`scripts.data.digests.known_sha256` for what that trusts. Other rules, as after an update, and values that
+    lie in other files are checked each time.
+
+    Raises:
+        ValueError: See :func:`check_volume_values`.
+    """
+    if has_passed(volume):
+        return
+    before = status(volume.path)
+    check_volume_values(volume)
+    with open_volume(volume.path) as file:
+        elsewhere = [source for key in ("kspace", volume.target_key) if key for source in sources(file[key])]
+    if not elsewhere:
+        keep(volume.path, before, known_sha256(volume.path), passed=_rules())
+
+
+def has_passed(volume: Volume) -> bool:
+    """Whether this file has passed the check and is unchanged since."""
+    entry = kept(volume.path)
+    return entry is not None and entry.get("passed") == _rules()
+
+
+@cache
+def _rules() -> str:
+    return json_sha256([file_sha256(Path(__file__).with_name(name)) for name in RULES])

@@ -18,7 +18,7 @@ import numpy as np
 from tqdm import tqdm
 
 from scripts.data.volumes import SUFFIXES, Volume, files_below, inspect_volume
-from scripts.run.files import atomic_write
+from scripts.run.files import write_text
 
 logger = logging.getLogger(__name__)
 
@@ -60,15 +60,17 @@ def fastmri_datalist(  # noqa: PLR0913 each argument is an option of the command
     rng = np.random.default_rng(seed)
     patients: set[str] = set()
     brains, knees = _Pool(brain_train, "brain", rng, brain_acquisition), _Pool(knee_train, "knee", rng)
-    training = [*brains.take(retain_slices, patients), *knees.take(retain_slices / ratio, patients)]
+    training = [
+        *brains.take(retain_slices, "slices", patients),
+        *knees.take(retain_slices / ratio, "slices", patients),
+    ]
     brains, knees = _Pool(brain_val, "brain", rng, brain_acquisition), _Pool(knee_val, "knee", rng)
-    test = [*brains.take_volumes(test_volumes, patients), *knees.take_volumes(test_volumes, patients)]
-    validation = brains.take(validation_slices, patients)
+    test = [pair for pool in (brains, knees) for pair in pool.take(test_volumes, "volumes", patients)]
+    validation = brains.take(validation_slices, "slices", patients)
     lists = {"training": training, "validation": validation, "test": test}
     root = Path(output).resolve().parent
     content = {name: [_entry(volume, anatomy, root) for volume, anatomy in part] for name, part in lists.items()}
-    with atomic_write(output) as temporary:
-        Path(temporary).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    write_text(output, json.dumps(content, indent=1) + "\n")
     for name, part in lists.items():
         logger.info("%s: %d volumes, %d slices", name, len(part), sum(volume.num_slices for volume, _ in part))
 
@@ -90,15 +92,11 @@ class _Pool:
             if acquisition is None or volume.fields.get("acquisition") == acquisition:
                 yield volume
 
-    def take(self, slices: float, patients: set[str]) -> list[tuple[Volume, str]]:
+    def take(self, wanted: float, what: str, patients: set[str]) -> list[tuple[Volume, str]]:
+        """Volumes of patients who are not among these, until there are so many ``slices`` or ``volumes``."""
         taken: list[tuple[Volume, str]] = []
-        while sum(volume.num_slices for volume, _ in taken) < slices:
-            taken.append(self._next(patients, f"{slices:.0f} slices"))
-        patients |= {volume.patient_id for volume, _ in taken} - {""}
-        return taken
-
-    def take_volumes(self, count: int, patients: set[str]) -> list[tuple[Volume, str]]:
-        taken = [self._next(patients, f"{count} volumes") for _ in range(count)]
+        while sum(volume.num_slices if what == "slices" else 1 for volume, _ in taken) < wanted:
+            taken.append(self._next(patients, f"{wanted:.0f} {what}"))
         patients |= {volume.patient_id for volume, _ in taken} - {""}
         return taken
 

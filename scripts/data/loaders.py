@@ -6,7 +6,7 @@ of every batch. So the number of processes changes no order, no mask and no leng
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import ignite.distributed as idist
@@ -14,7 +14,7 @@ import torch
 from monai.data import DataLoader, DistributedSampler
 from torch.utils.data import Dataset
 
-from scripts.data.slices import SliceDataset
+from scripts.data.slices import SliceDataset, moved
 
 
 class ShareOfBatch(Dataset):
@@ -105,11 +105,6 @@ class EvaluationLoader(CountingLoader):
         if idist.get_world_size() > 1:
             kwargs["sampler"] = DistributedSampler(dataset, even_divisible=False, shuffle=False)
         super().__init__(dataset, **kwargs)
-
-
-def moved(batch: Mapping, device: torch.device | str) -> dict:
-    """A batch with its tensors on a device; a copy from pinned memory goes on beside the work."""
-    return {k: v.to(device, non_blocking=True) if isinstance(v, torch.Tensor) else v for k, v in batch.items()}
 
 
 class EndlessBatches:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import filecmp
 import hashlib
 import unicodedata
 from collections.abc import Mapping, Sequence
@@ -10,7 +11,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from scripts.data.volumes import Volume, open_volume, read_slice, rss_image
+from scripts.data.volumes import Volume, centre, open_volume, read_slice, rss_image
 
 MAX_TOLERANCE = 1e-3  # of the stated maximum, for values that were rounded
 LEAST_CORRELATION = 0.3  # of a reference image with that of the k-space; corrupted scans stay above it
@@ -22,11 +23,15 @@ def check_volume_values(volume: Volume) -> None:
     """Read every value of a volume once and refuse what cannot be a fully sampled scan with its reference image.
 
     Raises:
-        ValueError: NaN or Inf, k-space without signal, with unmeasured columns or with its low frequencies elsewhere
-            than in the centre, a reference image without signal, below zero or of something else, or a stated maximum
-            that is not that of the reference image; naming file, field and slice.
+        ValueError: naming file, field and slice: values in a file that is missing, NaN or Inf, k-space without signal,
+            with unmeasured columns or with its low frequencies elsewhere than in the centre, a reference image without
+            signal, below zero or of something else, or a stated maximum that is not that of the reference image.
     """
-    checksources(volume)
+    with open_volume(volume.path) as file:  # HDF5 reads values in files that are missing as zeros
+        for key in filter(None, ("kspace", volume.target_key)):
+            for source in sources(file[key]):
+                if not (Path(volume.path).parent / source).is_file():
+                    raise ValueError(f"{volume.path}: {key!r}: expected its values in {source}, found no such file")
     for index in range(volume.num_slices):
         kspace, target = read_slice(volume, index)
         check_kspace(volume, index, kspace)
@@ -37,19 +42,6 @@ def check_volume_values(volume: Volume) -> None:
     check_maximum(volume)
 
 
-def checksources(volume: Volume) -> None:
-    """Refuse data sets whose values lie in other files that are missing; HDF5 reads such values as zeros.
-
-    Raises:
-        ValueError: naming the file, the data set and the file that is missing.
-    """
-    with open_volume(volume.path) as file:
-        for key in ("kspace", volume.target_key):
-            for source in sources(file[key]) if key else ():
-                if not (Path(volume.path).parent / source).is_file():
-                    raise ValueError(f"{volume.path}: {key!r}: expected its values in {source}, found no such file")
-
-
 def sources(dataset: h5py.Dataset) -> list[str]:
     """The other files that hold values of a data set, as it names them."""
     virtual = [source.file_name for source in dataset.virtual_sources()] if dataset.is_virtual else []
@@ -58,11 +50,7 @@ def sources(dataset: h5py.Dataset) -> list[str]:
 
 
 def check_kspace(volume: Volume, index: int, kspace: np.ndarray) -> None:
-    """Refuse k-space (C, H, W) without signal, or with columns that were not measured although they should have been.
-
-    Raises:
-        ValueError: naming file and slice.
-    """
+    """Refuse k-space (C, H, W) without signal, or with columns that were not measured but should have been."""
     measured = np.asarray(kspace.any(axis=(0, 1)))
     if not measured.any():
         raise ValueError(f"{volume.path}: 'kspace', slice {index}: expected a signal, found zeros alone")
@@ -77,11 +65,7 @@ def check_kspace(volume: Volume, index: int, kspace: np.ndarray) -> None:
 
 
 def check_target(volume: Volume, index: int, target: np.ndarray) -> None:
-    """Refuse a reference image (h, w) without signal or with values below zero: it is a magnitude.
-
-    Raises:
-        ValueError: naming file, data set and slice.
-    """
+    """Refuse a reference image (h, w) without signal or with values below zero: it is a magnitude."""
     key = volume.target_key or "reference image"
     if not target.any():
         raise ValueError(f"{volume.path}: {key!r}, slice {index}: expected a signal, found zeros alone")
@@ -93,9 +77,6 @@ def check_centre(volume: Volume, index: int, kspace: np.ndarray) -> None:
     """Refuse k-space (C, H, W) whose low frequencies are not in the centre, where masks sample them.
 
     Magnitudes are compared, not energies: a few spikes of a corrupted scan weigh little.
-
-    Raises:
-        ValueError: the middle half of rows and columns is weaker, on average, than the rest; naming file and slice.
     """
     magnitude = np.abs(kspace).sum(axis=0)
     height, width = magnitude.shape
@@ -112,9 +93,6 @@ def check_image(volume: Volume, index: int, kspace: np.ndarray, target: np.ndarr
     """Refuse a reference image (h, w) that shows something else, or on another scale, than its k-space (C, H, W).
 
     The Fourier transform is orthonormal, so that the image of the k-space and the reference image are on one scale.
-
-    Raises:
-        ValueError: a norm more than a factor of ten off, or a correlation below ``LEAST_CORRELATION``.
     """
     if volume.target_key is None:
         return
@@ -134,20 +112,14 @@ def check_image(volume: Volume, index: int, kspace: np.ndarray, target: np.ndarr
 
 
 def check_maximum(volume: Volume) -> None:
-    """Refuse a stated ``max`` that is not the maximum of the stored reference image, cropped or not.
-
-    Raises:
-        ValueError: naming file, field, what was found and what was expected.
-    """
+    """Refuse a stated ``max`` that is not the maximum of the stored reference image, cropped or not."""
     if volume.target_key is None:
         return
-    height, width = volume.target_size
     whole = cropped = 0.0
     with open_volume(volume.path) as file:
         for image in file[volume.target_key]:
-            top, left = (image.shape[0] - height) // 2, (image.shape[1] - width) // 2
             whole = max(whole, float(image.max()))
-            cropped = max(cropped, float(image[top : top + height, left : left + width].max()))
+            cropped = max(cropped, float(centre(image, volume.target_size).max()))
     if not cropped * (1 - MAX_TOLERANCE) <= volume.max_value <= whole * (1 + MAX_TOLERANCE):
         raise ValueError(
             f"{volume.path}: 'max': expected that of {volume.target_key!r}, {whole:g}, found {volume.max_value:g}"
@@ -248,7 +220,7 @@ def refuse_copies(paths: Sequence[Path], names: Sequence[str], where: str | Path
     for files in alike.values():
         for index, (path, name) in enumerate(files):
             for other, other_name in files[:index]:
-                if _same_bytes(path, other):
+                if filecmp.cmp(path, other, shallow=False):
                     raise ValueError(f"{where}: 'kspace': {other_name} and {name} hold the same bytes, one scan twice")
 
 
@@ -259,11 +231,3 @@ def _pieces(path: Path, size: int, length: int = 1 << 14) -> bytes:
             file.seek(place)
             pieces.append(file.read(length))
     return b"".join(pieces)
-
-
-def _same_bytes(one: Path, other: Path) -> bool:
-    with open(one, "rb") as first, open(other, "rb") as second:
-        while block := first.read(1 << 20):
-            if block != second.read(1 << 20):
-                return False
-    return True

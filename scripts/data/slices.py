@@ -6,6 +6,7 @@ import os
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -130,6 +131,12 @@ def columns_between(bounds: tuple[int, int] | None, width: int) -> torch.Tensor:
     return (columns >= first) & (columns < last)
 
 
+def moved(batch: Mapping, device: torch.device | str | None, non_blocking: bool = True, **kwargs: Any) -> dict:
+    """A batch with its tensors on a device; a copy from pinned memory goes on beside the work."""
+    move = partial(torch.Tensor.to, device=device, non_blocking=non_blocking, **kwargs)
+    return {key: move(value) if isinstance(value, torch.Tensor) else value for key, value in batch.items()}
+
+
 def prepare_batch(
     batch: Mapping, device: torch.device | str | None = None, non_blocking: bool = False, **kwargs: Any
 ) -> tuple[torch.Tensor, dict, tuple, dict]:
@@ -140,8 +147,5 @@ def prepare_batch(
         (``target`` (B, 1, h, w), ``max_value`` (B,), ``forget`` (B,), ``volume``, ``slice``, ...); positional
         arguments of the network: (``mask``,); keyword arguments: none.
     """
-    moved = {
-        key: value.to(device, non_blocking=non_blocking, **kwargs) if isinstance(value, torch.Tensor) else value
-        for key, value in batch.items()
-    }
-    return moved.pop("masked_kspace"), moved, (moved.pop("mask"),), {}
+    rest = moved(batch, device, non_blocking, **kwargs)
+    return rest.pop("masked_kspace"), rest, (rest.pop("mask"),), {}

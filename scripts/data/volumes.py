@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from xml.etree import ElementTree
@@ -181,15 +182,17 @@ def inspect_volume(path: str | Path, name: str | None = None, fields: Mapping[st
         attributes = read_attributes(file, path)
         header = read_header(file, path)
         target_key = find_target(file)
-        acquired = read_acquired(header, shape[-1], path)
+        with naming(path, "ismrmrd_header"):
+            acquired = acquired_columns(encoding_of(header), shape[-1])
+            stated = matrix_size(encoding_of(header), "reconSpace")
         if "mask" in file and not _fully_sampled(file["kspace"], acquired):
             raise ValueError(
                 f"{path}: 'mask': expected fully sampled data, found that 'kspace' is already undersampled (it carries "
                 "'mask')"
             )
-        stated = read_recon_size(header, path)
         size = _target_size(file, target_key, shape, stated, path)
-        refuse_swapped_axes(header, shape, path, coils_too=target_key is None)
+        with naming(path, "kspace"):
+            check_axes(header, shape, coils_too=target_key is None)
         known = {**header_fields(header), **attributes, **(fields or {})}
         if not known.get("patient_id") and known.get("patientID"):
             known["patient_id"] = known["patientID"]
@@ -241,14 +244,13 @@ def read_kspace_shape(file: h5py.File, path: str | Path) -> tuple[int, int, int,
     return slices, coils[0] if coils else 1, height, width
 
 
-def refuse_swapped_axes(
-    header: ElementTree.Element | None, shape: Sequence[int], path: str | Path, coils_too: bool = False
-) -> None:
-    """:func:`scripts.data.header.check_axes` of a file's header; ValueError names the file."""
+@contextlib.contextmanager
+def naming(path: str | Path, field: str) -> Iterator[None]:
+    """Put file and field in front of what a ValueError says."""
     try:
-        check_axes(header, shape, coils_too)
+        yield
     except ValueError as error:
-        raise ValueError(f"{path}: 'kspace': {error}") from error
+        raise ValueError(f"{path}: {field!r}: {error}") from error
 
 
 def read_header(file: h5py.File, path: str | Path) -> ElementTree.Element | None:
@@ -274,26 +276,10 @@ def read_attributes(file: h5py.File, path: str | Path) -> dict[str, str]:
     return attributes
 
 
-def read_recon_size(header: ElementTree.Element | None, path: str | Path) -> tuple[int, int] | None:
-    """The size (h, w) of the reconstructed space of a file's header, None without one; ValueError names the file."""
-    try:
-        return matrix_size(encoding_of(header), "reconSpace")
-    except ValueError as error:
-        raise ValueError(f"{path}: 'ismrmrd_header': {error}") from error
-
-
 def find_target(file: h5py.File) -> str | None:
     """The data set that holds the reference image of an open file: of single-coil k-space the single-coil one."""
     keys = TARGET_KEYS[::-1] if file["kspace"].ndim == 3 else TARGET_KEYS
     return next((key for key in keys if key in file), None)
-
-
-def read_acquired(header: ElementTree.Element | None, width: int, path: str | Path) -> tuple[int, int]:
-    """:func:`scripts.data.header.acquired_columns` of a file's header; ValueError names the file."""
-    try:
-        return acquired_columns(encoding_of(header), width)
-    except ValueError as error:
-        raise ValueError(f"{path}: 'ismrmrd_header': {error}") from error
 
 
 def _target_size(
@@ -334,21 +320,18 @@ def _max_value(
 
 
 def _reference(file: h5py.File, key: str | None, index: int, size: tuple[int, int]) -> np.ndarray:
-    if key is not None:
-        image = file[key][index]
-    else:
-        return rss_image(file["kspace"][index], size)
-    return _centre(image, size)
+    return rss_image(file["kspace"][index], size) if key is None else centre(file[key][index], size)
 
 
 def rss_image(kspace: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """Root-sum-of-squares image (h, w) float32 of the centre of fully sampled k-space (C, H, W) or (H, W)."""
     shifted = np.fft.ifftshift(kspace, axes=(-2, -1))
     coils = np.fft.fftshift(np.fft.ifft2(shifted, norm="ortho"), axes=(-2, -1))
-    return _centre(np.sqrt(np.square(np.abs(coils)).sum(axis=0) if coils.ndim == 3 else np.square(np.abs(coils))), size)
+    return centre(np.sqrt(np.square(np.abs(coils)).sum(axis=0) if coils.ndim == 3 else np.square(np.abs(coils))), size)
 
 
-def _centre(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+def centre(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """The centre (h, w) float32 of an image."""
     top, left = (image.shape[0] - size[0]) // 2, (image.shape[1] - size[1]) // 2
     return np.ascontiguousarray(image[top : top + size[0], left : left + size[1]], dtype=np.float32)
 

@@ -17,11 +17,7 @@ from pathlib import Path
 
 import numpy as np
 from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.uid import (
-    ExplicitVRLittleEndian,
-    MRImageStorage,
-    SecondaryCaptureImageStorage,
-)
+from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage, SecondaryCaptureImageStorage
 
 from scripts.inference.geometry import Geometry
 from scripts.inference.model_identity import NOT_AUDITED, ModelIdentity
@@ -30,7 +26,6 @@ from scripts.run.files import atomic_folder
 
 LEVELS = 2**16 - 1
 UID = re.compile(r"(0|[1-9]\d*)(\.(0|[1-9]\d*))+")
-SEXES = {"M": "M", "F": "F", "O": "O"}
 logger = logging.getLogger(__name__)
 PLANES = {0: ((0, 1, 0), (0, 0, -1)), 1: ((1, 0, 0), (0, 0, -1)), 2: ((1, 0, 0), (0, 1, 0))}
 """How radiologists expect a plane, by the axis (LPS) that its normal is nearest to: directions of a row and a column.
@@ -106,14 +101,8 @@ def for_display(geometry: Geometry, shape: tuple[int, ...]) -> tuple[Callable[[n
     def turn(image: np.ndarray) -> np.ndarray:
         return np.ascontiguousarray((image.T if swapped else image)[:: flips[0], :: flips[1]])
 
-    turned = replace(
-        geometry,
-        spacing=(axes[0][2], axes[1][2]),
-        positions=corner,
-        row_direction=directions[1],
-        column_direction=directions[0],
-    )
-    return turn, turned
+    placed = {"positions": corner, "row_direction": directions[1], "column_direction": directions[0]}
+    return turn, replace(geometry, spacing=(axes[0][2], axes[1][2]), **placed)
 
 
 def write_dicom(folder: str | Path, images: np.ndarray, raw: RawVolume, model: ModelIdentity) -> None:
@@ -135,7 +124,10 @@ def write_dicom(folder: str | Path, images: np.ndarray, raw: RawVolume, model: M
         model: Its name and version are the series description; it is the contributing equipment.
     """
     folder = Path(folder)
-    series_uid = uid_of(raw.identity, raw.suffix, *model_texts(model), _digest(images))
+    digest = hashlib.sha256()
+    for image in images:
+        digest.update(np.ascontiguousarray(image, np.float32).tobytes())
+    series_uid = uid_of(raw.identity, raw.suffix, *model_texts(model), digest.hexdigest())
     turn, geometry = for_display(raw.geometry, images.shape[1:])
     raw = replace(raw, geometry=geometry)
     common = _common(raw, model, series_uid)
@@ -161,7 +153,7 @@ def _common(raw: RawVolume, model: ModelIdentity, series_uid: str) -> Dataset:
     ds.PatientName = texts.name("patientName")
     ds.PatientID = texts.identifier("patientID" if fields.get("patientID") else "patient_id", 64)
     ds.PatientBirthDate = texts.read("patientBirthdate", _date)
-    ds.PatientSex = SEXES.get(fields.get("patientGender", ""), "")
+    ds.PatientSex = sex if (sex := fields.get("patientGender", "")) in ("M", "F", "O") else ""
     ds.StudyInstanceUID = texts.read("studyInstanceUID", _uid) or uid_of(raw.identity, "study")
     ds.StudyDate, ds.StudyTime = texts.read("studyDate", _date), texts.read("studyTime", _time)
     ds.StudyID, ds.AccessionNumber = texts.identifier("studyID", 16), texts.identifier("accessionNumber", 16)
@@ -172,15 +164,15 @@ def _common(raw: RawVolume, model: ModelIdentity, series_uid: str) -> Dataset:
     ds.SeriesInstanceUID = series_uid
     ds.SeriesNumber = series_number(raw.number, fields.get("initialSeriesNumber"))
     ds.SeriesDescription = _line(series_description(model, raw.suffix))
-    if fields.get("protocolName"):
-        ds.ProtocolName = texts.line("protocolName", 64)
     ds.Manufacturer = texts.line("systemVendor", 64)
-    if fields.get("systemModel"):
-        ds.ManufacturerModelName = texts.line("systemModel", 64)
-    if fields.get("stationName"):
-        ds.StationName = texts.line("stationName", 16)
-    if fields.get("institutionName"):
-        ds.InstitutionName = texts.line("institutionName", 64)
+    for keyword, name, longest in (
+        ("ProtocolName", "protocolName", 64),
+        ("ManufacturerModelName", "systemModel", 64),
+        ("StationName", "stationName", 16),
+        ("InstitutionName", "institutionName", 64),
+    ):
+        if fields.get(name):
+            setattr(ds, keyword, texts.line(name, longest))
     ds.SoftwareVersions = _line(model.version)[:64]
     # general image
     ds.ImageType = ["DERIVED", "PRIMARY", "OTHER"] if geometry.oriented else ["DERIVED", "PRIMARY"]
@@ -188,7 +180,13 @@ def _common(raw: RawVolume, model: ModelIdentity, series_uid: str) -> Dataset:
     ds.DerivationDescription = made[:1024]
     ds.LossyImageCompression = "00"
     ds.ContributingEquipmentSequence = [_equipment(model)]
-    _add_mr(ds, raw) if geometry.oriented else _add_secondary_capture(ds, geometry)
+    if geometry.oriented:
+        _add_mr(ds, raw)
+        return ds
+    ds.ConversionType = "WSD"
+    ds.PatientOrientation = ""
+    if geometry.spacing is not None:
+        ds.NominalScannedPixelSpacing = [_decimal(value) for value in geometry.spacing]
     return ds
 
 
@@ -241,13 +239,6 @@ def _add_mr(ds: Dataset, raw: RawVolume) -> None:
         if value := _number(fields.get(name)):
             setattr(ds, keyword, _decimal(value * unit))
     ds.EchoTrainLength = None
-
-
-def _add_secondary_capture(ds: Dataset, geometry: Geometry) -> None:
-    ds.ConversionType = "WSD"
-    ds.PatientOrientation = ""
-    if geometry.spacing is not None:
-        ds.NominalScannedPixelSpacing = [_decimal(value) for value in geometry.spacing]
 
 
 def _instance(common: Dataset, image: np.ndarray, index: int, slope: float, raw: RawVolume) -> Dataset:
@@ -315,13 +306,6 @@ def series_description(model: ModelIdentity, suffix: str) -> str:
 def model_texts(model: ModelIdentity) -> tuple[str, ...]:
     """All that tells one model from another."""
     return model.name, model.version, model.weights_sha256, model.certificate_id, model.role
-
-
-def _digest(images: np.ndarray) -> str:
-    digest = hashlib.sha256()
-    for image in images:
-        digest.update(np.ascontiguousarray(image, np.float32).tobytes())
-    return digest.hexdigest()
 
 
 class _Texts:

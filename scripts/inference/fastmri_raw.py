@@ -8,16 +8,8 @@ from functools import partial
 import h5py
 import numpy as np
 
-from scripts.data.header import encoding_of, header_fields
-from scripts.data.volumes import (
-    find_target,
-    open_volume,
-    read_acquired,
-    read_header,
-    read_kspace_shape,
-    read_recon_size,
-    refuse_swapped_axes,
-)
+from scripts.data.header import acquired_columns, check_axes, encoding_of, header_fields, matrix_size
+from scripts.data.volumes import find_target, naming, open_volume, read_header, read_kspace_shape
 from scripts.inference.geometry import Geometry, pixel_spacing, slice_thickness
 from scripts.inference.ismrmrd_raw import find_groups
 from scripts.inference.raw_volume import RawVolume, ScanId
@@ -40,16 +32,19 @@ class FastMRIRaw(RawVolume):
         with open_volume(path) as file:
             shape = read_kspace_shape(file, path)
             header = read_header(file, path)
-            refuse_swapped_axes(header, shape, path)
             matrix, encoding = shape[-2:], encoding_of(header)
+            with naming(path, "kspace"):
+                check_axes(header, shape, coils_too=False)
+            with naming(path, "ismrmrd_header"):
+                acquired, stated = acquired_columns(encoding, matrix[1]), matrix_size(encoding, "reconSpace")
             attributes = {key: _text(value) for key, value in file.attrs.items()}
-            mask, acquired = _mask(file, matrix[1], path), read_acquired(header, matrix[1], path)
+            mask = _mask(file, matrix[1], path)
             slice_notes, refused = _judge(file["kspace"], mask, acquired)
             groups = find_groups(file)
             return cls(
                 path=str(path),
                 shape=shape,
-                crop=_crop(file, read_recon_size(header, path), matrix),
+                crop=_crop(file, stated, matrix),
                 geometry=Geometry(pixel_spacing(encoding, matrix), slice_thickness(encoding)),
                 fields={**header_fields(header), **attributes},
                 mask=mask,

@@ -13,7 +13,6 @@ import numpy as np
 from scripts.data.header import stored_text
 from scripts.data.volumes import open_volume
 from scripts.inference.encoding import Encoding, read_encodings
-from scripts.inference.prewhitening import NoiseCovariance
 from scripts.inference.raw_volume import RawVolume, ScanId
 from scripts.inference.readouts import (
     LAST_IN_SLICE,
@@ -32,7 +31,7 @@ from scripts.inference.readouts import (
     series_suffix,
     slice_geometry,
 )
-from scripts.inference.slice_kspace import SliceKspace
+from scripts.inference.slice_kspace import NoiseCovariance, SliceKspace
 
 
 @dataclass(frozen=True)

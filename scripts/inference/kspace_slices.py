@@ -11,7 +11,9 @@ import torch
 from torch.utils.data import Dataset
 
 from scripts.data.slices import Undersample, columns_between
-from scripts.inference.open_raw import open_raw
+from scripts.data.volumes import SUFFIXES, files_below, open_volume
+from scripts.inference.fastmri_raw import FastMRIRaw
+from scripts.inference.ismrmrd_raw import IsmrmrdRaw, find_groups
 from scripts.inference.raw_volume import RawVolume
 from scripts.kspace.masks import ColumnMask
 
@@ -28,7 +30,7 @@ class KspaceSlices(Dataset):
         mask: Undersamples fully sampled files retrospectively, with the pattern that the evaluation draws for
             this file; None: files are taken as they are.
         seed: The seed of that pattern.
-        remove_oversampling: As for :func:`scripts.inference.open_raw`.
+        remove_oversampling: As for :func:`open_raw`.
         network: The network, whose ``check_image_size(height, width)``, where it has one, says whether a file is large
             enough.
     """
@@ -114,3 +116,68 @@ def network_input(kspace: np.ndarray, columns: np.ndarray) -> dict[str, torch.Te
     """
     mask = torch.from_numpy(columns)
     return {"masked_kspace": torch.view_as_real(torch.from_numpy(kspace) * mask), "mask": mask[None, None, :, None]}
+
+
+def open_raw(path: str | Path, remove_oversampling: bool = True) -> Sequence[RawVolume]:
+    """Open fastMRI HDF5 (data set ``kspace``) or ISMRMRD raw data (a group with ``xml`` and ``data``).
+
+    Args:
+        path: The file.
+        remove_oversampling: Whether to reduce the readout of ISMRMRD data to the reconstructed field of view. fastMRI's
+            k-space is taken as it is stored.
+
+    Returns:
+        Its series: of ISMRMRD one for each contrast, phase, repetition and set, else one.
+
+    Raises:
+        FileNotFoundError, ValueError: naming file, field, what was found and what was expected.
+    """
+    with open_volume(path) as file:
+        names = sorted(file)
+        fastmri, ismrmrd = "kspace" in file, bool(find_groups(file))
+    if fastmri:
+        return [FastMRIRaw.open(str(path))]
+    if ismrmrd:
+        return IsmrmrdRaw.open(str(path), remove_oversampling)
+    raise ValueError(
+        f"{path}: expected fastMRI's data set 'kspace' or an ISMRMRD group with 'xml' and 'data', "
+        f"found {', '.join(names) or 'nothing'}"
+    )
+
+
+def find_inputs(source: str | Path | Sequence[str | Path]) -> dict[str, Path]:
+    """The files to reconstruct by the name of their outputs: the relative path without suffix.
+
+    Args:
+        source: a folder, searched as by :func:`scripts.data.volumes.files_below`; a file; or a list of files.
+
+    Raises:
+        FileNotFoundError: no such folder, or no raw data in it.
+        ValueError: two files whose outputs would have the same name.
+    """
+    if isinstance(source, (str, Path)):
+        root = Path(source)
+        if root.is_dir():
+            files = files_below(root)
+            if not files:
+                raise FileNotFoundError(f"{root}: 'dataset_dir': expected files {', '.join(SUFFIXES)}, found none")
+            return _named(files, root)
+        if not root.exists():
+            raise FileNotFoundError(
+                f"{root}: 'dataset_dir': expected a folder, a file or a list of files, found nothing"
+            )
+        source = [root]
+    files = [Path(path) for path in source]
+    if not files:
+        raise FileNotFoundError("'dataset_dir': expected at least one file, found an empty list")
+    return _named(files, None)
+
+
+def _named(files: Sequence[Path], root: Path | None) -> dict[str, Path]:
+    named: dict[str, Path] = {}
+    for path in files:
+        name = (path.relative_to(root) if root else Path(path.name)).with_suffix("").as_posix()
+        if name in named:
+            raise ValueError(f"{named[name]} and {path}: 'dataset_dir': both would be written as {name}")
+        named[name] = path
+    return named

@@ -2,28 +2,35 @@
 
 from __future__ import annotations
 
+import csv
+import gzip
 import json
 import logging
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 from ignite.engine import Events
 from monai.utils import CommonKeys
 from torch import Tensor
 
+from scripts.inference.geometry import Geometry
 from scripts.inference.model_identity import ModelIdentity
-from scripts.inference.nifti import write_nifti
 from scripts.inference.raw_volume import RawVolume
-from scripts.inference.worklist import Worklist
 from scripts.kspace.fourier import center_crop
 from scripts.run.engines import Workflow
-from scripts.run.files import check_disk_space, full_disk_told, write_text
+from scripts.run.files import atomic_write, check_disk_space, full_disk_told, write_text
 
 FORMATS = ("nifti", "dicom")
+FIELDS = (
+    "patientName", "patientID", "patientBirthdate", "patientGender", "studyInstanceUID", "studyID", "studyDate",
+    "studyTime", "accessionNumber",
+)  # fmt: skip
 logger = logging.getLogger(__name__)
 
 
@@ -39,7 +46,7 @@ class VolumeWriter:
         formats: The formats to write, out of "nifti" and "dicom".
         model: Named in the outputs.
         overwrite: Whether outputs that are there already may be replaced.
-        worklist: CSV file with patient and study of each scan; see :class:`scripts.inference.worklist.Worklist`.
+        worklist: CSV file with patient and study of each scan; see :class:`Worklist`.
 
     Raises:
         ValueError: an unknown format, or no worklist.
@@ -171,3 +178,88 @@ class VolumeWriter:
             self.raw = None
             del self._images
             self._file.close()
+
+
+def write_nifti(path: str | Path, images: np.ndarray, geometry: Geometry, description: str = "") -> None:
+    """Write a volume, whole or not at all, slice by slice.
+
+    The voxel axes are column, row, slice. Without an orientation both form codes are 0 (unknown) and the header
+    has the spacing alone; without a spacing the unit is "unknown".
+
+    Args:
+        path: The ``.nii.gz`` to make.
+        images: (slices, h, w) float32, in memory or mapped from a file.
+        geometry: The geometry of these images.
+        description: A text of at most 79 characters.
+    """
+    affine = geometry.affine()
+    image = nib.Nifti1Image(images.transpose(2, 1, 0), affine)
+    header = image.header
+    header["descrip"] = description.encode("ascii", "replace")[:79]
+    header.set_data_dtype(np.float32)
+    if geometry.spacing is not None:
+        rows, columns = geometry.spacing
+        step = geometry.slice_step
+        between = np.linalg.norm(step) if step is not None else geometry.slice_thickness or 1.0
+        header.set_zooms((columns, rows, float(between)))
+        header.set_xyzt_units("mm")
+    if affine is not None:
+        image.set_sform(affine, code="scanner")
+        image.set_qform(affine, code="scanner")
+    with (
+        atomic_write(path) as temporary,
+        open(temporary, "wb") as file,
+        # no name and no time, so that equal images give equal files
+        gzip.GzipFile("", "wb", compresslevel=4, fileobj=file, mtime=0) as stream,
+    ):
+        image.to_stream(stream)
+
+
+class Worklist:
+    """A CSV file with a line for each expected scan; it is read anew for each scan.
+
+    The first column is a field of the ISMRMRD header by which a scan is found, such as ``measurementID``; the others
+    are fields of the header (:data:`FIELDS`) that the line states in the header's place. An empty cell leaves the
+    header's.
+
+    Args:
+        path: The file.
+
+    Raises:
+        FileNotFoundError, ValueError: no such file, or no such columns; the column is named.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self._read()
+
+    def complete(self, raw: RawVolume) -> RawVolume:
+        """The series with the fields of its line; without one, or a file to read, which is logged, as it is."""
+        try:
+            key, lines = self._read()
+        except (OSError, ValueError) as error:  # an image is not lost for it
+            logger.error("%s: patient and study are the header's: %s", raw.path, error)
+            return raw
+        value = raw.fields.get(key, "")
+        if value not in lines:
+            logger.warning("%s: patient and study are the header's: its %s is not in %s", raw.path, key, self.path)
+            return raw
+        return replace(raw, fields={**raw.fields, **lines[value]})
+
+    def _read(self) -> tuple[str, Mapping[str, Mapping[str, str]]]:
+        """The name of the key, and the fields that each of its values stands for."""
+        with self.path.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.DictReader(file)
+            key, *columns = reader.fieldnames or [""]
+            if not key or not columns or (unknown := set(columns) - set(FIELDS)):
+                found = ", ".join(sorted(unknown)) if key and columns else f"{[key, *columns]}"
+                raise ValueError(
+                    f"{self.path}: expected a field of the header and then some of {', '.join(FIELDS)}, found {found}"
+                )
+            lines: dict[str, dict[str, str]] = {}
+            for row in reader:
+                if None in row or None in row.values() or row[key] in lines or not row[key]:
+                    expected = f"expected {1 + len(columns)} cells and a {key} of its own"
+                    raise ValueError(f"{self.path}, line {reader.line_num}: {expected}, found {list(row.values())}")
+                lines[row[key]] = {name: row[name].strip() for name in columns if row[name].strip()}
+        return key, lines

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from scripts.inference.encoding import Encoding, read_encodings
-from scripts.inference.prewhitening import NoiseCovariance
 from scripts.inference.raw_volume import RawVolume
 from scripts.inference.readouts import (
     LAST_IN_SLICE,
@@ -30,7 +29,7 @@ from scripts.inference.readouts import (
     slice_geometry,
     zero_filled,
 )
-from scripts.inference.slice_kspace import SliceKspace
+from scripts.inference.slice_kspace import NoiseCovariance, SliceKspace
 from scripts.serving.limits import Limits, MemoryBudget, ScanError
 
 Place = tuple[Key, int]

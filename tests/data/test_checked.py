@@ -8,8 +8,8 @@ import h5py
 import pytest
 import torch
 
-from scripts.data import checked, checks, digests
-from scripts.data.checked import check_once, has_passed
+from scripts.data import checks, digests
+from scripts.data.checks import check_once, has_passed
 from scripts.data.digests import known_sha256
 from scripts.data.volumes import inspect_volume
 from scripts.run.files import CACHE_VARIABLE, cache_root, file_sha256
@@ -34,8 +34,8 @@ def volume(tmp_path):
 def read(monkeypatch) -> list[str]:
     """The files whose values were read."""
     found = []
-    original = checked.check_volume_values
-    monkeypatch.setattr(checked, "check_volume_values", lambda volume: found.append(volume.name) or original(volume))
+    original = checks.check_volume_values
+    monkeypatch.setattr(checks, "check_volume_values", lambda volume: found.append(volume.name) or original(volume))
     return found
 
 
@@ -76,7 +76,7 @@ def test_another_file_in_its_place_is_read(volume, read, tmp_path):
 
 def test_a_file_whose_times_lie_ends_the_run(volume, monkeypatch):
     status = digests.status(volume.path)
-    for module in (checked, digests, file_hashes):
+    for module in (checks, digests, file_hashes):
         monkeypatch.setattr(module, "status", lambda path: status)
     check_once(volume)
     FileHashes([volume.path]).refuse_changed()
@@ -89,7 +89,7 @@ def test_a_file_whose_times_lie_ends_the_run(volume, monkeypatch):
 
 def test_other_rules_make_every_file_new(volume, read, monkeypatch):
     check_once(volume)
-    monkeypatch.setattr(checked, "_rules", lambda: "of another version")
+    monkeypatch.setattr(checks, "_rules", lambda: "of another version")
     check_once(volume)
     assert len(read) == 2
 

@@ -15,8 +15,8 @@ from pydicom.uid import MRImageStorage, SecondaryCaptureImageStorage
 from scripts.inference.dicom import rescale_slope, series_description, write_dicom
 from scripts.inference.geometry import Geometry
 from scripts.inference.model_identity import ModelIdentity, identify_model
-from scripts.inference.nifti import write_nifti
 from scripts.inference.raw_volume import RawVolume
+from scripts.inference.volume_writer import write_nifti
 from tests.inference.standard_tables import standard_tables
 
 AXES = np.eye(3)

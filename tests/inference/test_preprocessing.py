@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from scripts.inference import open_raw
-from scripts.inference.prewhitening import NoiseCovariance
+from scripts.inference.slice_kspace import NoiseCovariance
 from tests.conftest import kspace_of
 from tests.inference.raw_files import make_kspace, write_ismrmrd
 

@@ -4,7 +4,7 @@ import pydicom
 import pytest
 
 from scripts.inference import VolumeWriter
-from scripts.inference.worklist import Worklist
+from scripts.inference.volume_writer import Worklist
 from tests.inference.test_outputs import PLACED, images, series  # noqa: F401 a fixture
 
 LINES = "measurementID,patientID,patientName,studyInstanceUID,accessionNumber\n17,P9,Doe^J,1.2.3.4,A1\n18,,,1.2.3.5,\n"

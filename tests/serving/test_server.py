@@ -21,7 +21,7 @@ from torch.utils.data import DataLoader
 
 from scripts.data.slices import prepare_batch
 from scripts.inference import KspaceSlices, VolumeWriter, reconstruct, volume_writer
-from scripts.inference.nifti import write_nifti
+from scripts.inference.volume_writer import write_nifti
 from scripts.networks import save_weights
 from tests.inference import test_headers_and_readouts as field
 from tests.inference.raw_files import make_kspace, write_ismrmrd

@@ -17,7 +17,7 @@ import h5py
 import numpy as np
 
 from scripts.data import inspect_volume
-from scripts.data.checked import check_once
+from scripts.data.checks import check_once
 from scripts.data.header import make_header
 from scripts.run.files import CACHE_VARIABLE
 from tests.benchmarks.speed.data import packed, write_volumes
