@@ -139,7 +139,7 @@ def test_metadata_follows_the_schema(shipped, shipped_full, tmp_path):
     assert metadata["pytorch_version"] == installed("torch").partition("+")[0]
     assert metadata["required_packages_version"]["h5py"] == installed("h5py")
     assert metadata["eval_metrics"] == {"BTA psnr": 31.5, "BTA ssim": 0.9, "BTA nmse": 0.1}
-    assert set(metadata["required_packages_version"]) == {"filelock", "fire", "h5py", "nibabel", "pytorch-ignite"}
+    assert set(metadata["required_packages_version"]) == {"fire", "h5py", "nibabel", "pytorch-ignite"}
 
 
 def test_torchscript_carries_its_configs(shipped):

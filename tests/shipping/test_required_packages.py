@@ -75,7 +75,7 @@ def test_inference_imports_the_required_packages_and_no_others():
     modules = {target.rpartition(".")[0] for target in targets(CONFIG)}
     assert "scripts.inference" in modules
     required = {NAMES.get(name, name) for name in METADATA["required_packages_version"]}
-    assert required == {"h5py", "nibabel", "ignite"}
+    assert required == {"fire", "h5py", "nibabel", "ignite"}  # fire: MONAI's command line
     assert third_party(modules) <= required | WITH_MONAI
 
 
