@@ -47,7 +47,8 @@ def write_configs(source: Path, target: Path, shipment: Shipment, metadata: Mapp
         ValueError: a config whose blocks cannot be replaced.
     """
     patterns = (*CONFIGS[profile], *([GATES] if shipment.certificate else []))
-    for path in sorted({path for pattern in patterns for path in source.glob(pattern) if path.is_file()}):
+    found = {path for pattern in patterns for path in source.glob(pattern) if path.is_file()}
+    for path in sorted(found):
         relative = path.relative_to(source)
         if not any(part.startswith((".", "__pycache__")) for part in relative.parts):
             (target / relative).parent.mkdir(parents=True, exist_ok=True)
