@@ -286,9 +286,7 @@ def _target_size(
     file: h5py.File, key: str | None, shape: Sequence[int], stated: Sequence[int] | None, path: str | Path
 ) -> tuple[int, int]:
     """Centre-crop size: the header's, never more than the stored reference image or the matrix."""
-    limits = [shape[-2:]]
-    if stated is not None:
-        limits.append(stated)
+    image = matrix = (shape[-2], shape[-1])
     if key is not None:
         target = file.get(key)
         if not isinstance(target, h5py.Dataset):
@@ -296,12 +294,13 @@ def _target_size(
             raise ValueError(f"{path}: {key!r}: expected a data set, found {found}")
         if target.ndim != 3 or target.shape[0] != shape[0] or target.dtype.kind != "f":
             raise ValueError(f"{path}: {key!r}: expected float ({shape[0]}, h, w), found {target.dtype} {target.shape}")
-        if target.shape[-2] > shape[-2] or target.shape[-1] > shape[-1]:
+        if target.shape[-2] > matrix[0] or target.shape[-1] > matrix[1]:
             raise ValueError(
-                f"{path}: {key!r}: expected at most the matrix, {tuple(shape[-2:])}, found {target.shape[-2:]}"
+                f"{path}: {key!r}: expected at most the matrix, {tuple(matrix)}, found {target.shape[-2:]}"
             )
-        limits.append(target.shape[-2:])
-    return min(int(size[0]) for size in limits), min(int(size[1]) for size in limits)
+        image = target.shape[-2:]
+    height, width = (min(map(int, sides)) for sides in zip(matrix, stated or matrix, image, strict=True))
+    return height, width
 
 
 def _max_value(

@@ -85,13 +85,10 @@ def _judge(kspace: h5py.Dataset, mask: np.ndarray | None, acquired: tuple[int, i
 
 def _crop(file: h5py.File, stated: tuple[int, int] | None, matrix: tuple[int, int]) -> tuple[int, int]:
     """Centre-crop size as in training: the header's, never more than the stored reference image or the matrix."""
-    limits = [matrix]
-    if stated is not None:
-        limits.append(stated)
     key = find_target(file)
-    if key is not None and file[key].ndim == 3:
-        limits.append(file[key].shape[-2:])
-    return min(int(size[0]) for size in limits), min(int(size[1]) for size in limits)
+    image = file[key].shape[-2:] if key is not None and file[key].ndim == 3 else matrix
+    height, width = (min(map(int, sides)) for sides in zip(matrix, stated or matrix, image, strict=True))
+    return height, width
 
 
 def _mask(file: h5py.File, width: int, path: str) -> np.ndarray | None:

@@ -75,11 +75,7 @@ class VolumeWriter:
 
     @property
     def begun(self) -> RawVolume:
-        """The volume that was begun.
-
-        Raises:
-            RuntimeError: None was.
-        """
+        """The volume that was begun; RuntimeError where none was."""
         if self.raw is None:
             raise RuntimeError("volume writer: expected a volume to be begun, found none")
         return self.raw
