@@ -101,8 +101,11 @@ def for_display(geometry: Geometry, shape: tuple[int, ...]) -> tuple[Callable[[n
     def turn(image: np.ndarray) -> np.ndarray:
         return np.ascontiguousarray((image.T if swapped else image)[:: flips[0], :: flips[1]])
 
-    placed = {"positions": corner, "row_direction": directions[1], "column_direction": directions[0]}
-    return turn, replace(geometry, spacing=(axes[0][2], axes[1][2]), **placed)
+    along_column, along_row = directions
+    spacing = axes[0][2], axes[1][2]
+    return turn, replace(
+        geometry, spacing=spacing, positions=corner, row_direction=along_row, column_direction=along_column
+    )
 
 
 def write_dicom(folder: str | Path, images: np.ndarray, raw: RawVolume, model: ModelIdentity) -> None:

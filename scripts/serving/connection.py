@@ -31,7 +31,7 @@ from scripts.serving.messages import (
     text_message,
 )
 from scripts.serving.operation import Metrics
-from scripts.serving.scan import OpenSlice, Scan, UnusableReadout
+from scripts.serving.scan import OpenSlice, Scan, UnusableReadoutError
 
 MOST_COMPLAINTS = 10
 """Unusable readouts that a client is told about one by one; the others are counted."""
@@ -193,7 +193,7 @@ class Connection:
             raise ScanError("acquisition message: expected a header first, found none")
         try:
             complete = self.scan.take(message.head, message.samples)
-        except UnusableReadout as error:
+        except UnusableReadoutError as error:
             if self.scan.unusable <= MOST_COMPLAINTS:
                 await self._say("ERROR", str(error))
             return

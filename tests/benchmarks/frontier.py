@@ -67,7 +67,14 @@ def main(
     original, oracle = (_train(output / name, name == "oracle", given) for name in ("original", "oracle"))
     continued = _later(output / "oracle", oracle, given)
     references = {"delivered": _measured(continued, "original"), "later": _measured(continued, "unlearned")}
-    rows = [("original", 0.0, [_less(_measured(_compared(output, original, given), "original"), references["delivered"])], [])]
+    rows = [
+        (
+            "original",
+            0.0,
+            [_less(_measured(_compared(output, original, given), "original"), references["delivered"])],
+            [],
+        )
+    ]
     for method in methods:
         for budget in budgets:
             delivered, after = [], []
