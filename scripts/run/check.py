@@ -186,7 +186,7 @@ def check_references(config: Mapping[str, Any]) -> None:
     for name, key in missing.items():
         files = [str(file) for file in _declaring(name)]
         hint = f"add {files[0]} before the file that uses it" if files else "is it mistyped?"
-        problems.append(f"config_file: '{key}' refers to '{name}', which none of the files declares: {hint}")
+        problems.append(f"config_file: {key!r} refers to {name!r}, which none of the files declares: {hint}")
     if problems:
         raise ValueError("; ".join(problems))
 
@@ -233,7 +233,7 @@ def read_settings(
     for key, text in (typed or {}).items():
         plain = "#" in text and not is_expression(text) and text[:1] not in ("[", "{")
         if plain and not (key in kinds and kinds[key].fits(_literal(text))):
-            problems.append(f"'{key}': expected {kinds[key].expected if key in kinds else 'no #'}, found {text!r}")
+            problems.append(f"{key!r}: expected {kinds[key].expected if key in kinds else 'no #'}, found {text!r}")
     for key, found in config.items():
         value = found
         if key in kinds and typed and key in typed:
@@ -250,12 +250,12 @@ def read_settings(
         pairs = [(key, kind, value)] if kind is not None else []
         if key not in ("_meta_", "imports") and (kind is None or isinstance(value, (Mapping, list))):
             pairs += list(_leaves(declared.get(key), value, key))
-        for name, expected, found in pairs:
-            meant = WORDS.get(found.strip().lower(), found) if isinstance(found, str) else found
-            if meant is not found and expected.fits(meant):
+        for name, expected, item in pairs:
+            meant = WORDS.get(item.strip().lower(), item) if isinstance(item, str) else item
+            if meant is not item and expected.fits(meant):
                 changes[name] = meant
-            elif not expected.fits(found):
-                problems.append(f"'{name}': expected {expected.expected}, found {found!r}")
+            elif not expected.fits(item):
+                problems.append(f"{name!r}: expected {expected.expected}, found {item!r}")
         problems += _unwritable(key, value)
     problems += _unnamed(config, declared)
     if problems:
@@ -340,5 +340,5 @@ def _unwritable(key: str, value: Any) -> list[str]:
     try:
         json.dumps(value)
     except (TypeError, ValueError) as error:
-        return [f"'{key}': expected numbers, texts, lists and mappings: {error}; a date needs quotes"]
+        return [f"{key!r}: expected numbers, texts, lists and mappings: {error}; a date needs quotes"]
     return []

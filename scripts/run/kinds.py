@@ -209,5 +209,5 @@ def check_arguments(component: object, arguments: Mapping[str, Any]) -> None:
     wrong = {key: value for key, value in arguments.items() if key in kinds and not kinds[key].fits(value)}
     if wrong:
         raise ValueError(
-            "; ".join(f"{name}: '{key}': expected {kinds[key].expected}, found {v!r}" for key, v in wrong.items())
+            "; ".join(f"{name}: {key!r}: expected {kinds[key].expected}, found {v!r}" for key, v in wrong.items())
         )

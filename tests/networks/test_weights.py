@@ -162,7 +162,7 @@ def test_import_of_another_network_names_the_file(tmp_path):
     ],
     ids=["sparse", "meta", "quantised"],
 )
-@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore:TypedStorage:UserWarning")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
 def test_tensors_that_are_not_dense_are_refused_with_their_file(network, tmp_path, change):
     state = network.state_dict()
     key = next(key for key, value in state.items() if value.ndim == 4)
