@@ -61,24 +61,21 @@ def audited(tiny_datalist, made, tmp_path_factory) -> Path:
         shutil.copyfile(made / name, folder / name)
     with pytest.MonkeyPatch.context() as patch, process_as_before():
         patch.setenv("MRI_UNLEARNING_KEY", KEY)
-        models = {"oracle_weights": str(folder / "oracle.pt"), "query_weights": str(folder / "original.pt")}
-        audit(tiny_datalist, folder, str(folder / "audit"), **models)
+        audit(tiny_datalist, folder, str(folder / "audit"), oracle_weights=str(folder / "oracle.pt"))
     return folder
 
 
 def test_everything_is_written(audited, made):
     assert {path.name for path in (audited / "audit").iterdir()} == OUTPUTS
     result = json.loads((audited / "audit" / "audit.json").read_text())
-    assert set(result["models"]) == {"zero-filled", "G", "oracle", "query", "unlearned", "unlearned, int8"}
+    assert set(result["models"]) == {"zero-filled", "G", "oracle", "unlearned", "unlearned, int8"}
     assert result["inputs"]["weights"]["unlearned"]["sha256"] == file_sha256(made / "unlearned.pt")
     assert result["declared"]["gates"] == project_gates()
     assert len(result["gates"]) == len(result["declared"]["gates"])
     measures = result["measures"]
     assert measures["oracle_gap"]["BTA"]["psnr"]["gap"]["volumes"] == 2
     assert measures["relearning"]["curves"]["unlearned"][0][0] == 0
-    assert measures["have_you_forgotten"].get("calibration", "oracle") == "oracle"
     assert measures["hallucination"]["models"]["unlearned"]["null_space_nmse"] > 0
-    assert 0 < measures["distance"]["G"]["weights"] < measures["distance"]["oracle"]["weights"]
     assert measures["cost"]["slices_read"] == {"retain": 2, "forget": 4}
     assert f"Audit: {result['verdict']['verdict']}" in (audited / "audit" / "audit.md").read_text()
 
@@ -88,7 +85,6 @@ def test_the_original_and_the_oracle_audit_themselves_alike(tiny_datalist, made)
     found = audit(tiny_datalist, made, unlearned_weights=oracle, run_record=False, relearning_steps=0)
     gap = found["measures"]["oracle_gap"]["UA"]["psnr"]["gap"]
     assert (gap["value"], gap["interval"]) == (0.0, [0.0, 0.0])
-    assert found["measures"]["distance"]["oracle"]["cka"]["BTA"] == pytest.approx(1)
     assert found["measures"]["membership"]["gain"]["above"]["value"] == 0
     assert "run record" in found["measures"]["cost"]["not measured"]
     assert not Path("audit/certificate.json").exists()
@@ -183,7 +179,7 @@ def test_what_an_audit_without_declaration_says(audited):
         ({"statistics#confidence": 95}, "'statistics#confidence': expected a number between 0 and 1, found 95"),
         ({"subgroups": ["patient_id"]}, "'subgroups': expected fields that name no patient or file"),
         ({"relearning_steps": 3}, "'max_steps': expected 0 or a multiple of 'every', 2, found 3"),
-        ({"signing_key": "nowhere.pem"}, "nowhere.pem: no such file"),
+        ({"signing_key": "nowhere.pem"}, "nowhere.pem: expected a file, found none"),
         ({"identifier_key": "nowhere.key"}, "'identifier_key': no such file: nowhere.key"),
         ({"forget_request": False}, "audit: expected a forget request"),
         ({"relearning_step": 0}, "override key 'relearning_step'"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import logging
 import os
@@ -9,25 +10,18 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from scripts.audit.earlier import advice
 from scripts.audit.gates import check_gates, control, judge, overall
-from scripts.audit.hallucination import HIDDEN, null_space_maps
+from scripts.audit.hallucination import null_space_maps
 from scripts.audit.inputs import check_cohorts, read_record
-from scripts.audit.measure import AUDITED, CALIBRATION, QUERY, TREATED, Measure
-from scripts.audit.probe import SliceProbe
-from scripts.audit.provenance import (
-    SETTINGS,
-    AuditedFiles,
-    doubts,
-    lineage,
-    origin,
-    provenance_problems,
-    weights_hashes,
-)
+from scripts.audit.measure import AUDITED, QUANTISED, TREATED, Given, Measure, Statistics
+from scripts.audit.provenance import SETTINGS, doubts, lineage, origin, provenance_problems, weights_hashes
 from scripts.audit.report import audit_markdown, audit_page
-from scripts.audit.statistics import Statistics
-from scripts.audit.treated import left_out, treated_problems
+from scripts.audit.treated import treated_problems
 from scripts.evaluation import Comparison
+from scripts.evaluation.comparison import load_models
 from scripts.evaluation.reconstruct import reconstruct
 from scripts.evaluation.results import Results, read_results
 from scripts.run.config import TRACKING, changed_settings, running_config
@@ -50,9 +44,9 @@ KEPT = "retain damage"  # what the gates on an exact run guard
 PLACES = {
     "_meta_", "imports", "run", "run_dir", "output_dir", "overwrite", "device", "tf32", "deterministic", "batch_size",
     "num_workers", "check_values", "datalist", "forget_request", "weights", "original_weights", "unlearned_weights",
-    "oracle_weights", "oracle_seeds", "treated_oracle_weights", "query_weights", "calibration_weights",
-    "reference_weights", "run_record", "ledger", "oracle_tuned", "full", "certificate", "identifier_key",
-    "signing_key", "declare", "initialize", "run_folder", *TRACKING,
+    "oracle_weights", "oracle_seeds", "treated_oracle_weights", "reference_weights", "run_record", "ledger",
+    "oracle_tuned", "full", "certificate", "identifier_key", "signing_key", "declare", "initialize", "run_folder",
+    *TRACKING,
 }  # fmt: skip
 # what a user may set without a doubt about the result: measures say themselves where too little was spent
 FREE = PLACES | {
@@ -63,6 +57,27 @@ SAFE_STATISTICS = ("samples", "seed")  # more or fewer samples make intervals ro
 logger = logging.getLogger(__name__)
 
 
+def measures_of(given: Given, settings: Mapping[str, Mapping[str, Any] | None]) -> list[Measure]:
+    """Measures by name, each with what its settings say in place of its defaults.
+
+    Raises:
+        ValueError: no measure of that name, or one without such a setting.
+    """
+    unknown = sorted(set(settings) - set(Measure.known))
+    if unknown:
+        raise ValueError(f"audit: 'measures': expected of {', '.join(Measure.known)}, found {', '.join(unknown)}")
+    found = []
+    for name, own in settings.items():
+        if own is None:
+            continue
+        try:
+            inspect.signature(Measure.known[name]).bind(given, **own)
+        except TypeError as error:
+            raise ValueError(f"audit: 'measures#{name}': {error}, found {dict(own)}") from error
+        found.append(Measure.known[name](given, **own))
+    return found
+
+
 class Audit:
     """Evaluates every model once, takes the measures, judges the gates and writes the outputs.
 
@@ -71,11 +86,10 @@ class Audit:
 
     Args:
         comparison: Evaluates every model on BTA, KTA and UA; its models hold ``G``, ``unlearned`` and ``unlearned,
-            int8`` and may hold ``oracle``, ``oracle 2`` …, ``query`` and ``calibration``.
-        probe: Attached to the comparison's evaluator.
-        measures: The measures, in the order of the report.
+            int8`` and may hold ``oracle``, ``oracle 2`` … and ``treated oracle``.
+        given: What the measures are given: weights as loaded into the comparison's models, records, data.
+        measures: Name of each measure -> its settings, in the order of the report; see :func:`measures_of`.
         gates: Declared acceptance gates, see :func:`scripts.audit.gates.judge`.
-        files: Weights as loaded into the comparison's models, datalist, and the unlearning run's record.
         statistics: How intervals and equivalence tests are made.
         oracle_tuned: Whether the method's settings were chosen by looking at the oracle; None: not stated.
         full: Take every measure and judge every gate of an exact run too.
@@ -88,10 +102,9 @@ class Audit:
     def __init__(
         self,
         comparison: Comparison,
-        probe: SliceProbe,
-        measures: Sequence[Measure],
+        given: Given,
+        measures: Mapping[str, Mapping[str, Any] | None],
         gates: Sequence[Mapping],
-        files: AuditedFiles,
         statistics: Statistics | None = None,
         oracle_tuned: bool | None = None,
         full: bool = False,
@@ -99,22 +112,27 @@ class Audit:
     ) -> None:
         check_gates(gates)
         check_cohorts(comparison.cohorts)
-        self.comparison, self.probe, self.files = comparison, probe, files
-        weights, record = files.weights, files.record
+        self.comparison, self.given = comparison, given
+        weights, record = given.weights, given.record
         self.output_dir = Path(comparison.output_dir)
         self.weights = {name: {"path": self._path(path), **weights_hashes(path)} for name, path in weights.items()}
         self.record = read_record(record, weights[AUDITED])
         self.exact = (self.record or {}).get("forgetting") == "exact"
         self.kept_alone = self.exact and not full
-        self.measures = [one for one in measures if not self.kept_alone or not one.slices(comparison.models)]
+        every = measures_of(given, measures)
+        self.measures = [one for one in every if not self.kept_alone or not one.slices(comparison.models)]
+        for one in self.measures:
+            one.attach(comparison.evaluator)
         self.gates = gates
         self.lineages = {
             name: lineage(path, record if name == AUDITED else None)
             for name, path in weights.items()
-            if name not in (QUERY, CALIBRATION) and (record or name != AUDITED)
+            if record or name != AUDITED
         }
         self.runs = {name: origin(records) for name, records in self.lineages.items()}
-        self._check_treated(weights)
+        treated = treated_problems(self.runs, self.weights) if TREATED in weights else []
+        if treated:
+            raise ValueError(f"audit: 'treated_oracle_weights': {weights[TREATED]}: {'; '.join(treated)}")
         self.statistics = statistics or Statistics()
         self.oracle_tuned, self.replayed = oracle_tuned, replayed
         self.changed = changes()
@@ -126,13 +144,13 @@ class Audit:
             The content of ``audit.json``.
         """
         logger.info("%s", self.plan())
+        self._check_models()
         volumes = [volume for cohort in self.comparison.cohorts.values() for volume in cohort]
         hashes = FileHashes(volume.path for volume in volumes)
         summary = self.comparison.run()
-        self.probe.name(list(self.comparison.models))
         self._draw()
         provenance = self._provenance(hashes)
-        without = left_out(provenance["problems"])
+        without = {TREATED} if provenance["problems"].get(TREATED) else set()  # a control that is not shown to be one
         rows = read_results(self.output_dir / "metrics.csv")
         results = Results(row for row in rows if row.model not in without)
         models = {name: model for name, model in self.comparison.models.items() if name in results.models}
@@ -148,6 +166,18 @@ class Audit:
         write_text(self.output_dir / "audit.html", audit_page(result) + "\n")
         logger.info("verdict: %s\n\n%s\n", result["verdict"]["verdict"], audit_markdown(result))
         return result
+
+    def _check_models(self) -> None:
+        """Refuse networks whose tensors are not those of the files that the audit states.
+
+        Raises:
+            ValueError: naming the model.
+        """
+        for name, loaded in load_models(self.given.network, self.given.weights).items():
+            stated, found = loaded.state_dict(), self.comparison.models[name].state_dict()
+            if stated.keys() != found.keys() or any(not torch.equal(stated[k], found[k].cpu()) for k in stated):
+                file = self.given.weights[name]
+                raise ValueError(f"audit: 'models': {name}: expected the tensors of {file}, found others")
 
     def plan(self) -> str:
         """What is about to be done, in slices through a network, training included: one line a measure."""
@@ -188,7 +218,7 @@ class Audit:
         configuration = running_config()
         evaluated = {c: sorted(map(str, (hashes[v.path] for v in vs))) for c, vs in self.comparison.cohorts.items()}
         audit = {
-            "datalist": file_sha256(self.files.datalist),
+            "datalist": file_sha256(self.given.datalist),
             **{name: configuration.get(name) for name in SETTINGS},
             "data": {"forget": evaluated["UA"]},
             "evaluated": evaluated,
@@ -200,13 +230,8 @@ class Audit:
         """A path as seen from the audit's folder, so that both can be moved together."""
         return os.path.relpath(path, self.output_dir)
 
-    def _check_treated(self, weights: Mapping[str, str]) -> None:
-        problems = treated_problems(self.runs, self.weights) if TREATED in weights else []
-        if problems:
-            raise ValueError(f"audit: 'treated_oracle_weights': {weights[TREATED]}: {'; '.join(problems)}")
-
     def _draw(self) -> None:
-        models = {name: m for name, m in self.comparison.models.items() if name not in HIDDEN}
+        models = {name: m for name, m in self.comparison.models.items() if name != QUANTISED}
         transform, device = self.comparison.transform, self.comparison.device
         volumes = self.comparison.cohorts["BTA"][:MAPS]
         scans = [reconstruct(models, "BTA", v, [v.num_slices // 2], transform, device) for v in volumes]
@@ -225,7 +250,9 @@ def declared(gates: Sequence[Mapping], statistics: Statistics) -> dict[str, Any]
     """
     configuration = running_config()
     settings = {
-        k: json_sha256(v) for k, v in sorted(configuration.items()) if k not in {*PLACES, "gates", "statistics"}
+        k: json_sha256(v)
+        for k, v in sorted(configuration.items())
+        if k not in {*PLACES, "gates", "statistics", "audit"}
     }
     content = {
         "gates": [dict(gate) for gate in gates],

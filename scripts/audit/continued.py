@@ -6,6 +6,7 @@ import copy
 import itertools
 import logging
 from collections.abc import Collection, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,54 +14,70 @@ from ignite.engine import Engine, Events
 from monai.data import DataLoader
 from monai.engines import SupervisedTrainer
 
+from scripts.audit.measure import Given
 from scripts.data.loaders import EndlessBatches
 from scripts.data.slices import SliceDataset, Undersample, prepare_batch
 from scripts.data.volumes import Volume
 from scripts.evaluation.reconstruct import measure_models
 from scripts.evaluation.results import Results
-from scripts.kspace.masks import ColumnMask
 from scripts.networks.norm_relu import NormLeakyRelu
 from scripts.training import ClipGradient, FiniteLoss
 
 FILTERS = (torch.nn.Conv2d, torch.nn.ConvTranspose2d)
 NORMS = (torch.nn.InstanceNorm2d, NormLeakyRelu)
+SMALLEST = 1e-6  # root mean square that a tensor counts with at least, such as a bias of zeros
 MOVED, MOVED_SHARE = 0.02, 0.1  # dB, and share of the reference's change, below which a training says nothing
 logger = logging.getLogger(__name__)
 Curve = dict[int, Results]  # step -> results of the model at that step
 
 
+class RelativeSteps(torch.optim.SGD):
+    """Momentum SGD in which each tensor's gradient has the tensor's own norm: a layer's scale does not matter to it.
+
+    So no parametrisation hides what a network knows: the same images and gradients, whatever layers are multiplied by.
+
+    Source: You, Gitman and Ginsburg, Large Batch Training of Convolutional Networks, 2017 (arXiv 1708.03888).
+    """
+
+    def step(self, closure: Any = None) -> Any:
+        """One step, see :class:`torch.optim.SGD`."""
+        with torch.no_grad():
+            for tensor in (t for group in self.param_groups for t in group["params"] if t.grad is not None):
+                norm = torch.linalg.vector_norm(tensor).clamp_min(SMALLEST * tensor.numel() ** 0.5)
+                tensor.grad.mul_(norm / torch.linalg.vector_norm(tensor.grad).clamp_min(torch.finfo(norm.dtype).tiny))
+        return super().step(closure)
+
+
 class ContinuedTraining:
-    """Trains copies of models with MONAI's stock trainer: Adam, gradients clipped at 0.5, equal slices for every model.
+    """Trains copies of models with MONAI's stock trainer, gradients clipped at 0.5, equal slices for every model.
+
+    The mask is drawn afresh for every slice of training and fixed for every measured volume.
 
     Args:
+        given: The audit's data and settings.
         volumes: The volumes to train on.
-        mask: The undersampling pattern, drawn afresh for every slice of training and fixed for every measured volume.
-        loss_function: J, see :class:`scripts.training.ReconstructionLoss`.
-        device: Where to train.
-        batch_size: Slices of one step.
-        num_workers: Processes that read the slices.
-        learning_rate: Adam's.
+        learning_rate: The optimiser's.
         anneal: Whether the learning rate falls to zero along a half cosine.
-        seed: Fixes the order of the slices and their masks.
+        relative: Whether to train by :class:`RelativeSteps` in place of Adam.
     """
 
     def __init__(
         self,
+        given: Given,
         volumes: Sequence[Volume],
-        mask: ColumnMask,
-        loss_function: torch.nn.Module,
-        device: torch.device | str,
-        batch_size: int = 1,
-        num_workers: int = 0,
         learning_rate: float = 1e-3,
         anneal: bool = False,
-        seed: int = 0,
+        relative: bool = False,
     ) -> None:
-        dataset = SliceDataset(volumes, Undersample(mask))
-        self.loader = DataLoader(dataset, batch_size=batch_size, shuffle=bool(volumes), num_workers=num_workers)
-        self.transform, self.loss_function, self.batch_size = Undersample(mask, seed=0), loss_function, batch_size
-        self.device = torch.device(device)
-        self.learning_rate, self.anneal, self.seed = learning_rate, anneal, seed
+        self.given, self.learning_rate, self.anneal, self.relative = given, learning_rate, anneal, relative
+        self.batch_size, self.device = given.batch_size, torch.device(given.device)
+        self.transform = Undersample(given.mask, seed=0)
+        self.loader = DataLoader(
+            SliceDataset(volumes, Undersample(given.mask)),
+            batch_size=given.batch_size,
+            shuffle=bool(volumes),
+            num_workers=given.num_workers,
+        )
 
     def curve(
         self,
@@ -81,7 +98,8 @@ class ContinuedTraining:
             Step -> results, in ascending order.
         """
         network, points, steps = canonical(network).to(self.device), Curve(), max(at)
-        optimizer = torch.optim.Adam(network.parameters(), lr=self.learning_rate)
+        rate, weights = self.learning_rate, network.parameters()
+        optimizer = RelativeSteps(weights, lr=rate, momentum=0.9) if self.relative else torch.optim.Adam(weights, rate)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(steps, 1)) if self.anneal else None
 
         def look(step: int) -> None:
@@ -100,7 +118,7 @@ class ContinuedTraining:
         if 0 in at:
             look(0)
         if steps:
-            torch.manual_seed(self.seed)
+            torch.manual_seed(self.given.seed)
             trainer = SupervisedTrainer(
                 device=self.device,
                 max_epochs=1,
@@ -108,7 +126,7 @@ class ContinuedTraining:
                 train_data_loader=EndlessBatches(self.loader),
                 network=network,
                 optimizer=optimizer,
-                loss_function=self.loss_function,
+                loss_function=self.given.loss_function,
                 prepare_batch=prepare_batch,
                 train_handlers=[ClipGradient(0.5), FiniteLoss()],
             )
@@ -133,7 +151,13 @@ def canonical(network: torch.nn.Module) -> torch.nn.Module:
             for filters, norm in itertools.pairwise(block):
                 scale_free = isinstance(norm, NORMS) and not getattr(norm, "track_running_stats", False)
                 if scale_free and isinstance(filters, FILTERS) and filters.groups == 1:
-                    _scale_to_one(filters)
+                    own = 1 if isinstance(filters, torch.nn.ConvTranspose2d) else 0  # the output channels' axis
+                    others = [axis for axis in range(filters.weight.ndim) if axis != own]
+                    norm_of = filters.weight.square().sum(dim=others, keepdim=True).sqrt()
+                    norm_of.clamp_min_(torch.finfo(filters.weight.dtype).tiny)
+                    filters.weight.div_(norm_of)
+                    if filters.bias is not None:
+                        filters.bias.div_(norm_of.flatten())
     return network
 
 
@@ -160,17 +184,6 @@ def _change(curve: Curve) -> float:
         for s in curve
     ]
     return float(np.max(steps, axis=0).mean())
-
-
-def _scale_to_one(filters: torch.nn.Conv2d | torch.nn.ConvTranspose2d) -> None:
-    """Divide the filter of each output channel, with its bias, by the filter's norm."""
-    weight, bias = filters.weight, filters.bias
-    dim = 1 if isinstance(filters, torch.nn.ConvTranspose2d) else 0
-    others = [axis for axis in range(weight.ndim) if axis != dim]
-    norm = weight.square().sum(dim=others).sqrt().clamp_min(torch.finfo(weight.dtype).tiny)
-    weight.div_(norm.reshape([-1 if axis == dim else 1 for axis in range(weight.ndim)]))
-    if bias is not None:
-        bias.div_(norm)
 
 
 def model_of(curve: Curve) -> str:

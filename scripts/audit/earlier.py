@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-import torch
-
-from scripts.audit.measure import AUDITED, ORIGINAL, Measure, references, with_interval
+from scripts.audit.measure import (
+    AUDITED,
+    NOT_MEASURED,
+    ORIGINAL,
+    Given,
+    Measure,
+    Sampled,
+    Statistics,
+    highest,
+    is_measured,
+    not_measured,
+    references,
+    with_interval,
+)
 from scripts.audit.quality import gap
-from scripts.audit.statistics import NOT_MEASURED, Statistics, is_measured, not_measured
-from scripts.data.volumes import Volume
 from scripts.evaluation.bootstrap import mean_with_interval
-from scripts.evaluation.reconstruct import Models, measure_models, spread
+from scripts.evaluation.reconstruct import Models, measure_models
 from scripts.evaluation.results import Results
 from scripts.evaluation.table import Table, number
 from scripts.requests import lineage
@@ -35,7 +43,8 @@ def earlier_requests(results: Results, statistics: Statistics) -> dict:
         difference to the oracle that scores highest, both in dB with intervals over patients; ``highest``: the highest
         ``rise`` and ``above`` with the name of their request.
     """
-    oracles, found = references(results.models), {}
+    oracles = references(results.models)
+    found: dict[str, dict[str, Any]] = {}
     for request in results.cohorts:
         audited, before = (results.values(model, request, "psnr") for model in (AUDITED, ORIGINAL))
         patients = results.patients(request)
@@ -46,57 +55,39 @@ def earlier_requests(results: Results, statistics: Statistics) -> dict:
             "rise": mean_with_interval(audited - before, patients, **statistics.draw),
             "above": gap(audited, known, patients, statistics)["above"] if oracles else not_measured("no oracle"),
         }
-    highest = {"rise": _highest(found, "rise")}
-    highest["above"] = _highest(found, "above") if oracles else not_measured("no oracle")
-    return {"requests": found, "highest": highest}
+    above = {name: entry["above"] for name, entry in found.items()}
+    most = {
+        "rise": highest({name: entry["rise"] for name, entry in found.items()}, "request"),
+        "above": highest(above, "request") if oracles else not_measured("no oracle"),
+    }
+    return {"requests": found, "highest": most}
 
 
-def _highest(found: Mapping[str, Mapping], what: str) -> dict:
-    request = max(found, key=lambda name: found[name][what]["value"])
-    return {**found[request][what], "request": request}
-
-
-class EarlierRequests(Measure):
+class EarlierRequests(Sampled):
     """Reconstructs the scans of earlier requests with the audited weights, those before them, and the oracles.
 
-    Args:
-        requests: Request -> its scans, as far as the datalist still names them; in the result they have numbers.
-        transform: Undersamples a slice, see :class:`scripts.data.Undersample`.
-        limit: The most slices that the measure may put through a network.
-        device: Where to run the networks.
+    In the result the requests have numbers.
     """
 
     name = "earlier"
     title = "Earlier requests: where their scans stand now"
     gates = (r"highest/(above|rise)",)
 
-    def __init__(
-        self,
-        requests: Mapping[str, Sequence[Volume]],
-        transform: Callable[[dict], dict],
-        limit: int,
-        device: torch.device | str = "cpu",
-    ) -> None:
-        self.requests = {f"earlier {i}": volumes for i, volumes in enumerate(requests.values(), start=1)}
-        self.transform, self.limit, self.device = transform, limit, device
+    def __init__(self, given: Given) -> None:
+        super().__init__(given)
+        self.groups = {f"earlier {i}": volumes for i, volumes in enumerate(given.earlier.values(), start=1)}
 
-    def slices(self, models: Models) -> int:
-        """See :class:`scripts.audit.measure.Measure`."""
-        return sum(map(len, self._chosen(models).values())) * len(self._compared(models))
+    def compared(self, models: Models) -> Models:
+        """The audited weights, those before them, and the oracles."""
+        return {name: models[name] for name in (AUDITED, ORIGINAL, *references(models))}
 
     def measure(self, models: Models, results: Results, statistics: Statistics) -> dict:
         """See :func:`earlier_requests`."""
-        if not self.requests:
+        if not self.groups:
             return not_measured("the ledger knows no earlier request, or the datalist no scan of one")
-        found = measure_models(self._compared(models), self._chosen(models), self.transform, self.device)
+        compared, chosen = self.compared(models), self.chosen(models)
+        found = measure_models(compared, chosen, self.given.transform, self.given.device)
         return earlier_requests(Results(found), statistics)
-
-    def _compared(self, models: Models) -> Models:
-        return {name: models[name] for name in (AUDITED, ORIGINAL, *references(models))}
-
-    def _chosen(self, models: Models) -> dict[str, list[tuple[Volume, int]]]:
-        shares = max(len(self._compared(models)) * len(self.requests), 1)
-        return {name: spread(volumes, max(self.limit // shares, 1)) for name, volumes in self.requests.items()}
 
     @classmethod
     def table(cls, entry: Mapping, share: str) -> Table:
@@ -115,29 +106,18 @@ class EarlierRequests(Measure):
 
 
 class Erosion(Measure):
-    """What the requests so far have cost those who stay, by the records that the ledger names.
-
-    Args:
-        ledger: The file; None or False: not measured.
-        weights: The audited weights.
-    """
+    """What the requests so far have cost those who stay, by the records that the ledger names."""
 
     name = "erosion"
     title = "What stays, from the original on"
     gates = ("total",)
 
-    def __init__(self, ledger: str | Path | None, weights: str | Path) -> None:
-        self.ledger, self.weights = ledger, weights
-
-    def slices(self, models: Models) -> int:
-        """See :class:`scripts.audit.measure.Measure`: none, since it reads records."""
-        return 0
-
     def measure(self, models: Models, results: Results, statistics: Statistics) -> dict:
         """``steps``: ``line`` of the ledger, ``change`` in dB and ``why`` it is not known, see
         :class:`scripts.requests.lineage.Step`; ``total`` in dB, a sum of means and so without width.
         """
-        steps = lineage.erosion(Ledger(self.ledger), self.weights) if self.ledger else []
+        ledger = self.given.ledger
+        steps = lineage.erosion(Ledger(str(ledger)), self.given.weights[AUDITED]) if ledger else []
         if not steps:
             return not_measured("no ledger that knows these weights")
         shown = [{"line": step.line, "change": step.change, "why": step.why} for step in steps]

@@ -9,8 +9,7 @@ from typing import Any
 
 import yaml
 
-from scripts.audit.measure import Measure
-from scripts.audit.statistics import NOT_MEASURED, is_measured, not_measured
+from scripts.audit.measure import NOT_MEASURED, Measure, is_measured, not_measured
 from scripts.run.config import bundle_root
 
 GUARDS = {  # in this order: the first guard of which a gate fails gives the verdict

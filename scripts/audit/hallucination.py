@@ -2,30 +2,41 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
+from ignite.engine import Engine, Events
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from monai.utils import CommonKeys as Keys
 from torch import Tensor
 
-from scripts.audit.measure import AUDITED, CALIBRATION, ORACLE, ORIGINAL, QUANTISED, QUERY, Measure, with_interval
-from scripts.audit.quality import NO_ORACLE
-from scripts.audit.statistics import Statistics, not_measured
-from scripts.data.volumes import Volume
+from scripts.audit.measure import (
+    AUDITED,
+    NO_ORACLE,
+    ORACLE,
+    ORIGINAL,
+    QUANTISED,
+    Given,
+    Measure,
+    Statistics,
+    not_measured,
+    with_interval,
+)
 from scripts.evaluation.bootstrap import mean_with_interval, ratio_with_interval
 from scripts.evaluation.drawing import DPI, save_figure
 from scripts.evaluation.reconstruct import Models, Scan
 from scripts.evaluation.results import Results
 from scripts.evaluation.table import Table, number
 from scripts.kspace.fourier import crop_like
+from scripts.networks.varnet import sampled_columns
 
 SIDE, BAR = 1.9, 0.9  # inches
 PERCENTILE = 99.5
-HIDDEN = (QUERY, CALIBRATION, QUANTISED)  # models that say nothing about hallucination
 
 
 def null_space_part(error: Tensor, mask: Tensor) -> Tensor:
@@ -128,7 +139,7 @@ def hallucination(
     forgetting (the claim of Xue et al., Erase to Enhance, MIDL 2024).
 
     Args:
-        sums: model -> volume -> ``{"null", "error", "target"}``, see :class:`scripts.audit.probe.SliceProbe`.
+        sums: model -> volume -> the sums of :func:`null_space_error` over its slices.
         patients: volume -> patient.
         statistics: The settings of the intervals.
     """
@@ -154,34 +165,38 @@ def hallucination(
     return table
 
 
-class Seen(Protocol):
-    """What an evaluation saw of each model, such as :class:`scripts.audit.probe.SliceProbe`.
-
-    Attributes:
-        found: model -> ``null_space`` and ``features``.
-    """
-
-    found: dict[str, dict]
-
-
 class Hallucination(Measure):
-    """Null-space error on the retain test set, see :func:`hallucination`.
-
-    Args:
-        probe: Has seen the evaluation of every model.
-        volumes: The retain test set, for the patients.
-    """
+    """Null-space error on the whole retain test set, summed while the evaluator runs each model."""
 
     name = "hallucination"
     title = "Hallucination (null-space error, retain test set)"
     gates = (r"(oracle_gap|original_gap|enhancement)",)
 
-    def __init__(self, probe: Seen, volumes: Sequence[Volume]) -> None:
-        self.probe, self.patients = probe, {volume.name: volume.patient_id for volume in volumes}
+    def __init__(self, given: Given) -> None:
+        super().__init__(given)
+        self.patients = {volume.name: volume.patient_id for volume in given.cohorts.get("BTA", [])}
+        self.sums: dict[Any, dict[str, dict[str, float]]] = {}  # network -> volume -> sums
+
+    def attach(self, engine: Engine) -> None:
+        """See :class:`scripts.audit.measure.Measure`."""
+        engine.add_event_handler(Events.STARTED, self._start)
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self._add)
+
+    def _start(self, engine: Engine) -> None:
+        self.sums[engine.network] = defaultdict(lambda: defaultdict(float))  # type: ignore[attr-defined]
+
+    def _add(self, engine: Engine) -> None:
+        output: Any = engine.state.output
+        label, own = output[Keys.LABEL], self.sums[engine.network]  # type: ignore[attr-defined]
+        parts = null_space_error(label["target"], output[Keys.PRED].detach(), sampled_columns(output[Keys.IMAGE]))
+        for index, volume in enumerate(label["volume"]):
+            if volume in self.patients:
+                for name, values in parts.items():
+                    own[volume][name] += float(values[index])
 
     def measure(self, models: Models, results: Results, statistics: Statistics) -> dict:
         """See :func:`hallucination`."""
-        sums = {name: run["null_space"] for name, run in self.probe.found.items() if name not in HIDDEN}
+        sums = {name: dict(sorted(self.sums[m].items())) for name, m in models.items() if name != QUANTISED}
         return hallucination(sums, self.patients, statistics)
 
     @classmethod

@@ -6,7 +6,21 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from scripts.audit.measure import TREATED
+from scripts.audit.measure import (
+    AUDITED,
+    NOT_MEASURED,
+    ORACLE,
+    ORIGINAL,
+    TREATED,
+    Given,
+    Measure,
+    Statistics,
+    is_measured,
+    not_measured,
+)
+from scripts.evaluation.reconstruct import Models
+from scripts.evaluation.results import Results
+from scripts.evaluation.table import ABSENT, Table, percent
 from scripts.run.files import file_sha256
 
 COUNTS = {
@@ -22,8 +36,6 @@ def audited_weights(
     unlearned: str | Path,
     oracle: str | Path | None = None,
     oracle_seeds: Sequence[str | Path] = (),
-    query: str | Path | None = None,
-    calibration: str | Path | None = None,
     treated: str | Path | None = None,
 ) -> dict[str, str]:
     """Name -> file of every model of the audit, in the order of its tables.
@@ -33,8 +45,6 @@ def audited_weights(
         unlearned: The weights to audit.
         oracle: Weights that never saw the forget set; None or False, here and below: none.
         oracle_seeds: The same training as the oracle's with other seeds.
-        query: Weights trained on the forget set alone.
-        calibration: Weights that never saw the forget set, for the have-you-forgotten ratio; None: the oracle.
         treated: What the audited run's unlearning makes of the oracle, see :mod:`scripts.audit.treated`.
 
     Raises:
@@ -45,17 +55,15 @@ def audited_weights(
         if needing and not oracle:
             raise ValueError(f"audit: {setting!r}: expected 'oracle_weights' beside, found none")
     named: dict[str, tuple[str, str | Path | None]] = {
-        "G": ("weights", original),
-        "oracle": ("oracle_weights", oracle),
-        **{f"oracle {index}": ("oracle_seeds", path) for index, path in enumerate(oracle_seeds, start=2)},
+        ORIGINAL: ("weights", original),
+        ORACLE: ("oracle_weights", oracle),
+        **{f"{ORACLE} {index}": ("oracle_seeds", path) for index, path in enumerate(oracle_seeds, start=2)},
         TREATED: ("treated_oracle_weights", treated),
-        "query": ("query_weights", query),
-        "calibration": ("calibration_weights", calibration),
-        "unlearned": ("unlearned_weights", unlearned),
+        AUDITED: ("unlearned_weights", unlearned),
     }
     for name, (setting, path) in named.items():
         if path and not Path(path).is_file():
-            hint = "; run the verb unlearn first, or name the weights to audit" if name == "unlearned" else ""
+            hint = "; run the verb unlearn first, or name the weights to audit" if name == AUDITED else ""
             raise FileNotFoundError(f"audit: {setting!r}: no such file: {path}{hint}")
     return {name: str(path) for name, (_, path) in named.items() if path}
 
@@ -118,7 +126,56 @@ def training_of(weights: str | Path, named: str | None = None) -> dict | None:
     return record if record is not None and record.get("verb") == "train" else None
 
 
-def training_steps(weights: str | Path, named: str | None = None) -> int | None:
-    """Steps of the training that some weights go back to, see :func:`training_of`; None where no record tells."""
-    record = training_of(weights, named)
-    return None if record is None else int(record["cost"]["steps"])
+def cost(record: Mapping | None, training: Mapping | None = None) -> dict:
+    """Passes, time and data read of the unlearning run, and their share of training's.
+
+    Args:
+        record: The run record of ``unlearn``; None: not measured.
+        training: The run record of the original's training; None: no shares.
+
+    Returns:
+        The counts of :data:`COUNTS` and the slices read of each role, and under ``share_of_training`` each count
+        over training's.
+
+    >>> run = {"cost": {"steps": 5, "forward_slices": 10, "backward_slices": 10, "seconds": 2.0},
+    ...        "data": {"retain": {"slices": 4}}}
+    >>> cost(run, {"cost": {"steps": 50, "forward_slices": 50, "backward_slices": 50, "seconds": 8.0}})["slices_read"]
+    {'retain': 4}
+    """
+    if record is None:
+        return not_measured("no run record of the unlearning")
+    counts = {name: record["cost"][name] for name in COUNTS}
+    shares: dict = not_measured("no run record of the original's training")
+    if training is not None:
+        shares = {name: counts[name] / training["cost"][name] for name in COUNTS if training["cost"][name]}
+    slices = {role: entry["slices"] for role, entry in record["data"].items()}
+    return {**counts, "slices_read": slices, "share_of_training": shares}
+
+
+class Cost(Measure):
+    """Cost of the unlearning, from its record and that of the original's training, see :func:`cost`."""
+
+    name = "cost"
+    title = "Cost"
+
+    def __init__(self, given: Given) -> None:
+        super().__init__(given)
+        self.record = read_record(given.record, given.weights[AUDITED])
+        self.training = training_of(given.weights[ORIGINAL], given.training)
+
+    def measure(self, models: Models, results: Results, statistics: Statistics) -> dict:
+        """See :func:`cost`."""
+        return cost(self.record, self.training)
+
+    @classmethod
+    def table(cls, entry: Mapping, share: str) -> Table:
+        """One row a count."""
+        shares = entry["share_of_training"] if is_measured(entry["share_of_training"]) else {}
+        rows = [
+            [heading, f"{entry[name]:g}", percent(shares[name]) if name in shares else NOT_MEASURED]
+            for name, heading in COUNTS.items()
+        ]
+        rows += [[f"slices read: {role}", str(count), ABSENT] for role, count in entry["slices_read"].items()]
+        return Table(
+            cls.title, "Of unlearning, from its run record.", ["count", "unlearning", "share of training"], rows
+        )

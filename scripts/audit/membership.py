@@ -8,27 +8,26 @@ import numpy as np
 
 from scripts.audit.measure import (
     AUDITED,
-    CALIBRATION,
-    ORACLE,
+    NO_ORACLE,
     ORIGINAL,
-    QUERY,
     Measure,
+    Statistics,
     figure,
+    not_measured,
     references,
     with_interval,
 )
-from scripts.audit.quality import NO_ORACLE, Values, distribution_distance
-from scripts.audit.statistics import Statistics, not_measured
 from scripts.evaluation.bootstrap import patient_counts, percentile_interval
 from scripts.evaluation.reconstruct import Models
 from scripts.evaluation.results import ZERO_FILLED, Results
-from scripts.evaluation.table import Table, number
+from scripts.evaluation.table import Table
 
+Scores = Sequence[float] | np.ndarray
 FALSE_POSITIVE_RATE = 0.01
 SCORES = {"error": "error (PSNR)", "gain": "error less predictability (PSNR − zero-filled PSNR)"}
 
 
-def auc(members: Sequence[float] | np.ndarray, others: Sequence[float] | np.ndarray) -> float:
+def auc(members: Scores, others: Scores) -> float:
     """Probability that a member scores higher than a non-member, ties counted half (Mann-Whitney).
 
     Args:
@@ -43,9 +42,7 @@ def auc(members: Sequence[float] | np.ndarray, others: Sequence[float] | np.ndar
     return float(_wins(members, others).mean())
 
 
-def tpr_at_fpr(
-    members: Sequence[float] | np.ndarray, others: Sequence[float] | np.ndarray, rate: float = FALSE_POSITIVE_RATE
-) -> float:
+def tpr_at_fpr(members: Scores, others: Scores, rate: float = FALSE_POSITIVE_RATE) -> float:
     """Largest share of members found by a threshold that takes at most a share ``rate`` of the others for members.
 
     With fewer than 1 / rate others it is the share of members above every one of them.
@@ -63,11 +60,11 @@ def tpr_at_fpr(
 
 
 def attack(
-    members: Sequence[float] | np.ndarray,
-    others: Sequence[float] | np.ndarray,
+    members: Scores,
+    others: Scores,
     patients: tuple[Sequence[str], Sequence[str]],
     statistics: Statistics,
-    references: Sequence[tuple[Sequence[float] | np.ndarray, Sequence[float] | np.ndarray]] = (),
+    references: Sequence[tuple[Scores, Scores]] = (),
 ) -> dict:
     """The attack on one model, beside the same attack on models that cannot know (the oracle and its seeds).
 
@@ -110,15 +107,15 @@ def attack(
     return result
 
 
-def _wins(members: Sequence[float] | np.ndarray, others: Sequence[float] | np.ndarray) -> np.ndarray:
+def _wins(members: Scores, others: Scores) -> np.ndarray:
     """(m, n): 1 where the member scores higher, 0.5 in a tie."""
     left, right = np.asarray(members, dtype=np.float64)[:, None], np.asarray(others, dtype=np.float64)[None]
     return (left > right) + 0.5 * (left == right)
 
 
 def _replicates(
-    members: Sequence[float] | np.ndarray,
-    others: Sequence[float] | np.ndarray,
+    members: Scores,
+    others: Scores,
     left: np.ndarray,
     right: np.ndarray,
 ) -> np.ndarray:
@@ -190,61 +187,3 @@ class Membership(Measure):
             "0.5 is chance, and only the difference to the oracle, which cannot know, speaks of memory."
         )
         return Table(cls.title, note, [*columns, "TPR at 1 % FPR: model / oracle"], rows)
-
-
-def forgotten_ratio(model: Values, query: Values, calibration: Values) -> dict:
-    """ρ = KS(model, query model) / KS(calibration model, query model), all on the forget training volumes.
-
-    The query model was trained on the forget data alone: it looks like a model that remembers. The calibration
-    model never saw them. ρ >= 1: the audited model looks no more like one that remembers than one that never
-    knew; ρ near 0: it remembers. A high ρ does not tell forgetting from damage: that is what the gap is for.
-
-    Args:
-        model: (n,) one value of a metric for each forget training volume, from the audited model.
-        query: (n,) the same from the query model.
-        calibration: (n,) the same from the calibration model.
-
-    Returns:
-        ``{"ratio", "model_ks", "calibration_ks", "forgotten"}``; not measured where the calibration model cannot
-        be told from the query model.
-
-    Source: Liu and Tsaftaris, Have You Forgotten?, MICCAI 2020 (arXiv 2004.10129), with a metric of the
-    reconstruction in place of a classifier's outputs.
-
-    >>> forgotten_ratio([1.0, 2.0], query=[8.0, 9.0], calibration=[1.0, 3.0])["ratio"]
-    1.0
-    """
-    numerator = distribution_distance(model, query)["ks"]
-    denominator = distribution_distance(calibration, query)["ks"]
-    if denominator == 0:
-        return not_measured("the calibration model's results do not differ from the query model's")
-    ratio = numerator / denominator
-    return {"ratio": ratio, "model_ks": numerator, "calibration_ks": denominator, "forgotten": ratio >= 1}
-
-
-class HaveYouForgotten(Measure):
-    """The Kolmogorov-Smirnov ratio on the forget training volumes, in PSNR, see :func:`forgotten_ratio`."""
-
-    name = "have_you_forgotten"
-    title = "Have you forgotten? (KS ratio)"
-
-    def measure(self, models: Models, results: Results, statistics: Statistics) -> dict:
-        """See the class."""
-        calibration = CALIBRATION if CALIBRATION in results.models else (references(results.models) or [ORACLE])[0]
-        if "UA" not in results.cohorts:
-            return not_measured("no volumes in UA")
-        if QUERY not in results.models:
-            return not_measured("no query weights (trained on the forget set alone)")
-        if calibration not in results.models:
-            return not_measured("no calibration weights (never saw the forget set) and no oracle")
-        values = (results.values(model, "UA", "psnr") for model in (AUDITED, QUERY, calibration))
-        return {**forgotten_ratio(*values), "calibration": calibration}
-
-    @classmethod
-    def table(cls, entry: Mapping, share: str) -> Table:
-        """One row."""
-        row = [number(entry["ratio"]), number(entry["model_ks"]), number(entry["calibration_ks"]), entry["calibration"]]
-        note = "1 or more: no closer to a model trained on the forget set alone than one that never saw it."
-        return Table(
-            cls.title, note, ["ratio", "KS of the model", "KS of the calibration model", "calibration model"], [row]
-        )

@@ -10,11 +10,21 @@ from typing import Any
 import numpy as np
 import torch
 
+from scripts.audit.inputs import read_record, record_beside
 from scripts.audit.likelihood import MIN_REFERENCES, RATE, Scores, joint_error_rate, lira, patient_score, rmia, verdict
-from scripts.audit.measure import AUDITED, ORIGINAL, QUANTISED, Measure, with_interval
-from scripts.audit.provenance import AuditedFiles
-from scripts.audit.references import files_read, read_references
-from scripts.audit.statistics import NOT_MEASURED, Statistics, not_measured, rejecting
+from scripts.audit.measure import (
+    AUDITED,
+    NOT_MEASURED,
+    ORIGINAL,
+    QUANTISED,
+    Given,
+    Measure,
+    Statistics,
+    not_measured,
+    rejecting,
+    with_interval,
+)
+from scripts.audit.provenance import weights_hashes
 from scripts.data.slices import Undersample
 from scripts.data.volumes import Volume
 from scripts.evaluation.bootstrap import mean_with_interval
@@ -22,7 +32,6 @@ from scripts.evaluation.comparison import load_models
 from scripts.evaluation.reconstruct import Models, measure_models, spread
 from scripts.evaluation.results import Results
 from scripts.evaluation.table import ABSENT, Table, number, percent
-from scripts.kspace.masks import ColumnMask
 from scripts.run.config import running_config
 from scripts.training.file_hashes import FileHashes
 
@@ -50,18 +59,12 @@ class Likelihood(Measure):
     far as the limit goes, and its scores are averaged.
 
     Args:
+        given: The audit's data and models.
         weights: Reference models, each with the record of its training beside it; none leaves the measure out.
-        network: Gives their architecture; it is left as it is.
-        files: The audit's own weights and records.
-        cohorts: cohort -> volumes: UA are the forgotten patients, BTA and KTA are searched for unseen ones.
-        retain: Training volumes that stay.
-        mask: The pattern; seeds 0, 1, ... make its masks.
-        limit: The most slices that the measure may put through a network.
-        device: Where to run the networks.
         rate: The error rate below which a patient counts as known.
 
     Raises:
-        FileNotFoundError, ValueError: See :func:`scripts.audit.references.read_references`; also without a record of
+        FileNotFoundError, ValueError: See :func:`read_references`; also without a record of
             the original's training, with fewer than two reference models that count, and with a limit below one slice
             of each scan under each model.
     """
@@ -70,51 +73,35 @@ class Likelihood(Measure):
     title = "Single patients, beside reference models"
     gates = ("(forgotten|over_forgotten|quantised|exposed)",)
 
-    def __init__(
-        self,
-        weights: Sequence[str],
-        network: torch.nn.Module,
-        files: AuditedFiles,
-        cohorts: Mapping[str, Sequence[Volume]],
-        retain: Sequence[Volume],
-        mask: ColumnMask,
-        limit: int,
-        device: torch.device | str = "cpu",
-        rate: float = RATE,
-    ) -> None:
+    def __init__(self, given: Given, weights: Sequence[str] = (), rate: float = RATE) -> None:
+        super().__init__(given)
         if not 0 < rate < 1:
-            raise ValueError(f"likelihood: 'rate': expected between 0 and 1, found {rate}")
-        self.device, self.rate, self.limit = device, rate, limit
+            raise ValueError(f"likelihood: 'likelihood_rate': expected between 0 and 1, found {rate}")
+        self.rate = rate
         self.references: dict[str, torch.nn.Module] = {}
         if not weights:
             return
-        read = read_references(weights, files.weights, running_config())
-        self.references = dict(
-            load_models(network, {f"reference {i}": path for i, path in enumerate(weights, start=1)})
-        )
+        read = read_references(weights, given.weights, running_config())
+        named = {f"reference {i}": path for i, path in enumerate(weights, start=1)}
+        self.references = dict(load_models(given.network, named))
         self._read = dict(zip(self.references, read, strict=True))
-        training, run = _own_records(files)
-        self._choose(cohorts, retain, training, run)
+        self._choose(*_own_records(given))
         volumes = [volume for scans in self.patients.values() for volume in scans]
         models = len(self.references) + 3
-        if limit < models * len(volumes):
+        least = models * len(volumes)
+        if given.limit < least:
             raise ValueError(
-                f"likelihood: 'limit': expected at least {models * len(volumes)} slices, one of each of {len(volumes)} "
-                f"scans under {models} models, found {limit}"
+                f"likelihood: 'slices_per_measure': expected at least {least} slices, one of each of {len(volumes)} "
+                f"scans under {models} models, found {given.limit}"
             )
-        self.chosen = spread(volumes, limit // models)
-        masks = min(MOST_MASKS, limit // (models * len(self.chosen)))
-        self.transforms = [Undersample(mask, seed) for seed in range(masks)]
+        self.chosen = spread(volumes, given.limit // models)
+        masks = min(MOST_MASKS, given.limit // (models * len(self.chosen)))
+        self.transforms = [Undersample(given.mask, seed) for seed in range(masks)]
 
-    def _choose(
-        self,
-        cohorts: Mapping[str, Sequence[Volume]],
-        retain: Sequence[Volume],
-        training: frozenset[str],
-        run: Mapping[str, frozenset[str]],
-    ) -> None:
+    def _choose(self, training: frozenset[str], run: Mapping[str, frozenset[str]]) -> None:
         """Which patients the audit looks at, as what, and which reference models count for each."""
-        forgotten, kept = by_patient(cohorts["UA"]), by_patient(retain)
+        cohorts = self.given.cohorts
+        forgotten, kept = by_patient(cohorts["UA"]), by_patient(self.given.retain)
         tested = by_patient([*cohorts.get("BTA", []), *cohorts.get("KTA", [])])
         paths = [v.path for part in (forgotten, kept, tested) for scans in part.values() for v in scans]
         found = FileHashes(paths)
@@ -166,7 +153,7 @@ class Likelihood(Measure):
             return self._control
         compared = {name: models[name] for name in (AUDITED, ORIGINAL, QUANTISED)} | self.references
         found = [
-            Results(measure_models(compared, {"patients": self.chosen}, transform, self.device))
+            Results(measure_models(compared, {"patients": self.chosen}, transform, self.given.device))
             for transform in self.transforms
         ]
         level = {
@@ -293,21 +280,78 @@ def _level(ssim: np.ndarray) -> np.ndarray:
     return -10 * np.log10(np.maximum(1 - np.asarray(ssim), np.finfo(np.float64).tiny))
 
 
-def _own_records(files: AuditedFiles) -> tuple[frozenset[str], dict[str, frozenset[str]]]:
+def files_read(record: Mapping[str, Any], where: str | Path) -> dict[str, frozenset[str]]:
+    """Role -> SHA-256 of every file that a run read.
+
+    Args:
+        record: The content of a run's record.
+        where: Its file, for the error.
+
+    Raises:
+        ValueError: The record names a file without its hash, or no file, so that it does not say what was read.
+    """
+    found = {role: [entry.get("sha256") for entry in part["volumes"]] for role, part in record["data"].items()}
+    if not any(found.values()) or not all(all(hashes) for hashes in found.values()):
+        raise ValueError(f"{where}: 'data': expected the SHA-256 of each file that was read, found some without")
+    return {role: frozenset(hashes) for role, hashes in found.items()}
+
+
+def read_references(weights: Sequence[str], audited: Mapping[str, str], settings: Mapping[str, Any]) -> list[frozenset]:
+    """SHA-256 of the files on which each reference model was trained.
+
+    Args:
+        weights: Their files; the record of ``train`` lies beside each.
+        audited: model -> file of the audit's own models.
+        settings: The ``network`` and ``mask`` of the audit.
+
+    Raises:
+        FileNotFoundError: No such weights, or no record beside them.
+        ValueError: A record of other weights or of another verb than ``train``, one that does not state the hash of
+            each file, another network or mask than the audit's, weights that are given twice, or those of the original
+            or of the audited model.
+    """
+    seen = {
+        weights_hashes(path)["tensors_sha256"]: name for name, path in audited.items() if name in ("G", "unlearned")
+    }
+    references = []
+    for path in map(str, weights):
+        if not Path(path).is_file():
+            raise FileNotFoundError(f"audit: 'reference_weights': no such file: {path}")
+        beside = record_beside(path)
+        record = read_record(beside, path)
+        if beside is None or record is None:
+            raise FileNotFoundError(
+                f"audit: 'reference_weights': {path}: no record beside it ({Path(path).with_suffix('.json').name}), "
+                "which says what it was trained on"
+            )
+        if record.get("verb") != "train" or record.get("weights_in") is not None:
+            raise ValueError(f"{beside}: expected a training by the verb train from fresh weights, found another run")
+        for name in ("network", "mask"):
+            if record.get("configuration", {}).get(name) != json.loads(json.dumps(settings[name])):
+                raise ValueError(f"{beside}: {name!r}: expected the audit's, found another one")
+        digest = weights_hashes(path)["tensors_sha256"]
+        if digest in seen:
+            raise ValueError(f"audit: 'reference_weights': {path}: expected other weights than those of {seen[digest]}")
+        seen[digest] = path
+        references.append(frozenset().union(*files_read(record, beside).values()))
+    return references
+
+
+def _own_records(given: Given) -> tuple[frozenset[str], dict[str, frozenset[str]]]:
     """What the original's training read, and, by role, what the unlearning run read."""
-    path = files.training or str(Path(files.weights[ORIGINAL]).with_suffix(".json"))
+    path = given.training or str(Path(given.weights[ORIGINAL]).with_suffix(".json"))
     if not Path(path).is_file():
         raise ValueError(
-            f"likelihood: {files.weights[ORIGINAL]}: expected the record of the original's training, found none; it "
+            f"likelihood: {given.weights[ORIGINAL]}: expected the record of the original's training, found none; it "
             "says whom the audited weights have seen"
         )
-    training, run = (_json(file) for file in (path, files.record))
+    training, run = (_json(file) for file in (path, given.record))
     if training.get("verb") != "train":
         raise ValueError(
             f"likelihood: {path}: expected the record of a training, found one of {training.get('verb')!r}"
         )
     read = frozenset().union(*files_read(training, path).values())
-    return read, files_read(run, files.record or "") if run else {}
+    return read, files_read(run, given.record or "") if run else {}
 
 
 def _json(path: str | None) -> dict[str, Any]:

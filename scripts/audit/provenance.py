@@ -6,7 +6,6 @@ import hashlib
 import itertools
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,23 +20,6 @@ ORACLE_NOT_SHOWN = "oracle not shown to be one"
 CHANGED = "settings that are not the project's"
 RUN_DIFFERS = "audit and run differ"
 SETTINGS = ("network", "mask", "loss_function")  # blocks of a configuration that the compared runs share
-
-
-@dataclass(frozen=True)
-class AuditedFiles:
-    """The files that an audit is about.
-
-    Attributes:
-        weights: model -> file, at least ``G`` and ``unlearned``.
-        datalist: The datalist, whose hash must be the run's.
-        record: The record of the unlearning run; None: weights that no run of ``unlearn`` made.
-        training: The record of the training that the original goes back to; None: the one beside the original.
-    """
-
-    weights: Mapping[str, str]
-    datalist: str
-    record: str | None = None
-    training: str | None = None
 
 
 def record_facts(record: Mapping[str, Any], sha256: str) -> dict:
@@ -106,9 +88,15 @@ def origin(records: Sequence[Path]) -> list[dict]:
 
 
 def weights_hashes(path: str | Path) -> dict[str, str]:
-    """SHA-256 of a file of weights and of its tensors, which stays the same where these are saved once more."""
-    digest = hashlib.sha256()
+    """SHA-256 of a file of weights and of its tensors, which stays the same where these are saved once more.
+
+    Raises:
+        ValueError: a tensor that has more values than its file, as one that was expanded.
+    """
+    digest, size = hashlib.sha256(), Path(path).stat().st_size
     for name, tensor in sorted(read_state(path).items()):
+        if tensor.numel() * tensor.element_size() > size:
+            raise ValueError(f"{path}: {name!r}: expected at most the {size} bytes of its file, found {tensor.shape}")
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
         digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
     return {"sha256": file_sha256(path), "tensors_sha256": digest.hexdigest()}
@@ -154,11 +142,10 @@ def doubts(problems: Mapping[str, Sequence[str]]) -> list[str]:
 
 def _oracle_problems(name: str, every: Mapping, forget: Sequence[str], weights: Mapping) -> list[str]:
     keys, runs, original = ("sha256", "tensors_sha256"), every.get(name) or [], every.get("G") or []
-    compared = {other: entry for other, entry in weights.items() if other not in (name, "query", "calibration")}
     problems = [
         f"its weights are those of {other}"
-        for other, entry in compared.items()
-        if any(entry[key] == weights[name][key] for key in keys)
+        for other, entry in weights.items()
+        if other != name and any(entry[key] == weights[name][key] for key in keys)
     ]
     if not runs:
         return [*problems, "no record beside its weights"]

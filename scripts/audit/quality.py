@@ -1,35 +1,43 @@
-"""Quality: how far the per-volume results of two models are apart, paired and as distributions."""
+"""Quality: how far the per-volume results of two models are apart, also where weights are rounded."""
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
+import torch
 from scipy import stats
+from torch import Tensor, nn
 
 from scripts.audit.measure import (
     AUDITED,
+    NO_ORACLE,
+    NOT_MEASURED,
     ORACLE,
     ORIGINAL,
     QUANTISED,
     TREATED,
+    Given,
     Measure,
+    Statistics,
+    not_measured,
     oracle_names,
     references,
     with_interval,
 )
-from scripts.audit.statistics import NOT_MEASURED, Statistics, not_measured
-from scripts.data.volumes import Volume
 from scripts.evaluation.bootstrap import mean_with_interval, owners
+from scripts.evaluation.comparison import load_models
 from scripts.evaluation.metrics import METRICS
 from scripts.evaluation.reconstruct import Models
 from scripts.evaluation.results import Results
 from scripts.evaluation.table import ABSENT, DECIMALS, HEADINGS, Table, number
 
 Values = Sequence[float] | np.ndarray
-NO_ORACLE = not_measured("no oracle weights")
 COMPARED = r"(BTA|KTA|UA)/(psnr|ssim|nmse)/(gap|above|below)"
 IDENTIFYING = ("patient_id", "kspace")
+LEVELS = 127  # of int8 on either side of zero
 
 
 def equivalence(differences: Values, patients: Sequence[str], margin: float) -> dict:
@@ -56,14 +64,11 @@ def equivalence(differences: Values, patients: Sequence[str], margin: float) -> 
     means = np.array([values[own == owner].mean() for owner in np.unique(own)])
     if len(means) < 2:
         return {"margin": margin, "p": None, "equivalent": None}
-    error = means.std(ddof=1) / np.sqrt(len(means))
-    if error == 0:
+    if means.std() == 0:  # no spread, which a t-test cannot judge
         p = 0.0 if abs(means[0]) < margin else 1.0
     else:
-        freedom = len(means) - 1
-        below = stats.t.sf((means.mean() + margin) / error, freedom)
-        above = stats.t.sf((margin - means.mean()) / error, freedom)
-        p = float(max(below, above))
+        tests = ((-margin, "greater"), (margin, "less"))
+        p = max(float(stats.ttest_1samp(means, bound, alternative=side).pvalue) for bound, side in tests)
     return {"margin": margin, "p": p, "equivalent": p < 0.05}
 
 
@@ -109,29 +114,6 @@ def gap(
     result["band"] = {"low": low, "high": high, "references": len(means)} if len(means) > 2 else None
     result["equivalence"] = None if margin is None else equivalence(differences[chosen["gap"]], patients, margin)
     return result
-
-
-def distribution_distance(first: Values, second: Values) -> dict[str, float]:
-    """Kolmogorov-Smirnov statistic with its p-value, and Wasserstein-1 distance, of two samples.
-
-    Args:
-        first: (n,) one value a volume.
-        second: (m,) the same metric of another model.
-
-    Returns:
-        ``{"ks": 0 ... 1, "ks_p", "wasserstein"}``, the last in the metric's unit.
-
-    Source: Massey, J. Am. Stat. Assoc. 46 (1951); Vallender, Theory Probab. Appl. 18 (1974).
-
-    >>> distribution_distance([0.0, 1.0], [10.0, 11.0])["wasserstein"]
-    10.0
-    """
-    test = stats.ks_2samp(first, second, method="exact" if len(first) * len(second) <= 10_000 else "asymp")
-    return {
-        "ks": float(test.statistic),
-        "ks_p": float(test.pvalue),
-        "wasserstein": float(stats.wasserstein_distance(first, second)),
-    }
 
 
 def gaps(results: Results, to: Sequence[str], statistics: Statistics, audited: str = AUDITED) -> dict:
@@ -225,6 +207,48 @@ class RoundedGap(OracleGap):
         return None
 
 
+def quantised(tensor: Tensor) -> Tensor:
+    """A tensor rounded to the 255 values of symmetric int8, as floating point: s·round(x / s) with s = max|x| / 127.
+
+    Source: Jacob et al., Quantization and Training of Neural Networks for Integer-Arithmetic-Only Inference, CVPR
+    2018, symmetric and per tensor.
+
+    Of a complex tensor both parts are rounded, with one s.
+
+    >>> quantised(torch.tensor([127.0, 1.4, -0.6])).tolist()
+    [127.0, 1.0, -1.0]
+    """
+    if tensor.is_complex():
+        return torch.view_as_complex(quantised(torch.view_as_real(tensor)))
+    scale = tensor.abs().max() / LEVELS
+    return tensor if scale == 0 else (tensor / scale).round() * scale
+
+
+def quantised_network(network: nn.Module) -> nn.Module:
+    """A copy of a network whose weights (parameters of two dimensions or more) are quantised, each for itself.
+
+    Source of the attack: Zhang et al., Catastrophic Failure of LLM Unlearning via Quantization, ICLR 2025 (arXiv
+    2410.16454).
+    """
+    copied = copy.deepcopy(network)
+    with torch.no_grad():
+        for parameter in copied.parameters():
+            if parameter.ndim > 1 and (parameter.is_floating_point() or parameter.is_complex()):
+                parameter.copy_(quantised(parameter))
+    return copied
+
+
+def audited_models(network: nn.Module, weights: Mapping[str, str | Path]) -> dict[str, nn.Module]:
+    """The models of an audit: one for each file of weights, and the audited one quantised to int8.
+
+    Args:
+        network: Gives the architecture; it is left as it is.
+        weights: model -> file, see :func:`scripts.audit.audited_weights`.
+    """
+    models = load_models(network, weights)
+    return {**models, QUANTISED: quantised_network(models[AUDITED])}
+
+
 class Recipe(Measure):
     """What the unlearning does to a network that never knew: the control less the oracle as it was trained.
 
@@ -264,48 +288,11 @@ class Recipe(Measure):
         return Table(cls.title, note, ["measure", f"treated oracle [{share}]", f"audited model [{share}]"], rows)
 
 
-class Distribution(Measure):
-    """The distance of the audited model's distribution of results to the oracle's."""
-
-    name = "distribution"
-    title = "Distribution distance to the oracle"
-
-    def measure(self, models: Models, results: Results, statistics: Statistics) -> dict:
-        """Cohort -> metric -> :func:`distribution_distance`."""
-        if ORACLE not in results.models:
-            return NO_ORACLE
-        table: dict = {}
-        for cohort in results.cohorts:
-            pair = (AUDITED, references(results.models, cohort)[0])
-            table[cohort] = {
-                metric: distribution_distance(*(results.values(model, cohort, metric) for model in pair))
-                for metric in METRICS
-            }
-        return table
-
-    @classmethod
-    def table(cls, entry: Mapping, share: str) -> Table:
-        """One row a cohort and metric."""
-        rows = [
-            [
-                f"{cohort} {HEADINGS[metric]}",
-                number(distance["ks"]),
-                number(distance["ks_p"], 3),
-                number(distance["wasserstein"], DECIMALS[metric] + 1),
-            ]
-            for cohort, metrics in entry.items()
-            for metric, distance in metrics.items()
-        ]
-        return Table(
-            cls.title, "Between the per-volume results of both models.", ["measure", "KS", "p", "Wasserstein"], rows
-        )
-
-
 class Subgroups(Measure):
     """PSNR in each subgroup of each cohort, and the gap to the oracle (without one: to the original) in dB.
 
     Args:
-        cohorts: cohort -> volumes.
+        given: The audit's data and models.
         fields: Fields of the volumes whose values make the subgroups.
 
     Raises:
@@ -315,20 +302,21 @@ class Subgroups(Measure):
     name = "subgroups"
     title = "Subgroups"
 
-    def __init__(self, cohorts: Mapping[str, Sequence[Volume]], fields: Sequence[str]) -> None:
+    def __init__(self, given: Given, fields: Sequence[str] = ("anatomy", "acquisition")) -> None:
+        super().__init__(given)
         found = sorted(set(fields) & set(IDENTIFYING))
         if found:
             raise ValueError(
                 f"audit: 'subgroups': expected fields that name no patient or file, found {', '.join(found)}"
             )
-        self.cohorts, self.fields = cohorts, list(fields)
+        self.fields = list(fields)
 
     def measure(self, models: Models, results: Results, statistics: Statistics) -> list[dict]:
         """See the class."""
         rows = []
         for cohort in results.cohorts:
             reference = (references(results.models, cohort) or [ORIGINAL])[0]
-            of = {volume.name: volume.fields for volume in self.cohorts[cohort]}
+            of = {volume.name: volume.fields for volume in self.given.cohorts[cohort]}
             for name in self.fields:
                 groups = np.array([of[volume].get(name, "") for volume in results.volumes(cohort)])
                 for group in sorted(set(groups) - {""}):

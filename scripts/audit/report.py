@@ -6,8 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from scripts.audit.measure import Measure, with_interval
-from scripts.audit.statistics import NOT_MEASURED, is_measured
+from scripts.audit.measure import NOT_MEASURED, Measure, is_measured, with_interval
 from scripts.evaluation.table import Table, markdown_document, model_table, tables_html, template
 
 MARKS = {"pass": "✓ pass", "fail": "✗ fail", "undecided": "? undecided", NOT_MEASURED: f"– {NOT_MEASURED}"}

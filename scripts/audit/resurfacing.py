@@ -7,9 +7,18 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from scripts.audit.continued import ContinuedTraining, Curve, against, level, rise, unmoved
-from scripts.audit.measure import Measure, audited_and_reference, with_interval
-from scripts.audit.statistics import Statistics, not_measured, rejecting
-from scripts.data.volumes import Volume
+from scripts.audit.inputs import training_of
+from scripts.audit.measure import (
+    NO_ORACLE,
+    ORIGINAL,
+    Given,
+    Measure,
+    Statistics,
+    audited_and_reference,
+    not_measured,
+    rejecting,
+    with_interval,
+)
 from scripts.evaluation.bootstrap import mean_with_interval
 from scripts.evaluation.reconstruct import Models, spread
 from scripts.evaluation.results import COHORTS, Results
@@ -53,7 +62,7 @@ def resurfacing(model: Curve, oracle: Curve | None, statistics: Statistics, too_
                 "after": float(level(model, steps[-1], cohort, metric).mean()),
                 "oracle_after": None,
                 "rise": _largest(rises, patients, statistics, too_few),
-                "gap": not_measured("no oracle weights"),
+                "gap": NO_ORACLE,
             }
             if oracle is not None:
                 gaps = {s: level(model, s, cohort, metric) - level(oracle, s, cohort, metric) for s in steps[1:]}
@@ -70,24 +79,14 @@ def _largest(
     return {**rejecting(mean_with_interval(values[step], patients, **statistics.draw), too_few), "step": step}
 
 
-def _too_few(steps: int, training_steps: int | None) -> str | None:
-    if training_steps is None:
-        return f"{steps} steps; how many the original's training took is not known"
-    if steps < ACCEPTING * training_steps:
-        return f"{steps} steps, less than {ACCEPTING:.0%} of the {training_steps} of the training"
-    return None
-
-
 class Resurfacing(Measure):
     """Trains the audited model and the oracle on retained data and measures both on every cohort.
 
     Args:
-        training: On the slices of the retain set.
-        cohorts: cohort -> volumes on which the models are measured.
-        limit: The most slices that the measure may put through a network; it shortens the training where it must.
+        given: The audit's data and models; the limit shortens the training where it must.
         share: The length of the training, as a share of the steps of the original's training; 0 leaves the measure
             out.
-        training_steps: The steps of the original's training; None: they are not known.
+        learning_rate: Adam's.
 
     Raises:
         ValueError: a share outside [0, 1], or a limit that allows no step.
@@ -97,32 +96,35 @@ class Resurfacing(Measure):
     title = "Resurfacing: training on retained data alone"
     gates = (r"(BTA|KTA|UA|earlier)/(psnr|ssim)/(rise|gap)",)
 
-    def __init__(
-        self,
-        training: ContinuedTraining,
-        cohorts: Mapping[str, Sequence[Volume]],
-        limit: int,
-        share: float = 0.15,
-        training_steps: int | None = None,
-    ) -> None:
+    def __init__(self, given: Given, share: float = 0.15, learning_rate: float = 1e-3) -> None:
+        super().__init__(given)
         if not 0 <= share <= 1:
             raise ValueError(f"resurfacing: 'share': expected in [0, 1], found {share}")
-        each = limit // 2  # of two models
+        training = training_of(given.weights[ORIGINAL], given.training)
+        self.training_steps = None if training is None else int(training["cost"]["steps"])
+        cohorts = {**given.cohorts, "earlier": [v for volumes in given.earlier.values() for v in volumes]}
+        each = given.limit // 2  # of two models
         looks = max(each // LOOKING, 1)
-        self.training, self.share, self.training_steps = training, share, training_steps
+        self.training, self.share = ContinuedTraining(given, given.retain, learning_rate, anneal=True), share
         self.chosen = {name: spread(volumes, looks) for name, volumes in cohorts.items() if volumes}
         self.looks = sum(map(len, self.chosen.values()))
-        wanted = EARLY if training_steps is None else max(round(share * training_steps), 1)
-        allowed = (each - 3 * self.looks) // training.batch_size
+        wanted = EARLY if self.training_steps is None else max(round(share * self.training_steps), 1)
+        allowed = (each - 3 * self.looks) // given.batch_size
         if share and allowed < 1:
-            raise ValueError(f"resurfacing: 'limit': expected slices for at least one step, found {limit}")
+            raise ValueError(
+                f"resurfacing: 'slices_per_measure': expected slices for at least one step, found {given.limit}"
+            )
         self.steps = min(wanted, allowed) if share else 0
         self.at = sorted({0, min(EARLY, self.steps), self.steps})
 
     @property
     def too_few(self) -> str | None:
         """Why the training is too short to accept a model, or None."""
-        return _too_few(self.steps, self.training_steps)
+        if self.training_steps is None:
+            return f"{self.steps} steps; how many the original's training took is not known"
+        if self.steps < ACCEPTING * self.training_steps:
+            return f"{self.steps} steps, less than {ACCEPTING:.0%} of the {self.training_steps} of the training"
+        return None
 
     def slices(self, models: Models) -> int:
         """See :class:`scripts.audit.measure.Measure`."""
@@ -137,7 +139,7 @@ class Resurfacing(Measure):
             self.training.curve(name, models[name], self.at, self.chosen) for name in audited_and_reference(models)
         ]
         reference = others[0] if others else None
-        too_few = _too_few(self.steps, self.training_steps) or unmoved(model, reference)
+        too_few = self.too_few or unmoved(model, reference)
         found = resurfacing(model, reference, statistics, too_few)
         share = None if self.training_steps is None else self.steps / self.training_steps
         return {**found, "share_of_training": share, "learning_rate": self.training.learning_rate}

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from scripts.audit.measure import AUDITED, CALIBRATION, ORACLE, QUERY, TREATED
+from scripts.audit.measure import AUDITED, ORACLE, TREATED
 from scripts.run.config import TRACKING, running_config
 from scripts.run.files import json_sha256
 
@@ -49,11 +49,6 @@ def treated_problems(runs: Mapping[str, Sequence[Mapping]], weights: Mapping[str
     return [*problems, *_copies(ours, weights), *_differences(ours, theirs)]
 
 
-def left_out(problems: Mapping[str, Sequence[str]]) -> set[str]:
-    """The models by which nothing is judged: a control that is not shown to be one."""
-    return {TREATED} if problems.get(TREATED) else set()
-
-
 def passes_alike(record: str | Path) -> int:
     """The passes of training by which an audited run went, for the run that makes its control.
 
@@ -85,7 +80,7 @@ def unlike(ours: Mapping[str, str], theirs: Mapping[str, str], whose: str = "aud
 
 def _copies(ours: Mapping, weights: Mapping[str, Mapping[str, str]]) -> list[str]:
     """Other models with the same tensors; an exact unlearning makes the same ones of every network."""
-    allowed = {TREATED, QUERY, CALIBRATION, *([AUDITED] if ours.get("forgetting") == "exact" else [])}
+    allowed = {TREATED, *([AUDITED] if ours.get("forgetting") == "exact" else [])}
     return [
         f"its weights are those of {name}"
         for name, entry in weights.items()

@@ -4,23 +4,18 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import jsonschema
 
 from scripts.certificate.declaration import Declaration
-from scripts.certificate.identifiers import Identifiers, make_key, read_key
-from scripts.certificate.predicate import SCHEMA_FILE, make_predicate, vocabulary
-from scripts.certificate.signature import read_private_key, sign
-from scripts.certificate.statement import NAME, make_statement, write_statement
+from scripts.certificate.predicate import SCHEMA_FILE, Identifiers, make_predicate, vocabulary
+from scripts.certificate.signature import NAME, make_statement, read_private_key, sign, write_statement
 from scripts.data.volumes import Volume
-from scripts.evaluation.table import Table, tables_html
 from scripts.requests.cohorts import Cohorts
-from scripts.run.keys import MIN_KEY
+from scripts.run.keys import MIN_KEY, make_key, read_key
 
-SIGN_HERE = ("name", "role", "organisation", "date", "signature")
 logger = logging.getLogger(__name__)
 
 
@@ -35,6 +30,7 @@ class Certifier:
             ``MRI_UNLEARNING_KEY``, else ``identifiers.key`` in the audit's folder, which is made where it is missing.
         signing_key: An Ed25519 private key (PEM); None: no signature.
         wanted: Whether a certificate is to be written at all.
+        ledger: The ledger, whose last line the certificate remembers; None or False: none.
     """
 
     def __init__(
@@ -45,13 +41,11 @@ class Certifier:
         identifier_key: str | Path | None = None,
         signing_key: str | Path | None = None,
         wanted: bool = True,
+        ledger: str | Path | bool | None = None,
     ) -> None:
-        self.data = data
-        self.output_dir = Path(output_dir)
-        self.declaration = declaration
-        self.identifier_key = identifier_key
-        self.signing_key = signing_key
-        self.wanted = wanted
+        self.data, self.output_dir, self.declaration = data, Path(output_dir), declaration
+        self.identifier_key, self.signing_key = identifier_key, signing_key
+        self.wanted, self.ledger = wanted, ledger
 
     def check(self, record: str | Path | bool | None) -> None:
         """Refuse what would keep the certificate from being written after the audit has run.
@@ -96,10 +90,8 @@ class Certifier:
         if not self.wanted or not isinstance(record, (str, Path)):
             return None
         key = read_key(self.identifier_key) or make_key(self.output_dir / "identifiers.key")
-        declaration = self.declaration.write()
-        predicate = make_predicate(
-            self.data, self.output_dir, Path(record), Identifiers(key, self._volumes()), declaration
-        )
+        declaration, identifiers = self.declaration.write(), Identifiers(key, self._volumes())
+        predicate = make_predicate(self.data, self.output_dir, Path(record), identifiers, declaration, self.ledger)
         jsonschema.validate(predicate, json.loads(SCHEMA_FILE.read_text(encoding="utf-8")))
         path = self.output_dir / NAME
         statement = make_statement(predicate, predicate["weights"]["unlearned"]["sha256"])
@@ -111,29 +103,3 @@ class Certifier:
 
     def _volumes(self) -> list[Volume]:
         return [volume for section in self.data.sections.values() for volume in section]
-
-
-def certificate_section(statement: Mapping[str, Any], level: int = 2) -> str:
-    """The certificate as HTML tables for a report: request, run, files and the place to sign."""
-    predicate = statement["predicate"]
-    method, subset = predicate["method"], predicate["retain_subset"]
-    facts = [
-        ["verdict", predicate["audit"]["verdict"]["verdict"]],
-        ["request (keyed hash)", predicate["request"]["request_id"][:16]],
-        ["forget set", f"{len(predicate['forget_files'])} scans"],
-        ["method", str(method["method"])],
-        [
-            "retain subset",
-            f"{subset['rule']}: {subset['volumes']} scans, {subset['slices']} slices, seed {subset['seed']}",
-        ],
-        ["gates declared", f"{predicate['declaration']['created']}, before {predicate['declaration']['before']}"],
-        ["weights before", predicate["weights"]["G"]["sha256"]],
-        ["weights after", statement["subject"][0]["digest"]["sha256"]],
-        ["code", method["code_sha256"]],
-    ]
-    signing = [[name, "…………………………"] for name in SIGN_HERE]
-    tables = [
-        Table("Certificate of unlearning", predicate["statement"], ["field", "content"], facts),
-        Table("Signed by", "Left blank for the institution.", ["field", "content"], signing),
-    ]
-    return tables_html(tables, level)

@@ -11,7 +11,7 @@ from typing import Any
 
 from scripts.audit.audit import declared
 from scripts.audit.gates import check_gates
-from scripts.audit.statistics import Statistics
+from scripts.audit.measure import Statistics
 from scripts.run.files import json_sha256, write_text
 
 NAME = "declaration.json"

@@ -5,38 +5,30 @@ from __future__ import annotations
 import json
 import re
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from scripts.audit.audit import GUARANTEE
 from scripts.audit.gates import project_gates
-from scripts.certificate.identifiers import SCHEME, Identifiers
+from scripts.data.volumes import Volume
 from scripts.requests.cohorts import Cohorts
+from scripts.requests.ledger import Ledger
 from scripts.run.files import file_sha256, json_sha256
+from scripts.run.keys import MIN_KEY, keyed_hash
 
-SCHEMA_VERSION = "3.0"
+SCHEMA_VERSION = "4.0"
 SCHEMA_FILE = Path(__file__).with_name("certificate.schema.json")
 OUTPUTS = (
-    "audit.json",
-    "audit.md",
-    "audit.html",
-    "metrics.csv",
-    "metrics.json",
-    "table.md",
-    "hallucination.png",
+    "audit.json", "audit.md", "audit.html", "metrics.csv", "metrics.json", "table.md", "hallucination.png",
     "panels.png",
-)
-FIGURES = (
-    "verdict",
-    "forgetting",
-    "gates",
-    "control",
-    "declared",
-    "models",
-    "measures",
-    "provenance",
-)  # the audit's, as they are
+)  # fmt: skip
+# the audit's, as they are
+FIGURES = ("verdict", "forgetting", "gates", "control", "declared", "models", "measures", "provenance")
+SCHEME = "HMAC-SHA256"
+MIN_IDENTIFIER = 3
+DIGEST = re.compile(r"[0-9a-f]{16,64}")
+IDENTIFYING = ("patient", "subject", "study", "institution", "station", "operator", "referring", "physician")
 SETTINGS = ("method", "retain_fraction", "seed", "started", "declaration")
 VERBS = ("train", "unlearn")
 PLAIN_FIELDS = ("anatomy", "acquisition")  # they name no patient
@@ -44,12 +36,80 @@ LIMITS = (
     "The figures hold for the scans, the masks and the measures named here; other data or attacks may differ.",
     "Copies of the original weights, of the scans and of earlier outputs are outside this certificate.",
     "The hashes show that files are those that were certified, not that the run was carried out as recorded.",
+    "Runs and audits whose certificate nobody outside has seen can be taken back with the ledger that knows them.",
     "Keyed hashes of identifiers are pseudonyms: whoever holds the key can link them to patients.",
 )
 
 
+class Identifiers:
+    """Turns identifiers into keyed hashes; without the key they can neither be read nor guessed and compared.
+
+    Args:
+        key: The secret key, at least 16 bytes, kept apart from the certificate.
+        volumes: The volumes whose patients and names must be kept out of texts.
+
+    >>> one, other = Identifiers(b"a key of 16 bytes or more"), Identifiers(b"another key of this length")
+    >>> one.hash("patient", "P017") == other.hash("patient", "P017")
+    False
+    """
+
+    def __init__(self, key: bytes, volumes: Iterable[Volume] = ()) -> None:
+        if len(key) < MIN_KEY:
+            raise ValueError(f"identifier key: expected at least {MIN_KEY} bytes, found {len(key)}")
+        self._key = key
+        words = {text.lower() for volume in volumes for text in identifying(volume)}
+        words = {text for text in words if len(text) >= MIN_IDENTIFIER}
+        longest_first = "|".join(map(re.escape, sorted(words, key=lambda text: (-len(text), text))))
+        self._pattern = re.compile(rf"(?<![^\W_])(?:{longest_first})(?![^\W_])", re.I) if words else None
+
+    @property
+    def key_id(self) -> str:
+        """Names the key without giving it away."""
+        return self.hash("key", "id")[:16]
+
+    def hash(self, kind: str, value: str) -> str:
+        """HMAC-SHA256 of a value of some kind, 64 hexadecimal digits."""
+        return keyed_hash(self._key, kind, value)
+
+    def found_in(self, text: str) -> bool:
+        """Whether a text holds an identifier of three characters or more, in any case, as a word or between "_"."""
+        return self._pattern is not None and self._pattern.search(text) is not None
+
+    def redact(self, content: Any, public: Collection[str] = ()) -> Any:
+        """The same JSON content with each identifier in its values replaced by the start of its keyed hash.
+
+        Args:
+            content: JSON content, whose keys are the project's own.
+            public: Words in lower case that name nobody, although a folder of scans may be called so, such as "data".
+        """
+        if isinstance(content, str):
+            if self._pattern is None or DIGEST.fullmatch(content):
+                return content
+            return self._pattern.sub(lambda match: self._unless(match[0], public), content)
+        if isinstance(content, dict):
+            return {key: self.redact(value, public) for key, value in content.items()}
+        if isinstance(content, (list, tuple)):
+            return [self.redact(value, public) for value in content]
+        return content
+
+    def _unless(self, word: str, public: Collection[str]) -> str:
+        return word if word.lower() in public else f"[{self.hash('text', word.lower())[:16]}]"
+
+
+def identifying(volume: Volume) -> set[str]:
+    """What names a scan or its patient: its file and folder, their stems, and what headers say of a person."""
+    fields = [v for k, v in volume.fields.items() if k.lower().startswith(IDENTIFYING)]
+    parts = [part for path in (volume.name, volume.path) for part in Path(path).parts[-2:]]
+    return {volume.patient_id, volume.name, *fields, *parts, *(Path(part).stem for part in parts)} - {""}
+
+
 def make_predicate(
-    data: Cohorts, audit_dir: Path, record_path: Path, identifiers: Identifiers, declaration: Mapping[str, Any]
+    data: Cohorts,
+    audit_dir: Path,
+    record_path: Path,
+    identifiers: Identifiers,
+    declaration: Mapping[str, Any],
+    ledger: str | Path | bool | None = None,
 ) -> dict[str, Any]:
     """The predicate of the in-toto Statement.
 
@@ -62,6 +122,7 @@ def make_predicate(
         record_path: The unlearning run's record.
         identifiers: Makes the keyed hashes.
         declaration: Content of ``declaration.json``.
+        ledger: The ledger, whose last line the certificate remembers; None or False: none.
 
     Raises:
         ValueError: the record's forget set is not that of the data.
@@ -74,13 +135,17 @@ def make_predicate(
         "statement": GUARANTEE,
         "limits": list(LIMITS),
         "identifiers": {"scheme": SCHEME, "key_id": identifiers.key_id},
-        "request": request_entry(record["forget_request"], identifiers),
+        "request": _request(record["forget_request"], identifiers),
         "forget_files": _forget_files(data, record, identifiers),
         "declaration": dict(declaration),
         "datalist": {"sha256": file_sha256(data.datalist)},
-        "retain_subset": retain_subset(record, identifiers),
-        "method": method(record),
-        "oracle_seen": oracle_seen(record, audit),
+        "ledger": _last_line(ledger),
+        "retain_subset": _retain_subset(record, identifiers),
+        "method": _method(record),
+        "oracle_seen": {
+            "used_to_choose_settings": audit["oracle_tuned"],
+            "compared_with_after_unlearning": record.get("oracle_weights") is not None,
+        },
         "weights": {
             name: {key: entry[key] for key in ("sha256", "tensors_sha256")}
             for name, entry in audit["inputs"]["weights"].items()
@@ -119,7 +184,7 @@ def _own_texts(content: Any) -> Iterator[str]:
             yield from _own_texts(value)
 
 
-def request_entry(request: Mapping[str, Any], identifiers: Identifiers) -> dict[str, Any]:
+def _request(request: Mapping[str, Any], identifiers: Identifiers) -> dict[str, Any]:
     """The forget request: everything but anatomy and acquisition as keyed hashes."""
     return {
         "request_id": identifiers.hash("request", str(request["request_id"])),
@@ -131,7 +196,7 @@ def request_entry(request: Mapping[str, Any], identifiers: Identifiers) -> dict[
     }
 
 
-def retain_subset(record: Mapping[str, Any], identifiers: Identifiers) -> dict[str, Any]:
+def _retain_subset(record: Mapping[str, Any], identifiers: Identifiers) -> dict[str, Any]:
     """Which retain scans the run read and how they were chosen."""
     entry = record["data"]["retain"]
     selection = record.get("retain_selection") or {}
@@ -145,7 +210,7 @@ def retain_subset(record: Mapping[str, Any], identifiers: Identifiers) -> dict[s
     }
 
 
-def method(record: Mapping[str, Any]) -> dict[str, Any]:
+def _method(record: Mapping[str, Any]) -> dict[str, Any]:
     """How the run unlearned, with what, and the ledger's line with which it began."""
     return {
         **{name: record.get(name) for name in SETTINGS},
@@ -156,12 +221,10 @@ def method(record: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def oracle_seen(record: Mapping[str, Any], audit: Mapping[str, Any]) -> dict[str, bool | None]:
-    """Whether the oracle was looked at, for the settings and after the run."""
-    return {
-        "used_to_choose_settings": audit["oracle_tuned"],
-        "compared_with_after_unlearning": record.get("oracle_weights") is not None,
-    }
+def _last_line(ledger: str | Path | bool | None) -> dict[str, Any] | None:
+    """The number of the ledger's last line and its SHA-256: a ledger that is set back no longer has it."""
+    known = Ledger(str(ledger)) if ledger else None
+    return {"line": (last := len(known.lines)), "line_sha256": known.line_hash(last)} if known and known.lines else None
 
 
 def _forget_files(data: Cohorts, record: Mapping[str, Any], identifiers: Identifiers) -> list[dict]:

@@ -16,15 +16,21 @@ from typing import Any
 import jsonschema
 
 from scripts.audit.gates import project_gates
-from scripts.certificate import again, checks, files, timestamp
-from scripts.certificate.checks import FAILS, HOLDS, UNCHECKED, Finding, finding
-from scripts.certificate.identifiers import Identifiers, read_key
+from scripts.certificate import again, checks, timestamp
+from scripts.certificate.checks import FAILS, HOLDS, UNCHECKED, Finding, finding, read_json
 from scripts.certificate.predicate import SCHEMA_FILE
-from scripts.certificate.signature import signature_problem
-from scripts.certificate.statement import ENVELOPE, NAME, PREDICATE_TYPE, STATEMENT_TYPE, SUBJECT, parse, read_payload
+from scripts.certificate.signature import (
+    ENVELOPE,
+    NAME,
+    PREDICATE_TYPE,
+    STATEMENT_TYPE,
+    SUBJECT,
+    parse,
+    read_payload,
+    signature_problem,
+)
 from scripts.requests import ledger_of
 from scripts.run.files import file_sha256
-from scripts.run.source import RecordedRun
 
 UNSIGNED, SUBJECT_MISSING = "signature", "subject: the weights are not here"
 
@@ -33,8 +39,6 @@ def verify_certificate(
     certificate: str | Path,
     folder: str | Path | None = None,
     public_key: str | Path | None = None,
-    datalist: str | Path | None = None,
-    identifier_key: str | Path | None = None,
     weights: Mapping[str, str | Path] | None = None,
     gates: Sequence[Mapping] | None = None,
     ledger: str | Path | None = None,
@@ -47,8 +51,6 @@ def verify_certificate(
         folder: The audit's folder; by default the certificate's own. Its ``audit.json`` knows where weights and
             records lie; in a shipped bundle the weights are its ``models/model.pt``.
         public_key: Ed25519 public key (PEM) of whom the verifier trusts.
-        datalist: Lets the scans' files be checked, and with the identifier key the names of the forget files.
-        identifier_key: File with the key of the keyed hashes; None: ``MRI_UNLEARNING_KEY``.
         weights: model -> file, where they lie elsewhere; ``unlearned`` is the certificate's subject.
         gates: The gates that the verifier accepts, in place of the project's own.
         ledger: The ledger that knows the run.
@@ -68,26 +70,25 @@ def verify_certificate(
         return findings
     content = statement["predicate"]
     place = Path(folder) if folder is not None else path.parent
-    identifiers, problem = _identifiers(content, identifier_key)
-    audit = files.read_audit(place)
-    paths = _weights_paths(audit, place, weights)
+    shipped, known = place.parent / "models" / checks.SUBJECTS[0], read_json(place / "audit.json").get("inputs")
+    paths = {"unlearned": shipped} if known is None and shipped.is_file() else {}
+    try:
+        paths |= {name: place / entry["path"] for name, entry in (known or {}).get("weights", {}).items()}
+    except (AttributeError, LookupError, TypeError) as error:
+        findings.append((FAILS, f"audit.json: 'inputs': expected the weights of each model, found {error!r}"))
+    paths |= {name: Path(path) for name, path in (weights or {}).items()}
     findings += _signature(path, payload, enveloped, public_key)
-    findings += _subject(statement, paths)
-    if audit is None and (place.parent / "models").is_dir():
-        findings += _until_nonsense("subject", files.models(content, place.parent))
+    findings += _subject(statement, paths.get("unlearned"))
     parts: dict[str, Iterator[Finding]] = {
         "provenance": checks.provenance(content),
         "declaration": checks.declaration(content),
         "time stamp": timestamp.timestamp(content, timestamp_root),
         "figures": checks.figures(content, gates),
-        "outputs": files.audit_files(content, place),
-        "weights": files.weights(content, paths),
-        "records": files.records(content, _record_paths(audit, place), identifiers),
-        "identifier key": iter(problem),
-        "ledger": files.ledger(content, ledger),
-        "scans": files.scan_files(content, datalist, identifiers),
-        "code": files.code(content),
+        "files": checks.files(content, place, paths),
+        "ledger": checks.ledger(content, ledger),
     }
+    if known is None and (place.parent / "models").is_dir():
+        parts["subject"] = checks.models(content, place.parent)
     for name, part in parts.items():
         findings += _until_nonsense(name, part)
     return findings
@@ -97,7 +98,7 @@ def _until_nonsense(name: str, part: Iterator[Finding]) -> Iterator[Finding]:
     """The findings of one part; where a certificate is so wrong that nothing can be computed, that is what fails."""
     try:
         yield from part
-    except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+    except (ArithmeticError, AttributeError, LookupError, MemoryError, RuntimeError, TypeError, ValueError) as error:
         yield FAILS, f"{name}: nothing can be computed from what is stated: {error!r}"
 
 
@@ -137,38 +138,14 @@ def _signature(path: Path, payload: bytes, enveloped: bool, public_key: str | Pa
     yield finding(problem is None, f"{UNSIGNED} by the given key" + (f": {problem}" if problem else ""))
 
 
-def _subject(statement: Mapping[str, Any], paths: Mapping[str, Path]) -> Iterator[Finding]:
+def _subject(statement: Mapping[str, Any], path: Path | None) -> Iterator[Finding]:
     stated = statement["predicate"]["weights"]["unlearned"]["sha256"]
     alone = statement.get("subject") == [{"name": SUBJECT, "digest": {"sha256": stated}}]
     yield finding(alone, "subject is the unlearned weights of the predicate, and nothing else")
-    path = paths.get("unlearned")
     if path is None or not path.is_file():
         yield UNCHECKED, SUBJECT_MISSING
     else:
         yield finding(file_sha256(path) == stated, f"subject: {path.name} is what the certificate is about")
-
-
-def _weights_paths(audit: Mapping | None, place: Path, given: Mapping[str, str | Path] | None) -> dict[str, Path]:
-    shipped = place.parent / "models" / files.SUBJECTS[0]
-    found = {"unlearned": shipped} if audit is None and shipped.is_file() else {}
-    known = {} if audit is None else audit["inputs"]["weights"]
-    found |= {name: place / entry["path"] for name, entry in known.items()}
-    return found | {name: Path(path) for name, path in (given or {}).items()}
-
-
-def _record_paths(audit: Mapping | None, place: Path) -> dict[str, list[Path]]:
-    known = {} if audit is None else audit["inputs"]["records"]
-    return {name: [place / entry["path"] for entry in entries] for name, entries in known.items()}
-
-
-def _identifiers(content: Mapping[str, Any], path: str | Path | None) -> tuple[Identifiers | None, list[Finding]]:
-    key = read_key(path)
-    if key is None:
-        return None, []
-    identifiers = Identifiers(key)
-    if identifiers.key_id == content["identifiers"]["key_id"]:
-        return identifiers, []
-    return None, [(FAILS, "identifier key: not the one of the certificate")]
 
 
 def main(  # noqa: PLR0913 each is an option of the command
@@ -176,7 +153,6 @@ def main(  # noqa: PLR0913 each is an option of the command
     run: str | None = None,
     folder: str | None = None,
     public_key: str | None = None,
-    datalist: str | None = None,
     identifier_key: str | None = None,
     weights: dict[str, str] | None = None,
     gates: str | None = None,
@@ -190,11 +166,10 @@ def main(  # noqa: PLR0913 each is an option of the command
 
     Args:
         certificate: The statement or the envelope (JSON); by default that of the audit in the run's folder.
-        run: The folder of the run, which says where datalist and ledger are.
+        run: The folder of the run, which says where the ledger is.
         folder: The audit's folder, if the certificate lies elsewhere.
         public_key: The Ed25519 public key (PEM) that the signature has to fit.
-        datalist: The datalist, to check the scans' files.
-        identifier_key: The file with the key of the keyed hashes.
+        identifier_key: The file with the key of the keyed hashes, for a rerun.
         weights: Model -> file, for instance ``"{'unlearned': 'model.pt'}"``.
         gates: A YAML or JSON file with the gates that you accept, in place of the project's own.
         ledger: The ledger that knows the run; its key lies beside it or in ``MRI_UNLEARNING_KEY``.
@@ -207,14 +182,12 @@ def main(  # noqa: PLR0913 each is an option of the command
         if certificate is None and run is None:
             raise ValueError("verify: expected --run FOLDER or the file of a certificate, found neither")
         if run is not None:
-            datalist, ledger = datalist or _datalist(run), ledger or ledger_of(run)
+            ledger = ledger or ledger_of(run)
         certificate = certificate or f"{run}/audit/{NAME}"
         accepted = None if gates is None else project_gates(gates)
-        found = verify_certificate(
-            certificate, folder, public_key, datalist, identifier_key, weights, accepted, ledger, timestamp_root
-        )
+        found = verify_certificate(certificate, folder, public_key, weights, accepted, ledger, timestamp_root)
         if (rerun or replay) and found[0][0] != FAILS:
-            found += _again(certificate, folder, run, rerun, replay)
+            found += _again(certificate, folder, run, rerun, replay, identifier_key)
     except (OSError, ValueError, ModuleNotFoundError) as error:
         sys.exit(str(error))
     for verdict, what in found:
@@ -225,18 +198,9 @@ def main(  # noqa: PLR0913 each is an option of the command
     if unsigned:
         print("The certificate is unsigned: whoever wrote it could have written anything that fits together.")
     print("There is no formal guarantee of removal; see the certificate's statement and limits.")
-    doubtful = unsigned or (UNCHECKED, SUBJECT_MISSING) in found
+    doubtful = unsigned or any(verdict == UNCHECKED and what.startswith("subject:") for verdict, what in found)
     if counts[FAILS] or (doubtful and not allow_unsigned):
         sys.exit(1 if counts[FAILS] else 2)
-
-
-def _datalist(run: str) -> str | None:
-    """The datalist of a run, if it is still there."""
-    try:
-        path = RecordedRun.open(run).value("datalist")
-    except FileNotFoundError:
-        return None
-    return path if path is not None and Path(path).is_file() else None
 
 
 def _printable(text: str) -> str:
@@ -244,15 +208,17 @@ def _printable(text: str) -> str:
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
-def _again(certificate: str, folder: str | None, run: str | None, rerun: bool, replay: bool) -> list[Finding]:
+def _again(
+    certificate: str, folder: str | None, run: str | None, rerun: bool, replay: bool, key: str | None
+) -> list[Finding]:
     if run is None:
         raise ValueError("verify: 'rerun', 'replay': expected --run FOLDER beside, found none")
-    place = Path(folder) if folder is not None else Path(certificate).parent
     content = parse(read_payload(certificate)[0], certificate)["predicate"]
-    unlearned, stated = Path(run, "unlearned.pt"), content["weights"]["unlearned"]["sha256"]
-    if not unlearned.is_file() or file_sha256(unlearned) != stated:
+    unlearned = Path(run, "unlearned.pt")
+    if not unlearned.is_file() or file_sha256(unlearned) != content["weights"]["unlearned"]["sha256"]:
         return [(FAILS, f"run: {run} does not hold the certified weights")]
-    found = list(again.rerun(content, run, files.read_audit(place))) if rerun else []
+    place = Path(folder) if folder is not None else Path(certificate).parent
+    found = list(again.rerun(content, run, place, key)) if rerun else []
     return found + (list(again.replay(run)) if replay else [])
 
 

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from scripts.data.identity import refuse_same_scans
 from scripts.data.plausibility import refuse_copies, refuse_repacked, refuse_similar_patients
 from scripts.data.volumes import Volume, inspect_volume
 
@@ -47,7 +48,9 @@ def load_datalist(path: str | Path) -> dict[str, list[Volume]]:
     }
     patients = {volume.patient_id: volume.name for part in volumes.values() for volume in part if volume.patient_id}
     refuse_similar_patients(patients, path)
-    refuse_repacked([volume for part in volumes.values() for volume in part], path)
+    every = [volume for part in volumes.values() for volume in part]
+    refuse_repacked(every, path)
+    refuse_same_scans(every, path)
     _log_crop_sources(volumes, path)
     return volumes
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import filecmp
 import hashlib
-import unicodedata
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -12,11 +11,10 @@ import h5py
 import numpy as np
 
 from scripts.data.volumes import Volume, centre, open_volume, read_slice, rss_image
+from scripts.run.text import skeleton
 
 MAX_TOLERANCE = 1e-3  # of the stated maximum, for values that were rounded
 LEAST_CORRELATION = 0.3  # of a reference image with that of the k-space; corrupted scans stay above it
-# Cyrillic and Greek capitals that look like Latin ones, after case folding
-LOOK_ALIKES = str.maketrans("авекмнорстухіјѕαβεζηικμνορτυχ", "abekmhopctyxijsabezhikmnoptyx")
 
 
 def check_volume_values(volume: Volume) -> None:
@@ -155,7 +153,7 @@ def refuse_similar_patients(patients: Mapping[str, str], where: str | Path) -> N
 
 def _plain(patient: str) -> str:
     """An identifier as an eye sees it, without case, space and the decimals that a spreadsheet adds to a number."""
-    text = "".join(unicodedata.normalize("NFKC", patient).split()).casefold().translate(LOOK_ALIKES)
+    text = skeleton(patient)
     number, point, decimals = text.partition(".")
     return number if point and number.isdigit() and not decimals.strip("0") else text
 

@@ -21,8 +21,11 @@ from pathlib import Path
 from scripts.run.files import atomic_write, file_sha256
 
 MANIFEST = "manifest.json"
-CLOSED = ("configs", "docs", "scripts")  # folders that may hold nothing beyond the manifest; others may gain outputs
-IMPORTABLE = (".py", ".pyc", ".so", ".pyd", ".pth", ".zip", ".egg")  # in the bundle's folder, searched first
+CLOSED = ("configs", "docs", "models", "scripts")  # may hold nothing beyond the manifest, however they are spelt
+# in the bundle's folder: what Python, which searches it first, would import, and weights that could be named
+IMPORTABLE = (
+    ".py", ".pyc", ".so", ".pyd", ".pth", ".zip", ".egg", ".pt", ".pt2", ".ts", ".ckpt", ".safetensors", ".onnx",
+)  # fmt: skip
 SYSTEMS_OWN = re.compile(r"\.DS_Store|\._.*")  # what macOS adds to folders and beside files; nobody imports it
 MAIN = "__main__.py"  # run on request alone, never imported: a packaged application has one
 SOURCE = Path(__file__).resolve().parents[2] / "bundle"
@@ -45,9 +48,9 @@ def write_manifest(folder: str | Path) -> None:
 def verify_bundle(folder: str | Path) -> dict[str, str]:
     """Check every file of a bundle against its manifest.
 
-    Beyond the manifest there may be files outside `configs`, `docs` and `scripts` (such as outputs) that Python would
-    not import, what macOS adds (:data:`SYSTEMS_OWN`), and what Python itself made of the sources (``__pycache__``):
-    bytecode that is not that of its source is refused, as Python would run it in the source's place.
+    Beyond the manifest there may be files outside `configs`, `docs`, `models` and `scripts` (such as outputs) that
+    Python would not import, what macOS adds (:data:`SYSTEMS_OWN`), and what Python itself made of the sources
+    (``__pycache__``): bytecode that is not that of its source is refused, as Python would run it in the source's place.
 
     Returns:
         The manifest: file -> SHA-256.
@@ -131,8 +134,8 @@ def _counts(folder: Path, name: str) -> bool:
     if SYSTEMS_OWN.fullmatch(Path(name).name) and not (folder / name).is_symlink():
         return False
     if below:
-        return top in CLOSED or (folder / top / "__init__.py").is_file()
-    return (folder / name).is_symlink() or (Path(name).suffix in IMPORTABLE and name != MAIN)
+        return top.lower() in CLOSED or (folder / top / "__init__.py").is_file()
+    return (folder / name).is_symlink() or (Path(name).suffix.lower() in IMPORTABLE and name != MAIN)
 
 
 def _is_own_cache(folder: Path, name: str, files: Mapping[str, str]) -> bool:

@@ -31,7 +31,7 @@ from scripts.shipping.contents import (
 )
 from scripts.shipping.exports import ZIP_TIME, export_network
 from scripts.shipping.model_card import BOM, write_bom, write_card
-from scripts.shipping.private import PrivateError, find_private, private_texts
+from scripts.shipping.private import PrivateError, find_private, identifiers_in, private_texts
 from scripts.shipping.shipment import Shipment, collect
 
 VERBS = re.compile(r"<!-- full -->.*?<!-- end of full -->\n*", re.S)
@@ -117,7 +117,7 @@ def ship(  # noqa: PLR0913 each is a setting of the verb
         private = private_texts(shipment.record, run_dir, weights, audit_dir, output_dir, source)
         own = [*source.rglob("*.md"), *(source / "configs").rglob("*"), *Path(__file__).parents[1].rglob("*.py")]
         public = "".join(path.read_text(encoding="utf-8") for path in own if path.is_file() and path.suffix != ".pyc")
-        found = find_private(built, private, public)
+        found = find_private(built, private, public, identifiers_in(shipment.weights.with_suffix(".json")))
         if found:
             raise PrivateError(f"ship: expected nothing in the bundle that names scans or folders, found {found[:5]}")
         packed = Path(temporary) / archive.name

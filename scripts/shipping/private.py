@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import getpass
+import html
 import io
+import logging
 import os
 import re
 import socket
@@ -12,10 +14,17 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-MIN_LENGTH = 4
+from scripts.certificate.predicate import identifying
+from scripts.data.datalist import load_datalist
+from scripts.run.source import RecordedRun
+from scripts.run.text import plain
+
+MIN_LENGTH, MIN_DIGITS = 4, 6  # shorter ones, and shorter numbers, occur by chance
 DIGEST = re.compile(rb"[0-9a-f]{64}")
+ESCAPED = re.compile(r"\\u([0-9a-fA-F]{4})")  # as JSON and Python write a character
 TENSOR = re.compile(r"/(data|constants)/\d+$|/data/weights/weight_\d+$")  # a member of PyTorch's files
 PLAIN_FIELDS = ("anatomy", "acquisition")  # of a selector: they name no patient
+logger = logging.getLogger(__name__)
 
 
 class PrivateError(ValueError):
@@ -30,7 +39,7 @@ def private_texts(record: Mapping[str, Any], *paths: str | Path | None) -> set[s
         paths: Files and folders that were given to the verb.
 
     Returns:
-        Texts of :data:`MIN_LENGTH` characters or more, in lower case.
+        Texts of :data:`MIN_LENGTH` characters or more, see :func:`scripts.run.text.plain`.
     """
     roles = [role for kind in ("data", "evaluated") for role in record.get(kind, {}).values()]
     names = [str(entry["volume"]) for role in roles for entry in role.get("volumes", [])]
@@ -41,25 +50,71 @@ def private_texts(record: Mapping[str, Any], *paths: str | Path | None) -> set[s
     folders = [Path(path).absolute() for path in (*paths, *_paths(record)) if path]
     texts += [str(p) for path in folders for p in (path, *path.parents) if len(p.parts) > 2]
     texts += [socket.gethostname(), os.path.expanduser("~"), *([u] if (u := _user()) != "root" else [])]
-    return {str(text).lower() for text in texts if text is not None and len(str(text)) >= MIN_LENGTH}
+    return {plain(str(text)) for text in texts if text is not None and len(plain(str(text))) >= MIN_LENGTH}
 
 
-def find_private(folder: str | Path, texts: set[str], public: str = "") -> list[str]:
+def identifiers_in(record: str | Path) -> set[str]:
+    """What names a patient or a scan of a run's datalist, whether it was forgotten or not: names, fields, headers.
+
+    Numbers of fewer than :data:`MIN_DIGITS` digits are left out, which occur in any table.
+
+    Args:
+        record: The run's. Without one, or without its datalist, nothing is known, which the log says.
+    """
+    try:
+        datalist = RecordedRun.read(record).value("datalist")
+        sections = load_datalist(datalist) if datalist else {}
+    except (OSError, ValueError) as error:
+        logger.warning("identifiers of other patients than the forgotten ones were not searched for: %s", error)
+        return set()
+    found = {plain(text) for part in sections.values() for volume in part for text in identifying(volume)}
+    return {text for text in found if len(text) >= (MIN_DIGITS if text.isdecimal() else MIN_LENGTH)}
+
+
+def find_private(
+    folder: str | Path, texts: set[str], public: str = "", identifiers: set[str] | None = None
+) -> list[str]:
     """Files of a folder that hold such a text, in their bytes, in a zip member or in a name; with the text.
+
+    Bytes are read as each of the usual encodings, escapes of JSON and HTML are resolved, and the text is compared as
+    :func:`scripts.run.text.plain` gives it.
 
     Args:
         folder: What is to leave.
-        texts: See :func:`private_texts`; in any case of letters.
+        texts: See :func:`private_texts`; found within words, too.
         public: Text that anyone may know: what occurs in it gives nothing away.
+        identifiers: See :func:`identifiers_in`; found as words.
     """
-    known = public.lower()
-    wanted = sorted(text for text in texts if text not in known)
-    return [
-        f"{name}: holds {text!r}"
-        for name, content in _contents(Path(folder))
-        for text in wanted
-        if text in name.lower() or any(text.encode(code) in content for code in ("utf-8", "utf-16-le"))
-    ]
+    known, found = plain(public), []
+    wanted = [(text, False) for text in sorted(texts)] + [(text, True) for text in sorted(identifiers or ())]
+    wanted = [(text, word) for text, word in wanted if text not in known]
+    for name, content in _contents(Path(folder)):
+        readings = [plain(name), *_readings(content)]
+        found += [
+            f"{name}: holds {text!r}" for text, word in wanted if any(_occurs(text, one, word) for one in readings)
+        ]
+    return found
+
+
+def _readings(content: bytes) -> Iterator[str]:
+    """A content as text, in each encoding in which it may be meant."""
+    codes = ["utf-8", *(["utf-16-le", "utf-16-be"] if b"\0" in content else []), "latin-1"]
+    for code in codes if not content.isascii() or b"\0" in content else ["ascii"]:
+        text = content.decode(code, errors="replace")
+        if "\\u" in text:
+            text = ESCAPED.sub(lambda match: chr(int(match[1], 16)), text)
+        yield plain(html.unescape(text) if "&" in text else text)
+
+
+def _occurs(text: str, content: str, word: bool) -> bool:
+    place = content.find(text)
+    while place >= 0 and word:
+        before, after = content[place - 1 : place], content[place + len(text) : place + len(text) + 1]
+        number = text.isdecimal() and before in (".", ",")  # decimals of another number
+        if not before.isalnum() and not after.isalnum() and not number:
+            return True
+        place = content.find(text, place + 1)
+    return place >= 0
 
 
 def _contents(folder: Path) -> Iterator[tuple[str, bytes]]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from scripts.certificate.checks import FAILS
-from scripts.certificate.statement import ENVELOPE, NAME, parse
+from scripts.certificate.signature import ENVELOPE, NAME, parse
 from scripts.certificate.verify import verify_certificate
 from scripts.kspace.masks import EquispacedFractionMask, EquispacedMask, RandomMask
 from scripts.networks import load_weights

@@ -1,6 +1,10 @@
-"""Gates to judge by, and results whose means are stated."""
+"""Gates to judge by, results whose means are stated, and what measures are given."""
 
+from scripts.audit import Given
+from scripts.data import EquispacedFractionMask, Undersample
 from scripts.evaluation.results import Results, VolumeResult
+from scripts.networks import ZeroFilled
+from scripts.training.reconstruction_loss import ReconstructionLoss
 
 UNDER = {"name": "under", "guards": "under-forgetting", "measure": "oracle_gap/KTA/psnr/above", "at_most": 1.0}
 OVER = {"name": "over", "guards": "over-forgetting", "measure": "oracle_gap/KTA/psnr/below", "at_least": -1.0}
@@ -22,3 +26,13 @@ def curve(name, levels, cohorts=("KTA", "UA")):
         )
         for step, level in levels.items()
     }
+
+
+MASK = EquispacedFractionMask(4, 0.12)
+
+
+def given(cohorts=None, **settings) -> Given:
+    """What measures are given, with a small mask and nothing but what is stated."""
+    shared = {"network": ZeroFilled(), "mask": MASK, "transform": Undersample(MASK, seed=0)}
+    shared["loss_function"] = ReconstructionLoss(ssim_weight=1.0, l1_weight=0.0)
+    return Given(**{"cohorts": cohorts or {}, **shared, **settings})

@@ -1,12 +1,10 @@
-"""Distances, rounding and averages of networks with complex, shared and whole-number tensors, as properties."""
+"""Rounding and averages of networks with complex, shared and whole-number tensors, as properties."""
 
-import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scripts.audit.distances import weight_distance
-from scripts.audit.quantised import LEVELS, quantised, quantised_network
+from scripts.audit.quality import LEVELS, quantised, quantised_network
 from scripts.unlearning import WeightAverage
 from tests.helpers import sample, trainer
 
@@ -36,16 +34,6 @@ def parts(network: Mixed) -> torch.Tensor:
     """Every number that is a weight or a statistic, once."""
     tensors = (network.real, torch.view_as_real(network.complex), network.statistics)
     return torch.cat([tensor.detach().double().flatten() for tensor in tensors])
-
-
-@settings(deadline=None, max_examples=50)
-@given(first=SEEDS, second=SEEDS, scale=SCALES)
-def test_distance_is_that_of_all_parts_once(first, second, scale):
-    one, other = Mixed(first, scale), Mixed(second, scale)
-    expected = torch.linalg.norm(parts(one) - parts(other)) / torch.linalg.norm(parts(other))
-    found = weight_distance(one.state_dict(), other.state_dict())
-    assert found == pytest.approx(float(expected), rel=1e-5, abs=1e-7)
-    assert weight_distance(one.state_dict(), one.state_dict()) == 0
 
 
 @settings(deadline=None, max_examples=50)

@@ -2,11 +2,12 @@
 
 import pytest
 
-from scripts.audit import EarlierRequests, Statistics, earlier
-from scripts.audit.earlier import earlier_requests
+from scripts.audit import Statistics, earlier
+from scripts.audit.earlier import EarlierRequests, earlier_requests
 from scripts.audit.gates import judge
 from scripts.data.volumes import Volume
 from scripts.evaluation.results import Results, VolumeResult
+from tests.audit.helpers import given
 
 LEVELS = {  # of the audited model, of the weights before, of two oracles
     "march": {"unlearned": 31.0, "G": 30.2, "oracle": 30.0, "oracle 2": 30.5},
@@ -43,7 +44,7 @@ def test_without_an_oracle_the_rise_remains():
 
 def test_the_limit_is_shared_by_requests_and_models(monkeypatch):
     volumes = [Volume(f"{i}.h5", f"{i}", (4, 1, 8, 8), (8, 8), None, "matrix", 1.0) for i in range(3)]
-    measure = EarlierRequests({"march": volumes, "june": volumes[:1]}, dict, limit=24)
+    measure = EarlierRequests(given(earlier={"march": volumes, "june": volumes[:1]}, limit=24))
     models = dict.fromkeys(["unlearned", "G", "oracle", "unlearned, int8"])
     asked = {}
 
@@ -55,6 +56,6 @@ def test_the_limit_is_shared_by_requests_and_models(monkeypatch):
     measure.measure(models, None, Statistics(samples=200))
     assert asked == {"models": ["unlearned", "G", "oracle"], "slices": {"earlier 1": 4, "earlier 2": 4}}
     assert measure.slices(models) == 24
-    nothing = EarlierRequests({}, dict, limit=24)
+    nothing = EarlierRequests(given())
     assert nothing.slices(models) == 0
     assert "no earlier request" in nothing.measure(models, None, Statistics())["not measured"]

@@ -1,7 +1,7 @@
 import pytest
 
 from scripts.audit.gates import CONTROL, check_gates, control, judge, overall
-from scripts.audit.statistics import not_measured
+from scripts.audit.measure import not_measured
 from tests.audit.helpers import GATES, HIDDEN, OVER, RETAIN, UNDER
 
 

@@ -10,12 +10,11 @@ import torch
 from scripts.audit import Statistics, patients
 from scripts.audit.measure import QUANTISED
 from scripts.audit.patients import Likelihood
-from scripts.audit.provenance import AuditedFiles
-from scripts.data import EquispacedFractionMask
 from scripts.data.datalist import load_datalist
 from scripts.evaluation.results import VolumeResult
 from scripts.networks.weights import save_weights
 from scripts.run.files import file_sha256
+from tests.audit.helpers import given
 from tests.conftest import write_tiny_volume
 
 SETTINGS = {"network": {"_target_": "torch.nn.Linear"}, "mask": {"acceleration": 3}}
@@ -70,18 +69,25 @@ def files(data, tmp_path, monkeypatch) -> dict:
     references = [save(tmp_path / f"reference_{i}.pt", training=of(*saw)) for i, saw in SAW.items()]
     return {
         "weights": references,
-        "network": torch.nn.Linear(1, 1),
-        "files": AuditedFiles({"G": original, "unlearned": unlearned}, "", str(tmp_path / "unlearned.json")),
+        "audited": {"G": original, "unlearned": unlearned},
+        "record": str(tmp_path / "unlearned.json"),
         "cohorts": {"UA": of("P0"), "BTA": data["test"]},
         "retain": of(*TRAINED),
-        "mask": EquispacedFractionMask(3, 0.12),
         "limit": 1000,
     }
 
 
-def found(given: dict, monkeypatch, memory: float, audited_knows: set, original_knows: set | None = None) -> dict:
+def audit_of(files: dict) -> Likelihood:
+    """The measure, of the settings that a test has changed."""
+    facts = {name: files[name] for name in ("cohorts", "retain", "limit", "record")}
+    audited = {**facts, "weights": files["audited"], "network": torch.nn.Linear(1, 1)}
+    rate = {"rate": files["rate"]} if "rate" in files else {}
+    return Likelihood(given(**audited), files["weights"], **rate)
+
+
+def found(files: dict, monkeypatch, memory: float, audited_knows: set, original_knows: set | None = None) -> dict:
     """The measure's result for models whose SSIM is higher by ``memory`` on what they know: scan, model and chance."""
-    measure = Likelihood(**given)
+    measure = audit_of(files)
     knows = {
         "unlearned": audited_knows,
         QUANTISED: audited_knows,
@@ -113,7 +119,7 @@ def forgotten(result: dict) -> dict:
 
 
 def test_who_plays_which_part_follows_from_the_records(files):
-    measure = Likelihood(**files)
+    measure = audit_of(files)
     assert measure.usable == ["reference 1", "reference 2", "reference 3", "reference 4"]  # 5 saw the forgotten patient
     assert measure.roles == {
         "P0": "forgotten",
@@ -130,8 +136,8 @@ def test_the_canaries_of_an_oracle_are_those_whom_its_training_read(files, data,
     """So an oracle can be audited as if it were unlearned, and be told from an audit that is blind."""
     retained = [v for v in data["training"] if v.patient_id in TRAINED]
     oracle = save(tmp_path / "oracle.pt", training=retained)
-    audited = AuditedFiles({**files["files"].weights, "unlearned": oracle}, "", str(tmp_path / "oracle.json"))
-    result = found({**files, "files": audited}, monkeypatch, 3.0, set(TRAINED))
+    audited = {"audited": {**files["audited"], "unlearned": oracle}, "record": str(tmp_path / "oracle.json")}
+    result = found({**files, **audited}, monkeypatch, 3.0, set(TRAINED))
     assert {row["role"] for row in result["patients"]} == {"forgotten", "canary"}
     assert (result["canaries"], forgotten(result)["verdict"]) == (8, "not found")
 
@@ -171,7 +177,7 @@ def rewrite(path: str, **changes) -> None:
 
 
 def test_without_reference_models_nothing_is_measured(files):
-    measure = Likelihood(**{**files, "weights": []})
+    measure = audit_of({**files, "weights": []})
     assert measure.slices({}) == 0
     assert measure.measure({}, None, Statistics()) == {"not measured": "no reference weights"}
 
@@ -193,7 +199,7 @@ def hash_taken_out(files):
 def the_original_under_another_name(files):
     """The record says that it never saw the patient; the weights are those that did."""
     path = Path(files["weights"][0])
-    path.write_bytes(Path(files["files"].weights["G"]).read_bytes())
+    path.write_bytes(Path(files["audited"]["G"]).read_bytes())
     rewrite(str(path), weights_out={"sha256": file_sha256(path)})
 
 
@@ -214,11 +220,9 @@ ATTACKS = {
         weights=f["weights"][3:]
     ),
     "no such file: nowhere.pt": lambda f: f.update(weights=["nowhere.pt"]),
-    "'limit': expected at least 272 slices": lambda f: f.update(limit=271),
-    "'rate': expected between 0 and 1": lambda f: f.update(rate=1.0),
-    "expected the record of the original's training": lambda f: (
-        Path(f["files"].weights["G"]).with_suffix(".json").unlink()
-    ),
+    "'slices_per_measure': expected at least 272 slices": lambda f: f.update(limit=271),
+    "'likelihood_rate': expected between 0 and 1": lambda f: f.update(rate=1.0),
+    "expected the record of the original's training": lambda f: Path(f["audited"]["G"]).with_suffix(".json").unlink(),
 }
 
 
@@ -226,21 +230,21 @@ ATTACKS = {
 def test_references_that_do_not_fit_are_refused(files, message):
     ATTACKS[message](files)
     with pytest.raises((ValueError, FileNotFoundError), match=message):
-        Likelihood(**files)
+        audit_of(files)
 
 
 def test_a_test_scan_that_was_trained_on_is_not_unseen(files, data):
     """Under whatever patient and name: its file's hash stands in the training's record."""
-    original = files["files"].weights["G"]
+    original = files["audited"]["G"]
     record = json.loads(Path(original).with_suffix(".json").read_text())
     record["data"]["training"]["volumes"].append({"volume": "x", "sha256": file_sha256(data["test"][0].path)})
     rewrite(original, data=record["data"])
-    assert "U0" not in Likelihood(**files).roles
+    assert "U0" not in audit_of(files).roles
 
 
 @pytest.mark.parametrize(("limit", "masks"), [(272, 1), (543, 1), (544, 2), (100_000, 4)])
 def test_as_many_masks_of_a_scan_as_the_limit_leaves_room_for(files, limit, masks):
-    measure = Likelihood(**{**files, "limit": limit})
+    measure = audit_of({**files, "limit": limit})
     assert len(measure.transforms) == masks
     assert measure.slices({}) == 272 * masks <= limit
 

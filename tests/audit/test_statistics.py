@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from scripts.audit.membership import attack, auc, forgotten_ratio, tpr_at_fpr
-from scripts.audit.quality import distribution_distance, equivalence, gap
-from scripts.audit.statistics import Statistics, is_measured
+from scripts.audit.measure import Statistics
+from scripts.audit.membership import attack, auc, tpr_at_fpr
+from scripts.audit.quality import equivalence, gap
 from scripts.evaluation.bootstrap import mean_with_interval, patient_counts
 
 DRAW = {"confidence": 0.9, "samples": 4000, "seed": 0}
@@ -66,14 +66,6 @@ def test_gap_is_paired_and_knows_the_band():
     assert gap(oracle, {"oracle": oracle}, OWN[:10], Statistics())["band"] is None
 
 
-def test_distribution_distance_of_known_samples():
-    same = distribution_distance(NORMAL, NORMAL)
-    assert (same["ks"], same["wasserstein"]) == (0.0, 0.0)
-    apart = distribution_distance([0.0, 1.0, 2.0], [5.0, 6.0, 7.0])
-    assert (apart["ks"], apart["wasserstein"]) == (1.0, 5.0)
-    assert apart["ks_p"] == pytest.approx(0.1)  # 2 of the 20 orders are as extreme
-
-
 def test_auc_is_the_mann_whitney_statistic():
     members, others = np.round(NORMAL[:40], 1), np.round(NORMAL[40:70] - 0.5, 1)  # rounding makes ties
     expected = stats.mannwhitneyu(members, others).statistic / (40 * 30)
@@ -102,11 +94,3 @@ def test_attack_beside_the_oracles():
     alone = attack(*remembers, (["a"] * 10, ["b"] * 10), Statistics())
     assert alone["auc"]["interval"] is None
     assert alone["above"] is None
-
-
-def test_have_you_forgotten():
-    query, calibration = NORMAL[:50] + 10, NORMAL[50:100]
-    assert forgotten_ratio(query, query, calibration)["ratio"] == 0
-    assert not forgotten_ratio(query, query, calibration)["forgotten"]
-    assert forgotten_ratio(calibration, query, calibration)["forgotten"]
-    assert not is_measured(forgotten_ratio(calibration, query, query))

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from scripts.certificate.again import audit_again
 from scripts.certificate.signature import make_keys, sign
 from tests import verbs
 from tests.certificate.forger import Forger
@@ -48,6 +49,17 @@ def chain(tiny_datalist, tmp_path_factory) -> Path:
         private, _ = make_keys(folder / "keys")
         sign(work / "audit" / "certificate.json", private)
     return folder
+
+
+@pytest.fixture(scope="session")
+def again(chain) -> dict:
+    """What the honest audit states when it is done once more: with it a rerun compares."""
+    ledger = (chain / "work" / "ledger.jsonl").read_bytes()
+    with pytest.MonkeyPatch.context() as patch, process_as_before():
+        patch.setenv("MRI_UNLEARNING_KEY", KEY)
+        found = audit_again(chain / "work", chain / "work" / "audit")
+    assert (chain / "work" / "ledger.jsonl").read_bytes() == ledger
+    return found
 
 
 @pytest.fixture

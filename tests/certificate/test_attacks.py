@@ -43,7 +43,7 @@ def test_names_cannot_write_over_the_lines_of_the_terminal(forger, capsys):
     forger.save()
     with pytest.raises(SystemExit) as end:
         main(str(forger.audit / "certificate.json"))
-    assert end.value.code == 1
+    assert end.value.code == 2  # unsigned
     printed = capsys.readouterr().out
     assert "\x1b" not in printed
     assert "\r" not in printed
@@ -142,6 +142,7 @@ def test_the_ledger_knows_run_and_audit(forger):
     path, _ = ledger_of(forger)
     found = verify_certificate(forger.audit / "certificate.json", ledger=path)
     assert [what for verdict, what in found if verdict == HOLDS and what.startswith("ledger: ")] == [
+        f"ledger: it has line {forger.content['ledger']['line']}, with which it ended when this was certified",
         "ledger: its run has the certified record",
         "ledger: its run erased the certified forget files",
         "ledger: the run's line is the one that the run's record holds",
@@ -163,7 +164,8 @@ def test_a_ledger_line_cut_out_or_off(forger):
     write_lines(path, lines[:-2] + lines[-1:])
     assert "a line was removed, added or exchanged there" in forger.failed(ledger=path)[0]
     write_lines(path, lines[:-1])
-    assert forger.failed(ledger=path) == ["ledger: it knows the certified audit"]
+    last = f"ledger: it has line {len(lines)}, with which it ended when this was certified"
+    assert forger.failed(ledger=path) == [last, "ledger: it knows the certified audit"]
     write_lines(path, lines[:1])
     assert "ledger: it knows no run that made these weights" in forger.failed(ledger=path)
 
@@ -181,7 +183,34 @@ def test_a_ledger_written_anew_with_its_key(forger):
     anew = Ledger(path)
     for line, fact in zip(lines[1:], facts[1:], strict=True):
         anew.append(line["event"], **fact)
-    assert forger.failed(ledger=path) == ["ledger: the run's line is the one that the run's record holds"]
+    last = f"ledger: it has line {len(lines)}, with which it ended when this was certified"
+    assert forger.failed(ledger=path) == [last, "ledger: the run's line is the one that the run's record holds"]
+
+
+def test_a_ledger_set_back_after_a_bad_audit(forger):
+    """Copied, a bad audit entered and certified, restored: the bad certificate remembers a line that is gone."""
+    from scripts.requests.ledger import Ledger
+
+    path, lines = ledger_of(forger)
+    bad = Ledger(path)
+    bad.append(
+        "audited", weights=forger.content["weights"]["unlearned"]["sha256"], verdict="bad", audit_sha256="0" * 64
+    )
+    forger.content["ledger"] = {"line": len(bad.lines), "line_sha256": bad.line_hash(len(bad.lines))}
+    forger.save()
+    assert not any("with which it ended" in what for what in forger.failed(ledger=path))
+    write_lines(path, lines)
+    assert any("with which it ended when this was certified" in what for what in forger.failed(ledger=path))
+
+
+def test_an_audit_in_no_ledger_says_so(forger):
+    forger.content["ledger"] = None
+    forger.save()
+    found = verify_certificate(forger.audit / "certificate.json")
+    assert (
+        UNCHECKED,
+        "ledger: the audit was entered in none, so that nobody knows of others of these weights",
+    ) in found
 
 
 def test_a_ledger_without_its_key_is_not_checked(forger, monkeypatch):

@@ -9,9 +9,9 @@ import jsonschema
 import pytest
 
 from scripts.audit.audit import GUARANTEE
-from scripts.certificate.identifiers import Identifiers, make_key, read_key
-from scripts.certificate.predicate import LIMITS, SCHEMA_FILE, SCHEMA_VERSION, vocabulary
+from scripts.certificate.predicate import LIMITS, SCHEMA_FILE, SCHEMA_VERSION, Identifiers, vocabulary
 from scripts.data.volumes import Volume
+from scripts.run.keys import make_key, read_key
 
 KEY = b"0123456789abcdef"
 

@@ -12,8 +12,8 @@ from tests.certificate.test_forgeries import declare_again, made_up_throughout
 
 def test_every_setting_that_decides_what_is_found_is_declared(forger):
     declared = read_declaration(forger.work / "declaration.json")["declared"]
-    measures = ("measures", "relearning", "resurfacing", "acquisitions", "output_distance", "likelihood_rate")
-    for key in (*measures, "mask", "loss_function", "undersample", "cohorts", "models", "probe", "slices_per_measure"):
+    keys = ("measures", "given", "likelihood_rate", "mask", "loss_function", "undersample", "cohorts", "models")
+    for key in (*keys, "slices_per_measure"):
         assert len(declared["settings"][key]) == 64, key
     assert declared["settings"]["relearning_steps"] == json_sha256(2)
     assert not set(declared["settings"]) & {"datalist", "device", "output_dir", "unlearned_weights", "gates"}
@@ -23,8 +23,10 @@ def test_every_setting_that_decides_what_is_found_is_declared(forger):
     ("changed", "named"),
     [
         ({"relearning_steps": 4}, "settings/relearning_steps"),
-        ({"relearning#training#learning_rate": 1e-9}, "settings/relearning"),
+        ({"measures#relearning#learning_rate": 1e-9}, "settings/measures"),
         ({"undersample#seed": 1}, "settings/undersample"),
+        ({"cohorts": "$dict(@data.evaluation(), KTA=@data.evaluation()['KTA'][:1])"}, "settings/cohorts"),
+        ({"given#forget": "$@data.forget[:1]"}, "settings/given"),
         ({"statistics#confidence": 0.5}, "confidence"),
     ],
 )

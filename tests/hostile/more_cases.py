@@ -54,8 +54,7 @@ def argument_cases() -> list[Case]:
             "record": ("null",),
         },
         "audit": {
-            "retain_test": ([], "null"),
-            "experiments": ([None], [5], "relearning"),
+            "measures": ([None], [5], "relearning", {"relearning": 5}, {"relearning": {"steps": 5}}, {"nothing": {}}),
             "certifier": ("null",),
             "statistics#confidence": (0, 1.5, "high"),
             "statistics#samples": (0, 10.5),

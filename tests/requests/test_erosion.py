@@ -5,13 +5,13 @@ import logging
 
 import pytest
 
-from scripts.audit import Erosion
-from scripts.audit.earlier import advice
+from scripts.audit.earlier import Erosion, advice
 from scripts.audit.gates import judge
 from scripts.requests import enter_training, warn_of_erosion
 from scripts.requests.ledger import Ledger
 from scripts.requests.lineage import erosion, total
 from scripts.run.files import file_sha256
+from tests.audit.helpers import given
 from tests.requests.erasing import erase, request, write_weights
 from tests.requests.test_ledger_entry import FIRST, SECOND, THIRD, datalist, ledger, original
 
@@ -67,7 +67,7 @@ def test_a_record_that_is_missing_or_changed_is_named_and_nothing_is_summed(
     with caplog.at_level(logging.INFO):
         warn_of_erosion(ledger, stream[2], 1.0)
     assert f"is not known: march ({why})" in caplog.text
-    found = Erosion(ledger, stream[2]).measure({}, None, None)
+    found = Erosion(given(ledger=ledger, weights={"unlearned": stream[2]})).measure({}, None, None)
     assert found["total"] == {"not measured": f"line 2: {why}"}
     assert judge(GATE, {"erosion": found})["verdict"] == "not measured"
 
@@ -98,10 +98,11 @@ def test_the_declared_limit_ends_in_the_advice_to_train_anew(stream, ledger, cap
 
 
 def test_the_audits_gate_fails_with_the_same_advice(stream, ledger):
-    found = {"erosion": Erosion(ledger, stream[2]).measure({}, None, None)}
+    found = {"erosion": Erosion(given(ledger=ledger, weights={"unlearned": stream[2]})).measure({}, None, None)}
     judged = judge(GATE, found)
     assert (judged["verdict"], judged["value"]) == ("fail", pytest.approx(-1.25))
     assert "train.yaml --ledger LEDGER" in advice([judged])
     passed = judge({**GATE, "at_least": -1.5}, found)
     assert (passed["verdict"], advice([passed])) == ("pass", None)
-    assert Erosion(None, stream[2]).measure({}, None, None)["not measured"] == "no ledger that knows these weights"
+    none = Erosion(given(weights={"unlearned": stream[2]})).measure({}, None, None)
+    assert none["not measured"] == "no ledger that knows these weights"

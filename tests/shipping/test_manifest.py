@@ -63,6 +63,15 @@ def test_missing_and_added_files_are_named(bundle):
     assert problems == ["LICENSE: missing", *added]
 
 
+@pytest.mark.parametrize("name", ["models/original.pt", "models/deep/er/model.pt", "Models/model.pt", "model.PT"])
+def test_weights_that_the_manifest_does_not_list(bundle, name):
+    """The original beside the unlearned weights, in a folder of its own, in other letters, or at the top."""
+    (bundle / name).parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(bundle / "models" / "model.pt", bundle / name)
+    with pytest.raises(BundleError, match=f"{name}: not in the manifest"):
+        verify_bundle(bundle)
+
+
 def test_without_a_manifest(bundle, tmp_path):
     (bundle / "manifest.json").unlink()
     with pytest.raises(BundleError, match="manifest.json: missing"):

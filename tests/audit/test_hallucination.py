@@ -1,4 +1,4 @@
-"""Null-space error, distances between networks, and the probe."""
+"""Null-space error, and its maps."""
 
 import math
 
@@ -6,14 +6,14 @@ import pytest
 import torch
 from monai.engines import SupervisedEvaluator
 
-from scripts.audit.distances import linear_cka, weight_distance
-from scripts.audit.hallucination import null_space_error, null_space_maps, null_space_part
-from scripts.audit.probe import SliceProbe, bottleneck
+from scripts.audit.hallucination import Hallucination, null_space_error, null_space_maps, null_space_part
+from scripts.audit.measure import Statistics
 from scripts.data import EquispacedFractionMask, SliceDataset, Undersample, prepare_batch
 from scripts.evaluation.reconstruct import reconstruct
 from scripts.kspace.fourier import fft2c
 from scripts.networks import VarNet, ZeroFilled
 from scripts.requests import Cohorts
+from tests.audit.helpers import given
 
 MASK = torch.zeros(1, 1, 1, 16, 1, dtype=torch.bool)
 MASK[..., [4, 7, 8, 9, 12], :] = True  # the centre is column 8; 4 and 12 are frequency ±4
@@ -51,48 +51,23 @@ def test_a_cropped_image_keeps_its_place_in_the_field_of_view():
         null_space_part(torch.zeros(1, 1, 4, 18), MASK)
 
 
-def test_weight_distance():
-    state = {"w": torch.tensor([3.0, 4.0]), "v": torch.zeros(2)}
-    assert weight_distance(state, state) == 0
-    assert weight_distance({"w": torch.zeros(2), "v": torch.zeros(2)}, state) == 1
-    with pytest.raises(ValueError, match="differ in their keys"):
-        weight_distance({"w": torch.zeros(2)}, state)
-
-
-def test_linear_cka():
-    generator = torch.Generator().manual_seed(0)
-    x, y = (torch.randn(400, 6, generator=generator) for _ in range(2))
-    rotation = torch.linalg.qr(torch.randn(6, 6, generator=generator)).Q
-    assert linear_cka(x, 5 * x @ rotation + 3) == pytest.approx(1, abs=1e-5)
-    assert linear_cka(x, y) < 0.1
-    centred = [z - z.mean(0) for z in (x, x + y)]
-    gram = [z @ z.T for z in centred]
-    expected = (gram[0] * gram[1]).sum() / (gram[0].norm() * gram[1].norm())
-    assert linear_cka(x, x + y) == pytest.approx(float(expected), rel=1e-4)
-
-
-def test_probe_follows_an_evaluator(tiny_datalist):
+def test_sums_follow_an_evaluator(tiny_datalist):
     torch.manual_seed(0)
     volumes = Cohorts(tiny_datalist, {"request_id": "r", "reason": "", "forget": [{"anatomy": "knee"}]}).test
     network = VarNet(num_cascades=1, chans=4, pools=2, sens_chans=2, sens_pools=2).eval()
-    transform = Undersample(EquispacedFractionMask(4, 0.12), seed=0)
-    dataset = SliceDataset(volumes, transform)
-    probe = SliceProbe(null_space=volumes[:2], features=volumes, grid=2)
+    dataset = SliceDataset(volumes, Undersample(EquispacedFractionMask(4, 0.12), seed=0))
+    measure = Hallucination(given({"BTA": volumes[:2]}))
     evaluator = SupervisedEvaluator(
         torch.device("cpu"),
         torch.utils.data.DataLoader(dataset, batch_size=3),
         network,
         prepare_batch=prepare_batch,
-        val_handlers=[probe],
         decollate=False,
     )
-    evaluator.run()
-    evaluator.network = ZeroFilled()
-    evaluator.run()
-    first, second = probe.runs
-    assert set(first["null_space"]) == {volume.name for volume in volumes[:2]}
-    assert {features.shape for features in first["features"].values()} == {(2 * 4, 16)}
-    assert second["features"] == {}
+    measure.attach(evaluator)
+    for model in (network, network, zero := ZeroFilled()):  # run again: not counted twice
+        evaluator.network = model
+        evaluator.run()
     items = [dataset[i] for i in (0, 1)]
     with torch.no_grad():
         images = [network(item["masked_kspace"][None], item["mask"][None]) for item in items]
@@ -101,8 +76,11 @@ def test_probe_follows_an_evaluator(tiny_datalist):
         for item, image in zip(items, images, strict=True)
     ]
     expected = sum(float(sums["null"]) for sums in alone)
-    assert first["null_space"][volumes[0].name]["null"] == pytest.approx(expected, rel=1e-4)
-    assert not bottleneck(network)._forward_hooks
+    assert set(measure.sums[network]) == {volume.name for volume in volumes[:2]}
+    assert measure.sums[network][volumes[0].name]["null"] == pytest.approx(expected, rel=1e-4)
+    models = {"G": zero, "unlearned": network, "unlearned, int8": torch.nn.Identity()}
+    found = measure.measure(models, None, Statistics(samples=100))
+    assert set(found["models"]) == {"G", "unlearned"}
 
 
 def test_maps_are_drawn_alike_each_time(tiny_datalist, tmp_path):

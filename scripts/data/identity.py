@@ -1,0 +1,88 @@
+"""One scan as two patients: copies that were scaled or exchanged in part, found by their low frequencies."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from scripts.data.volumes import Volume, open_volume
+
+MOST_SLICES, MOST_SECONDS = 6000, 20.0  # compared in all, and spent on reading
+SIDE, BULK = 24, 3  # of the block of low frequencies that is compared, and of its middle, which is left out
+ALIKE = 0.99  # correlation of two slices above which they are one; two scans of two people stay far below
+BLOCK = 1000  # slices that are compared with all at a time
+TINY = np.finfo(np.float32).tiny
+logger = logging.getLogger(__name__)
+
+
+def refuse_same_scans(volumes: Sequence[Volume], where: str | Path) -> None:
+    """Refuse slices of two patients that correlate as only one measurement can, whatever they were multiplied by.
+
+    Compared are the low frequencies of the first coil, as many slices of each volume as :data:`MOST_SLICES` allows; the
+    log says where not all were. Scans of one patient, who is named alike, may be alike; one without a patient counts as
+    a patient of its own.
+
+    Raises:
+        ValueError: naming both volumes and the slice.
+    """
+    each = max(MOST_SLICES // max(len(volumes), 1), 1)
+    until, skipped = time.monotonic() + MOST_SECONDS, 0
+    rows: list[np.ndarray] = []
+    owners: list[tuple[int, int]] = []  # number of the volume and of the slice
+    for number, volume in enumerate(volumes[:MOST_SLICES]):
+        if time.monotonic() > until:
+            skipped += len(volumes[:MOST_SLICES]) - number
+            break
+        count = volume.num_slices
+        chosen = (
+            sorted({count // 2, *(i * count // each for i in range(each - 1))}) if each < count else [*range(count)]
+        )
+        skipped += count > each
+        rows.append(_low_frequencies(volume, chosen))
+        owners += [(number, index) for index in chosen]
+    skipped += max(len(volumes) - MOST_SLICES, 0)
+    if skipped:
+        logger.info(
+            "%s: not every slice of %d of %d volumes was compared with those of other patients",
+            where, skipped, len(volumes),
+        )  # fmt: skip
+    if not rows:
+        return
+    slices, of = np.concatenate(rows), np.array([number for number, _ in owners])
+    patients = np.array([volume.patient_id or f"\0{number}" for number, volume in enumerate(volumes)])
+    shapes = np.array([str(volume.kspace_shape[1:]) for volume in volumes])
+    for begin in range(0, len(slices), BLOCK):
+        alike = np.abs(slices[begin : begin + BLOCK].conj() @ slices.T) > ALIKE
+        for one, other in zip(*np.nonzero(alike), strict=True):
+            first, second = of[begin + one], of[other]
+            if first < second and patients[first] != patients[second] and shapes[first] == shapes[second]:
+                a, b = volumes[first], volumes[second]
+                raise ValueError(
+                    f"{where}: 'kspace': slice {owners[begin + one][1]} of {a.name} and slice {owners[other][1]} of "
+                    f"{b.name} are one measurement, expected different ones of two patients"
+                )
+
+
+def _low_frequencies(volume: Volume, chosen: Sequence[int]) -> np.ndarray:
+    """(n, SIDE²) complex64 of unit norm, of the first coil, without the middle; zeros where nothing is left."""
+    height, width = volume.kspace_shape[-2:]
+    side = min(SIDE, height, width)
+    place = tuple(slice((size - side) // 2, (size - side) // 2 + side) for size in (height, width))
+    low = np.zeros((len(chosen), SIDE, SIDE), dtype=np.complex64)
+    try:
+        with open_volume(volume.path) as file:
+            kspace = file["kspace"]
+            for row, index in enumerate(chosen):
+                low[row, :side, :side] = kspace[(index, 0, *place)] if kspace.ndim == 4 else kspace[(index, *place)]
+    except OSError as error:  # the check of its values names it
+        logger.debug("%s: not compared with other scans: %s", volume.path, error)
+    middle = (side - BULK + 1) // 2
+    low[:, middle : middle + BULK, middle : middle + BULK] = 0
+    rows: np.ndarray = low.reshape(len(chosen), -1)
+    rows[~np.isfinite(rows).all(axis=1)] = 0
+    rows = rows / np.maximum(np.abs(rows).max(axis=1, keepdims=True), TINY)  # so that squares stay within range
+    return (rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), TINY)).astype(np.complex64)
