@@ -22,7 +22,7 @@ from scripts.networks.weights import unwrap
 from scripts.run.config import running_workflow
 
 Build = Callable[[], nn.Module]
-ADAPT = "scripts.networks.Adapted adapts a network with another signature (docs/networks.md)"
+ADAPT = "scripts.networks.Adapted adapts a network with another signature"
 SHOWN = 5  # names in a sentence
 SEEDS = 1, 2
 logger = logging.getLogger(__name__)

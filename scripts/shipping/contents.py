@@ -182,10 +182,10 @@ def make_metadata(
         raise ValueError(f"ship: 'changelog': expected a line for the new version {metadata['version']}, found none")
     for key, package in FRAMEWORKS.items():
         metadata[key] = package_version(package)
-    for kind in ("required_packages_version", "optional_packages_version"):
+    for kind in ("required_packages_version", "packages_of_the_other_verbs"):
         metadata[kind] = {name: package_version(name) for name in metadata[kind] if _is_installed(name)}
     if profile == INFERENCE and not shipment.certificate:
-        del metadata["optional_packages_version"]
+        del metadata["packages_of_the_other_verbs"]
     tops = {target.partition(".")[0] for target in targets_of(shipment.network)} - {"scripts", "monai", "torch"}
     metadata["required_packages_version"] |= {name: package_version(name) for name in tops if _is_installed(name)}
     if data_source:

@@ -75,8 +75,7 @@ class GainTarget(GainTerm):
 
     For requests that take a whole kind away (an organ). g is what G gains on retain data that it was not trained on,
     measured at ``STARTED``; a network that never saw the kind keeps a small share t of it there. So the target needs
-    neither a teacher nor an oracle: only t, whose default was found on data of another geometry (see
-    ``docs/methods.md``).
+    neither a teacher nor an oracle: only t, whose default was found on data of another geometry.
 
     Args:
         loader: Batches of held-out retain data, on which g is measured in one pass.
