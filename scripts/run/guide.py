@@ -71,14 +71,10 @@ def _settings(verb: str, path: Path) -> Iterator[tuple[str, str]]:
     kinds = settings_of(verb)
     for key, value in ConfigParser.load_config_file(str(path)).items():
         comment = comments.get(key, "")
-        if (
-            key not in kinds
-            or key == "verb"
-            or isinstance(value, dict | list)
-            or (is_expression(value) and not comment)
-        ):
+        computed = isinstance(value, dict | list) or is_expression(value)
+        if key not in kinds or key == "verb" or (computed and not comment):
             continue
-        default = "" if is_expression(value) else f": {value if isinstance(value, str) else json.dumps(value)}"
+        default = "" if computed else f": {value if isinstance(value, str) else json.dumps(value)}"
         yield f"{key}{default}", f"{comment} [{kinds[key].expected}]".strip()
 
 

@@ -57,18 +57,18 @@ def test_changed_retain_or_forget_data_is_refused(tiny_datalist, trained, tmp_pa
     read = []
     monkeypatch.setattr(file_hashes, "file_sha256", lambda path: read.append(Path(path).name) or file_sha256(path))
     with pytest.raises((KeyboardInterrupt, RuntimeError)):
-        run("unlearn", output_dir="out", **settings)
+        run("unlearn", "approximate.yaml", output_dir="out", **settings)
     assert Path("out/unlearned.checkpoint").exists()
     assert len(read) == len(set(read))  # each file once
     for name in ("brain_000.h5", "knee_010.h5"):
         shutil.copy(data / name, tmp_path / name)
         flip(data / name)
         with pytest.raises(RuntimeError) as refused:
-            run("unlearn", output_dir="out", **settings)
+            run("unlearn", "approximate.yaml", output_dir="out", **settings)
         role = "retain" if "brain" in name else "forget"
         assert f"checkpoint of another run: 'data#{role}#{name}': expected" in str(refused.value.__cause__)
         shutil.copy(tmp_path / name, data / name)
-    run("unlearn", output_dir="out", **settings)
+    run("unlearn", "approximate.yaml", output_dir="out", **settings)
     record = json.loads(Path("out/unlearned.json").read_text())
     for role, anatomy in (("retain", "brain"), ("forget", "knee")):
         for entry in record["data"][role]["volumes"]:
