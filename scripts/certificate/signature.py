@@ -10,7 +10,6 @@ Source: the in-toto attestation framework, Statement v1; DSSE, Dead Simple Signi
 from __future__ import annotations
 
 import base64
-import binascii
 import json
 import math
 import os
@@ -60,7 +59,7 @@ def read_payload(path: str | Path) -> tuple[bytes, bool]:
         return raw, False
     try:
         return base64.b64decode(content["payload"], validate=True), True
-    except (binascii.Error, TypeError, ValueError) as error:
+    except (TypeError, ValueError) as error:
         raise Unreadable(f"{path}: 'payload': expected base64, found text that does not decode: {error}") from error
 
 
