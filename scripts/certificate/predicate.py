@@ -71,10 +71,6 @@ class Identifiers:
         """HMAC-SHA256 of a value of some kind, 64 hexadecimal digits."""
         return keyed_hash(self._key, kind, value)
 
-    def found_in(self, text: str) -> bool:
-        """Whether a text holds an identifier of three characters or more, in any case, as a word or between "_"."""
-        return self._pattern is not None and self._pattern.search(text) is not None
-
     def redact(self, content: Any, public: Collection[str] = ()) -> Any:
         """The same JSON content with each identifier in its values replaced by the start of its keyed hash.
 

@@ -9,14 +9,13 @@ from statistics import fmean
 from typing import Any
 
 import ignite.distributed as idist
-import torch
 from ignite.engine import Events
 from torch.utils.tensorboard import SummaryWriter
 
 from scripts.data.volumes import Volume
 from scripts.evaluation.reconstruct import measure_models, spread
 from scripts.networks.weights import unwrap
-from scripts.run.engines import Trainer
+from scripts.run.engines import Trainer, loss_of
 
 logger = logging.getLogger(__name__)
 EVERY = 10  # steps between two readings of the loss: each waits for the device
@@ -60,9 +59,9 @@ class Watch:
 
     def _step(self, engine: Trainer) -> None:
         assert self.writer is not None
-        step, output = engine.state.iteration, engine.state.output
-        loss = (output if isinstance(output, dict) else output[0])["loss"]
-        self.writer.add_scalar("unlearning_loss", float(torch.as_tensor(loss).detach()), step)
+        step, loss = engine.state.iteration, loss_of(engine.state.output)
+        assert loss is not None
+        self.writer.add_scalar("unlearning_loss", float(loss), step)
         self.writer.add_scalar("rate", engine.optimizer.param_groups[0]["lr"], step)
 
     def __call__(self, engine: Trainer) -> None:

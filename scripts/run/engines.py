@@ -6,13 +6,14 @@ attributes that MONAI adds.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
 import torch
 from ignite.engine import Events
 from monai.inferers import Inferer
+from monai.utils import CommonKeys as Keys
 
 from scripts.run.kinds import check_arguments
 
@@ -42,6 +43,18 @@ class Trainer(Workflow, Protocol):
     optimizer: torch.optim.Optimizer
     loss_function: Callable[..., torch.Tensor]
     scaler: Any
+
+
+def loss_of(output: Mapping | Sequence[Mapping]) -> torch.Tensor | None:
+    """The loss () in an engine's output, whether MONAI decollated it or not; None in evaluation.
+
+    Example:
+        >>> loss_of({"loss": torch.tensor(0.5, requires_grad=True)})
+        tensor(0.5000)
+    """
+    first = output if isinstance(output, Mapping) else output[0]
+    loss = first.get(Keys.LOSS)
+    return None if loss is None else torch.as_tensor(loss).detach()
 
 
 @dataclass(eq=False, repr=False)

@@ -1,8 +1,9 @@
 """What every training uses, whatever it trains for: loss, handlers, run record, checkpoint, processes."""
 
+from scripts.run.engines import loss_of
 from scripts.training.batch_share import BatchShare
 from scripts.training.checkpoint import Checkpoint
-from scripts.training.handlers import ClipGradient, FiniteLoss, Progress, log_validation, loss_of
+from scripts.training.handlers import ClipGradient, FiniteLoss, Progress, log_validation
 from scripts.training.muon import Muon
 from scripts.training.numerics import set_numerics
 from scripts.training.pass_counter import PassCounter

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import ignite.distributed as idist
@@ -14,7 +13,7 @@ from monai.engines import IterationEvents
 from monai.utils import CommonKeys as Keys
 from tqdm import tqdm
 
-from scripts.run.engines import Handler, Trainer, Workflow
+from scripts.run.engines import Handler, Trainer, Workflow, loss_of
 from scripts.run.kinds import Count, Positive
 
 logger = logging.getLogger(__name__)
@@ -81,18 +80,6 @@ class FiniteLoss(Handler):
                 raise ValueError(
                     f"iteration {iteration}, volume {', '.join(volumes)}: expected a finite loss, found {value}"
                 )
-
-
-def loss_of(output: Mapping | Sequence[Mapping]) -> torch.Tensor | None:
-    """The loss () in an engine's output, whether MONAI decollated it or not; None in evaluation.
-
-    Example:
-        >>> loss_of({"loss": torch.tensor(0.5, requires_grad=True)})
-        tensor(0.5000)
-    """
-    first = output if isinstance(output, Mapping) else output[0]
-    loss = first.get(Keys.LOSS)
-    return None if loss is None else torch.as_tensor(loss).detach()
 
 
 def log_validation(engine: Workflow) -> None:
