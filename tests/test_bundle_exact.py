@@ -113,6 +113,12 @@ def test_methods_that_change_the_original_are_approximate(tiny_datalist, trained
     assert any("original.pt were read" in reason for reason in record["not_exact_because"])
 
 
+def test_a_method_that_changes_the_original_makes_no_prior(tiny_datalist, trained, tmp_path, monkeypatch):
+    monkeypatch.setenv("MRI_UNLEARNING_CACHE", str(tmp_path / "cache"))
+    assert record_of(unlearn(tiny_datalist, trained, overlay="fine_tune", prior=None, **QUICK))["prior"] is None
+    assert not (tmp_path / "cache" / "priors").exists()
+
+
 def test_a_restart_that_reads_forgotten_scans_is_not_called_exact(tiny_datalist, trained):
     settings = {"retain_sampler#dataset#volumes": "$@data.sections['training']", "retain_fraction": 1.0, **QUICK}
     record = record_of(unlearn(tiny_datalist, trained, **settings))

@@ -50,8 +50,8 @@ assert "scripts" not in sys.modules
 metadata = json.loads((bundle / "configs/metadata.json").read_text())
 assert metadata["version"] in metadata["changelog"]
 root = {"bundle_root": str(bundle)}
-for config in (names["config_file"], str(bundle / "configs/train.yaml")):  # the Zoo's name in both
-    monai.bundle.verify_net_in_out("network_def", **root, **{**names, "config_file": config})
+for config in filter(Path.is_file, (bundle / "configs/inference.json", bundle / "configs/train.yaml")):
+    monai.bundle.verify_net_in_out("network_def", **root, **{**names, "config_file": str(config)})
 monai.bundle.ckpt_export("network_def", filepath="again.ts", ckpt_file=str(bundle / "models/model.pt"), **root, **names)
 
 # with the bundle's folder on Python's path, as in a run from that folder, nothing needs bundle_root

@@ -13,7 +13,8 @@ from scripts.data.volumes import Volume, open_volume
 
 MOST_SLICES, MOST_SECONDS = 6000, 20.0  # compared in all, and spent on reading
 SIDE, BULK = 24, 3  # of the block of low frequencies that is compared, and of its middle, which is left out
-ALIKE = 0.99  # correlation of two slices above which they are one; two scans of two people stay far below
+ALIKE = 0.99  # correlation of low frequencies; two scans of two people stay far below, neighbouring slices may not
+SAME = 0.999  # correlation of all that the first coil measured in two slices that are alike, above which they are one
 BLOCK = 1000  # slices that are compared with all at a time
 TINY = np.finfo(np.float32).tiny
 logger = logging.getLogger(__name__)
@@ -22,8 +23,9 @@ logger = logging.getLogger(__name__)
 def refuse_same_scans(volumes: Sequence[Volume], where: str | Path) -> None:
     """Refuse slices of two patients that correlate as only one measurement can, whatever they were multiplied by.
 
-    Compared are the low frequencies of the first coil, as many slices of each volume as :data:`MOST_SLICES` allows; the
-    log says where not all were. Scans of one patient, who is named alike, may be alike; one without a patient counts as
+    Compared are the low frequencies of the first coil, as many slices of each volume as :data:`MOST_SLICES` allows, and
+    where they are alike all of its samples: neighbouring slices of one image differ there. The log says where not all
+    were compared. Scans of one patient, who is named alike, may be alike; one without a patient counts as
     a patient of its own.
 
     Raises:
@@ -61,10 +63,24 @@ def refuse_same_scans(volumes: Sequence[Volume], where: str | Path) -> None:
             first, second = of[begin + one], of[other]
             if first < second and patients[first] != patients[second] and shapes[first] == shapes[second]:
                 a, b = volumes[first], volumes[second]
+                samples, others = _samples(a, owners[begin + one][1]), _samples(b, owners[other][1])
+                if abs(np.vdot(samples, others)) <= SAME:
+                    continue
                 raise ValueError(
                     f"{where}: 'kspace': slice {owners[begin + one][1]} of {a.name} and slice {owners[other][1]} of "
                     f"{b.name} are one measurement, expected different ones of two patients"
                 )
+
+
+def _samples(volume: Volume, index: int) -> np.ndarray:
+    """(h·w,) complex of unit norm: all that the first coil measured in a slice; zeros where it holds no numbers."""
+    with open_volume(volume.path) as file:
+        kspace = file["kspace"]
+        samples = np.asarray(kspace[index, 0] if kspace.ndim == 4 else kspace[index], dtype=np.complex128).ravel()
+    if not np.isfinite(samples).all():
+        return np.zeros_like(samples)
+    unit: np.ndarray = samples / max(float(np.linalg.norm(samples)), float(TINY))
+    return unit
 
 
 def _low_frequencies(volume: Volume, chosen: Sequence[int]) -> np.ndarray:

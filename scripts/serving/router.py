@@ -130,8 +130,8 @@ class Router:
             late.start()
             try:
                 connection.request(method, self._root + path, body, self._headers)
-                answer = connection.getresponse()
-                content = answer.read(LONGEST_ANSWER)
+                with connection.getresponse() as answer:  # it holds the socket until it is closed
+                    content = answer.read(LONGEST_ANSWER)
             finally:
                 late.cancel()
         except (OSError, http.client.HTTPException) as error:
@@ -143,7 +143,8 @@ class Router:
         said = " ".join(text[:100].split())
         if not 200 <= answer.status < 300:
             with contextlib.suppress(ValueError, TypeError, KeyError):
-                said = json.loads(text)["Message"]
+                reasons = json.loads(text)
+                said = "; ".join(str(reasons[key]) for key in ("Message", "Details") if reasons.get(key)) or said
             raise RefusedError(f"HTTP {answer.status} {answer.reason}: {said}")
         try:
             return json.loads(text)

@@ -4,7 +4,7 @@ from scripts.unlearning.data import AugmentedSlices, EncoderFeatures
 from scripts.unlearning.mirror import MirrorImage, MirrorTarget
 from scripts.unlearning.prior import Prior
 from scripts.unlearning.replay import describe_replay, replay
-from scripts.unlearning.restart import Restart, forgetting
+from scripts.unlearning.restart import Restart, forgetting, make_prior
 from scripts.unlearning.schedule import FastTraining, NoTraining, epoch_length
 from scripts.unlearning.summary import check_run, conclude
 from scripts.unlearning.targets import GainTarget, GainTerm, TargetPerScan
@@ -52,5 +52,6 @@ __all__ = [
     "describe_replay",
     "epoch_length",
     "forgetting",
+    "make_prior",
     "replay",
 ]

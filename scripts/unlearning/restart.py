@@ -76,9 +76,18 @@ class Restart(Handler):
                 logger.info("restart: %d %s: %s", len(names), what, ", ".join(names[:5]))
 
 
-def forgetting(
-    method: Sequence[Any], trainer: Trainer, record: RunRecord, forget: Sequence[Volume], prior: Prior
-) -> dict[str, Any]:
+def prior_of(method: Sequence[Any]) -> Prior | None:
+    """What a method restarts from; None: it changes the weights that the network has."""
+    return next((handler.prior for handler in method if isinstance(handler, Restart)), None)
+
+
+def make_prior(method: Sequence[Any]) -> None:
+    """Train the prior of a method that restarts where there is none; see :meth:`Prior.make`."""
+    if (prior := prior_of(method)) is not None:
+        prior.make()
+
+
+def forgetting(method: Sequence[Any], trainer: Trainer, record: RunRecord, forget: Sequence[Volume]) -> dict[str, Any]:
     """Whether a run forgot exactly, from what it did and read.
 
     Args:
@@ -86,15 +95,13 @@ def forgetting(
         trainer: The trainer that ran.
         record: What the run opened, as its loaders reported it.
         forget: The forgotten scans; those that are no longer there cannot have been opened.
-        prior: What a restarted network restarted from.
 
     Returns:
         ``forgetting``, ``exact`` or ``approximate``; ``not_exact_because``, what speaks against exact; ``prior``, see
         :meth:`Prior.facts`, or None where the network did not restart; ``forgotten``, name and SHA-256 of what went.
     """
-    problems = []
-    restarted = bool(method) and isinstance(method[0], Restart)
-    if not restarted:
+    problems, prior = [], prior_of(method[:1])
+    if prior is None:
         problems.append("the method does not begin with Restart: the network keeps weights that it had")
     for handler in method:
         if not getattr(handler, "exact", False) or type(handler).__module__.partition(".")[0] != "scripts":
@@ -108,7 +115,7 @@ def forgetting(
     problems += [
         f"{scan['volume']}, a forgotten scan, was opened" for scan in opened["scans"] if scan["sha256"] in lost
     ]
-    facts = prior.facts() if restarted else None
+    facts = None if prior is None else prior.facts()
     known = None if facts is None else facts["sha256"]
     problems += [f"the weights {file['file']} were read" for file in opened["weights"] if file["sha256"] != known]
     kind = "approximate" if problems else "exact"

@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 import ignite.distributed as idist
+import torch
 
 from scripts.requests.in_words import Facts, describe_outcome, retained_psnr
 from scripts.run import command_of, tell
 from scripts.run.config import running_config
 from scripts.run.source import differing
-from scripts.unlearning.restart import Restart
+from scripts.unlearning.restart import prior_of
 
 logger = logging.getLogger(__name__)
 WORSE = 1.0  # dB below the original on retained test scans that are said aloud
@@ -53,18 +54,24 @@ def warn_of_results(record: Facts) -> None:
         )  # fmt: skip
 
 
-def check_run(method: Sequence[Any], weights: str | Path | Literal[False] | None) -> None:
-    """Refuse a method that starts from nothing, and warn where a run differs from how the original was trained.
+def check_run(
+    method: Sequence[Any], network: torch.nn.Module, weights: str | Path | Literal[False] | None = None
+) -> None:
+    """Refuse a method that cannot start, and warn where a run differs from how the original was trained.
 
     Args:
         method: The handlers of the method.
+        network: The network that is to forget.
         weights: The original weights; their record lies beside them. Without either nothing is compared.
 
     Raises:
-        ValueError: A method that changes the original, without the overlay that loads it.
+        ValueError: A method that changes the original, without the overlay that loads it; a prior that cannot be one,
+            see :meth:`Prior.check`.
     """
     own = running_config()
-    if NEEDED not in own and not (method and isinstance(method[0], Restart)):
+    if (prior := prior_of(method)) is not None:
+        prior.check(network, weights)
+    elif NEEDED not in own:
         raise ValueError(
             f"config_file: 'method_name': {own.get('method_name')} changes the original, so expected "
             "bundle/configs/approximate.yaml between unlearn.yaml and the method's file, found it missing: "

@@ -117,7 +117,7 @@ def test_a_failed_cell_is_reported_and_stops_no_other(finished, tiny_datalist, t
     assert status["noisy_label/fraction-0/seed-0"] == ("finished", "")
     assert status["broken/fraction-0.1/seed-0"] == (
         "failed",
-        "ValueError: NoisyLabel: 'std': expected a number above 0, found -1.0",
+        "ValueError: 'method#0#std': expected a number above 0, found -1.0",
     )
     html = (output / "report.html").read_text()
     assert "found -1.0" in html

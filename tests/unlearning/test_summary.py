@@ -4,6 +4,7 @@ import json
 import re
 
 import pytest
+import torch
 
 from scripts.unlearning import summary
 from tests.evaluation.test_report import record
@@ -48,15 +49,15 @@ def original(tmp_path, monkeypatch):
 
 
 def test_what_is_as_in_training_is_not_mentioned(original, caplog):
-    summary.check_run([], original[1])
-    summary.check_run([], False)
+    summary.check_run([], torch.nn.Linear(1, 1), original[1])
+    summary.check_run([], torch.nn.Linear(1, 1), False)
     assert caplog.messages == []
 
 
 def test_another_mask_and_another_length_are_one_line_each(original, caplog):
     own, weights = original
     own |= {"mask": {**MASK, "acceleration": 6}, "train_epochs": 50}
-    summary.check_run([], weights)
+    summary.check_run([], torch.nn.Linear(1, 1), weights)
     assert len(caplog.messages) == 2
     assert "'mask': acceleration 6 here, acceleration 3 where" in caplog.text
     assert "'train_epochs': 50 here, 18 where" in caplog.text
@@ -67,4 +68,4 @@ def test_a_method_that_changes_the_original_needs_its_base(original):
     del own["older_weights"]
     own["method_name"] = "fine_tune"
     with pytest.raises(ValueError, match=r"'method_name': fine_tune .*approximate\.yaml.*methods/fine_tune\.yaml"):
-        summary.check_run([], weights)
+        summary.check_run([], torch.nn.Linear(1, 1), weights)
