@@ -104,7 +104,7 @@ class HandOver:
                 if isinstance(error, AwayError) and not self.router.answers():
                     raise
                 self.failures[series] = failure.again(str(error), self.retry_s, stored)
-                if failure.reason != str(error):
+                if not failure.reason:  # once; health has the latest reason
                     logger.error("%s: not handed over to %s: %s", series, self.router, error)
             self.away = ""
 

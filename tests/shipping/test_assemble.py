@@ -37,7 +37,12 @@ def metadata_of(folder):
 def test_layout(shipped):
     names = {path.name for path in shipped.iterdir()}
     assert names == {"LICENSE", "configs", "docs", "manifest.json", "models", "scripts"}
-    assert {path.name for path in (shipped / "models").iterdir()} == {"model.pt", "model.pt2", "model.ts"}
+    assert {path.name for path in (shipped / "models").iterdir()} == {
+        "model.pt",
+        "model.pt2",
+        "model.ts",
+        "model.safetensors",
+    }
     docs = {path.name for path in (shipped / "docs").iterdir()}
     assert docs == {"README.md", "bom.cdx.json", "data_license.txt", "deploy.md", "serve.md"}
     configs = {path.name for path in (shipped / "configs").iterdir()}
