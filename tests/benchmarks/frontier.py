@@ -46,6 +46,7 @@ def main(
     budgets: Sequence[float] = (0.02, 0.05, 0.1, 0.2, 0.3),
     seeds: Sequence[int] = (0, 1, 2),
     later: bool = True,
+    network: str | None = None,
     **settings: Any,
 ) -> None:
     """Run what is missing and print the table.
@@ -57,12 +58,14 @@ def main(
         budgets: Shares of training's backward passes.
         seeds: Each draws another retain subset. The two trainings and the prior have seed 0.
         later: Whether training goes on afterwards.
+        network: An overlay in ``bundle/configs/networks`` in place of the domain's network; it is trained anew.
         settings: Further settings of ``unlearn``, e.g. ``--retain_fraction 1.0``.
     """
     logging.getLogger("ignite").setLevel(logging.WARNING)
     torch.set_num_threads(1)
-    output = Path(output_dir or f"outputs/frontier/{domain}")
-    given = domain_settings(domain)
+    name = f"{domain}-{network}" if network else domain
+    output = Path(output_dir or f"outputs/frontier/{name}")
+    given = domain_settings(domain, network)
     given["unlearn"] |= settings
     original, oracle = (_train(output / name, name == "oracle", given) for name in ("original", "oracle"))
     continued = _later(output / "oracle", oracle, given)
@@ -93,17 +96,19 @@ def main(
             rows.append((method, budget, delivered, after))
             print("\n".join(_table(rows)), flush=True)
     _write(rows, seeds, output / "frontier.csv")
-    _draw(rows, output / "frontier.png", domain)
+    _draw(rows, output / "frontier.png", name)
 
 
-def domain_settings(domain: str) -> dict[str, Any]:
-    """What each verb takes of a domain's file."""
+def domain_settings(domain: str, network: str | None = None) -> dict[str, Any]:
+    """What each verb takes of a domain's file, with another network where one is named."""
     parser = ConfigParser()
     parser.read_config([str(CONFIGS / "train.yaml"), str(Path(__file__).parent / "domains" / f"{domain}.yaml")])
     given = ConfigParser.load_config_file(str(Path(__file__).parent / "domains" / f"{domain}.yaml"))
     common = {key: given[key] for key in ("network", "mask", "train_epochs", "forget_request") if key in given}
     common |= {"datalist": parser.get_parsed_content("datalist"), "seed": 0}
-    trained = given.get("trained")  # a folder with original.pt and oracle.pt
+    if network:
+        common["network"] = ConfigParser.load_config_file(str(CONFIGS / "networks" / f"{network}.yaml"))["network"]
+    trained = None if network else given.get("trained")  # a folder with original.pt and oracle.pt
     return {"train": {**common, **given.get("train_settings", {})}, "unlearn": common, "trained": trained}
 
 
