@@ -25,7 +25,8 @@ from scripts.evaluation.comparison import load_models
 from scripts.evaluation.reconstruct import reconstruct
 from scripts.evaluation.results import Results, read_results
 from scripts.run.config import TRACKING, changed_settings, running_config
-from scripts.run.files import file_sha256, json_sha256, write_text
+from scripts.run.files import file_sha256, json_object, json_sha256, write_text
+from scripts.run.kinds import check_arguments
 from scripts.training.file_hashes import FileHashes
 from scripts.training.record import environment
 
@@ -61,7 +62,7 @@ def measures_of(given: Given, settings: Mapping[str, Mapping[str, Any] | None]) 
     """Measures by name, each with what its settings say in place of its defaults.
 
     Raises:
-        ValueError: no measure of that name, or one without such a setting.
+        ValueError: no measure of that name, one without such a setting, or a setting out of range.
     """
     unknown = sorted(set(settings) - set(Measure.known))
     if unknown:
@@ -74,6 +75,7 @@ def measures_of(given: Given, settings: Mapping[str, Mapping[str, Any] | None]) 
             inspect.signature(Measure.known[name]).bind(given, **own)
         except TypeError as error:
             raise ValueError(f"audit: 'measures#{name}': {error}, found {dict(own)}") from error
+        check_arguments(Measure.known[name], own)
         found.append(Measure.known[name](given, **own))
     return found
 
@@ -307,11 +309,5 @@ def _is_on_kept(gate: Mapping[str, Any], found: Mapping[str, Any]) -> bool:
 
 def is_replayed(file: str | Path | None, sha256: str) -> bool:
     """Whether the verb ``replay`` found these weights again, by what it wrote."""
-    if file is None or not Path(file).is_file():
-        return False
-    try:
-        content = json.loads(Path(file).read_text(encoding="utf-8"))
-    except ValueError:
-        return False
-    weights = content.get("weights") if isinstance(content, dict) else None
+    weights = json_object(file).get("weights") if file is not None else None
     return isinstance(weights, dict) and weights.get("found") == weights.get("expected") == sha256

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
@@ -33,6 +33,7 @@ from scripts.evaluation.reconstruct import Models, measure_models, spread
 from scripts.evaluation.results import Results
 from scripts.evaluation.table import ABSENT, Table, number, percent
 from scripts.run.config import running_config
+from scripts.run.kinds import within
 from scripts.training.file_hashes import FileHashes
 
 MOST_MASKS = 4
@@ -73,10 +74,8 @@ class Likelihood(Measure):
     title = "Single patients, beside reference models"
     gates = ("(forgotten|over_forgotten|quantised|exposed)",)
 
-    def __init__(self, given: Given, weights: Sequence[str] = (), rate: float = RATE) -> None:
+    def __init__(self, given: Given, weights: Sequence[str] = (), rate: Annotated[float, within(0, 1)] = RATE) -> None:
         super().__init__(given)
-        if not 0 < rate < 1:
-            raise ValueError(f"likelihood: 'likelihood_rate': expected between 0 and 1, found {rate}")
         self.rate = rate
         self.references: dict[str, torch.nn.Module] = {}
         if not weights:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from scripts.audit.inputs import COUNTS, read_record, record_beside
 from scripts.audit.measure import ORACLE, TREATED, oracle_names
 from scripts.audit.treated import recipe_of, treated_problems, unlike
 from scripts.networks.weights import read_state
-from scripts.run.files import file_sha256
+from scripts.run.files import file_sha256, json_object
 
 OF_ORACLE = {"oracle", "seed", "forget_only", "training_share"}  # in which an oracle's training may differ
 ORACLE_NOT_SHOWN = "oracle not shown to be one"
@@ -72,10 +71,10 @@ def lineage(weights: str | Path, record: str | Path | None = None) -> list[Path]
     last = record or record_beside(weights)
     if read_record(last, weights) is None:
         return []
-    known = {_weights_out(_read(path)): path for path in sorted(Path(weights).parent.glob("*.json"))}
+    known = {_weights_out(json_object(path)): path for path in sorted(Path(weights).parent.glob("*.json"))}
     known.pop(None, None)
     paths = [Path(str(last))]
-    while (source := (_read(paths[-1]).get("weights_in") or {}).get("sha256")) in known:
+    while (source := (json_object(paths[-1]).get("weights_in") or {}).get("sha256")) in known:
         if known[source] in paths:
             break
         paths.append(known[source])
@@ -84,7 +83,7 @@ def lineage(weights: str | Path, record: str | Path | None = None) -> list[Path]
 
 def origin(records: Sequence[Path]) -> list[dict]:
     """:func:`record_facts` of each record of a :func:`lineage`."""
-    return [record_facts(_read(path), file_sha256(path)) for path in records]
+    return [record_facts(json_object(path), file_sha256(path)) for path in records]
 
 
 def weights_hashes(path: str | Path) -> dict[str, str]:
@@ -242,11 +241,3 @@ def _hashes(roles: Mapping[str, Mapping]) -> dict[str, list[str] | None]:
 
 def _weights_out(record: Mapping) -> str | None:
     return (record.get("weights_out") or {}).get("sha256")
-
-
-def _read(path: Path) -> dict:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError:
-        return {}
-    return content if isinstance(content, dict) else {}

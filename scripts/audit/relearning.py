@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Annotated
 
 import numpy as np
 from scipy.integrate import trapezoid
@@ -22,6 +23,7 @@ from scripts.evaluation.bootstrap import mean_with_interval
 from scripts.evaluation.reconstruct import Models, spread
 from scripts.evaluation.results import Results
 from scripts.evaluation.table import Table, number
+from scripts.run.kinds import Count, Positive, whole
 
 METRICS = ("psnr", "ssim")
 ACCEPTING = 20  # steps below which a model may be rejected, but not accepted
@@ -87,9 +89,15 @@ class Relearning(Measure):
     gates = (r"(psnr|ssim)/(rise|area)",)
     relative, rate = False, 1e-3
 
-    def __init__(self, given: Given, max_steps: int = 40, every: int = 2, learning_rate: float | None = None) -> None:
+    def __init__(
+        self,
+        given: Given,
+        max_steps: Annotated[int, whole(0)] = 40,
+        every: Count = 2,
+        learning_rate: Positive | None = None,
+    ) -> None:
         super().__init__(given)
-        if max_steps < 0 or every < 1 or max_steps % every:
+        if max_steps % every:
             raise ValueError(
                 f"relearning: 'max_steps': expected 0 or a multiple of 'every', {every}, found {max_steps}"
             )

@@ -23,6 +23,7 @@ from scripts.evaluation.bootstrap import mean_with_interval
 from scripts.evaluation.reconstruct import Models, spread
 from scripts.evaluation.results import COHORTS, Results
 from scripts.evaluation.table import DECIMALS, HEADINGS, Table, number, percent
+from scripts.run.kinds import Positive, Share
 
 METRICS = ("psnr", "ssim")
 EARLY = 60  # steps: enough to reject a model, too few to accept one
@@ -89,17 +90,15 @@ class Resurfacing(Measure):
         learning_rate: Adam's.
 
     Raises:
-        ValueError: a share outside [0, 1], or a limit that allows no step.
+        ValueError: a limit that allows no step.
     """
 
     name = "resurfacing"
     title = "Resurfacing: training on retained data alone"
     gates = (r"(BTA|KTA|UA|earlier)/(psnr|ssim)/(rise|gap)",)
 
-    def __init__(self, given: Given, share: float = 0.15, learning_rate: float = 1e-3) -> None:
+    def __init__(self, given: Given, share: Share = 0.15, learning_rate: Positive = 1e-3) -> None:
         super().__init__(given)
-        if not 0 <= share <= 1:
-            raise ValueError(f"resurfacing: 'share': expected in [0, 1], found {share}")
         training = training_of(given.weights[ORIGINAL], given.training)
         self.training_steps = None if training is None else int(training["cost"]["steps"])
         cohorts = {**given.cohorts, "earlier": [v for volumes in given.earlier.values() for v in volumes]}

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from scripts.data.slices import Undersample
 from scripts.kspace.fourier import center_crop, fft2c, ifft2c, rss
+from scripts.run.kinds import NotNegative, check_arguments
 
 
 class Augment:
@@ -36,15 +37,13 @@ class Augment:
     def __init__(
         self,
         undersample: Undersample,
-        rotation: float = 15.0,
-        scale: float = 0.1,
-        shear: float = 0.1,
-        shift: float = 0.05,
+        rotation: NotNegative = 15.0,
+        scale: NotNegative = 0.1,
+        shear: NotNegative = 0.1,
+        shift: NotNegative = 0.05,
         flips: bool = True,
     ) -> None:
-        for name, value in {"rotation": rotation, "scale": scale, "shear": shear, "shift": shift}.items():
-            if value < 0:
-                raise ValueError(f"augmentation: {name!r}: expected from 0, found {value}")
+        check_arguments(self, {"rotation": rotation, "scale": scale, "shear": shear, "shift": shift})
         self.undersample = undersample
         self.rotation = rotation
         self.scale = scale

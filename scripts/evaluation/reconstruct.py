@@ -112,15 +112,10 @@ def spread(volumes: Sequence[Volume], limit: int) -> list[tuple[Volume, int]]:
 
     Where there are more volumes than slices, the volumes are evenly spaced in their list.
 
-    Raises:
-        ValueError: a limit below one.
-
     >>> volume = type("Volume", (), {"num_slices": 3})()
     >>> [number for _, number in spread([volume], limit=2)]
     [1, 0]
     """
-    if limit < 1:
-        raise ValueError(f"slices: expected a limit of at least one, found {limit}")
     if len(volumes) > limit:
         volumes = [volumes[index * len(volumes) // limit] for index in range(limit)]
     orders = [middle_first(v.num_slices) for v in volumes]

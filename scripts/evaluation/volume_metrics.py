@@ -6,7 +6,7 @@ import math
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import ignite.distributed as idist
 import torch
@@ -16,7 +16,7 @@ from ignite.metrics import Metric, MetricsLambda
 from ignite.metrics.metric import reinit__is_reduced
 from torch import Tensor
 
-from scripts.evaluation.metrics import METRICS, SliceSums, combine, slice_sums
+from scripts.evaluation.metrics import SliceSums, combine, slice_sums
 from scripts.kspace.fourier import crop_like
 
 Identity = tuple[str, str]  # patient_id, anatomy
@@ -122,7 +122,7 @@ class MeanOverVolumes(MetricsLambda):
         name: "psnr" (dB), "ssim" or "nmse".
 
     Raises:
-        ValueError: another name; at `compute`, a volume whose value is infinite.
+        ValueError: at `compute`, a volume whose value is infinite.
 
     Example:
         >>> import torch
@@ -136,9 +136,7 @@ class MeanOverVolumes(MetricsLambda):
         'psnr'
     """
 
-    def __init__(self, volumes: VolumeMetrics, name: str) -> None:
-        if name not in METRICS:
-            raise ValueError(f"the metric must be one of {', '.join(METRICS)}, got {name!r}")
+    def __init__(self, volumes: VolumeMetrics, name: Literal["psnr", "ssim", "nmse"]) -> None:
         self.name = name
         super().__init__(self._mean, volumes)
 

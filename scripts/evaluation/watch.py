@@ -16,6 +16,7 @@ from scripts.data.volumes import Volume
 from scripts.evaluation.reconstruct import measure_models, spread
 from scripts.networks.weights import unwrap
 from scripts.run.engines import Trainer, loss_of
+from scripts.run.kinds import Count
 
 logger = logging.getLogger(__name__)
 EVERY = 10  # steps between two readings of the loss: each waits for the device
@@ -33,13 +34,10 @@ class Watch:
         volumes: Scans that stay and are not trained on; none: only loss and rate.
         transform: Undersamples a slice of them, with fixed masks.
         slices: The most slices that are reconstructed.
-
-    Raises:
-        ValueError: ``slices`` is below 1.
     """
 
     def __init__(
-        self, log_dir: str | Path, volumes: Sequence[Volume], transform: Callable[[dict], dict], slices: int = 12
+        self, log_dir: str | Path, volumes: Sequence[Volume], transform: Callable[[dict], dict], slices: Count = 12
     ) -> None:
         self.log_dir = str(log_dir)
         self.slices = spread(volumes, slices)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from scripts.run.files import file_sha256
+from scripts.run.files import file_sha256, json_object
 
 NOT_AUDITED = "not audited"
 
@@ -70,8 +69,8 @@ def identify_model(name: str, version: str, weights: str | Path, bundle: str | P
     sha256 = file_sha256(weights)
     path = bundle / "docs" / "certificate.json"
     certificate = file_sha256(path) if sha256 in certified_weights(path) else ""
-    record = _json(weights.with_suffix(".json"))
-    role = role_of(record) or str(_json(bundle / "configs" / "metadata.json").get("weights_role", ""))
+    record = json_object(weights.with_suffix(".json"))
+    role = role_of(record) or str(json_object(bundle / "configs" / "metadata.json").get("weights_role", ""))
     return ModelIdentity(str(name), str(version), sha256, certificate, role)
 
 
@@ -90,13 +89,5 @@ def role_of(record: Mapping[str, Any]) -> str:
 
 def certified_weights(path: Path) -> set[str]:
     """SHA-256 of the files that a certificate, an in-toto statement, is about; empty where there is none."""
-    subjects = _json(path).get("subject")
+    subjects = json_object(path).get("subject")
     return {str(item.get("digest", {}).get("sha256")) for item in subjects} if isinstance(subjects, list) else set()
-
-
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}  # a pipe would be waited for
-    except (OSError, ValueError):
-        return {}
-    return content if isinstance(content, dict) else {}

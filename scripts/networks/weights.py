@@ -1,7 +1,6 @@
 """Weights on disk: plain state dicts, written whole or not at all, read without unpickling objects."""
 
 import io
-import json
 import pickle
 import re
 from collections.abc import Iterable, Mapping
@@ -14,7 +13,7 @@ from torch import Tensor, nn
 
 from scripts.run import report_weights
 from scripts.run.config import running_config
-from scripts.run.files import file_sha256, write_bytes
+from scripts.run.files import file_sha256, json_object, write_bytes
 from scripts.run.source import differing
 
 WRAPPERS = ("module.", "_orig_mod.", "varnet.", "unet.")  # DataParallel, torch.compile, fastMRI's Lightning modules
@@ -123,25 +122,14 @@ def _refuse_unfitting(
         ),
     ]
     if problems:
-        stated, found = differing(_recorded_network(path), _running_network())
+        stated, found = differing((_record_beside(path).get("configuration") or {}).get("network"), _running_network())
         if isinstance(stated, str) and stated:
             raise ValueError(f"{path}: weights of another network: expected {stated} (its record), found {found}")
         raise ValueError(f"{path}: weights do not fit {network}: " + "; ".join(problems))
 
 
-def _recorded_network(path: str | Path) -> Any:
-    """The network in the record beside some weights; None without one."""
-    return (_record_beside(path).get("configuration") or {}).get("network")
-
-
 def _record_beside(path: str | Path) -> dict[str, Any]:
-    """The JSON file beside some weights; {} where there is none, or a pipe, which would be waited for."""
-    record = Path(path).with_suffix(".json")
-    try:
-        content = json.loads(record.read_text(encoding="utf-8")) if record.is_file() else {}
-    except (OSError, ValueError):
-        return {}
-    return content if isinstance(content, dict) else {}
+    return json_object(Path(path).with_suffix(".json"))
 
 
 def _running_network() -> Any:

@@ -6,6 +6,7 @@ import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -13,8 +14,6 @@ import numpy as np
 from scripts.phantoms.acquisition import OBJECT_LEVEL
 
 TEXT_FIELDS = ("anatomy", "acquisition", "patient_id")
-FIELDS = ("image", "volume", "slice_axis", "split", *TEXT_FIELDS)
-SECTIONS = ("training", "validation", "test")
 LEAST_COVER = 0.05
 MILLIMETRES = {"unknown": 1.0, "meter": 1000.0, "mm": 1.0, "micron": 0.001}  # of a unit of space
 
@@ -64,18 +63,20 @@ class Magnitude:
         return range(int(used[0]), int(used[-1]) + 1)
 
 
-def read_magnitude(entry: Mapping[str, object], name: str) -> Magnitude:
-    """Read and check one entry of ``simulate``'s list of images; ``name`` is what errors call it.
+def read_magnitude(entry: Mapping[str, Any]) -> Magnitude:
+    """Read and check the image of one entry of ``simulate``'s list.
 
     Raises:
-        FileNotFoundError, ValueError: The entry or its file is unfit; the message names file, field, what was found and
-            what was expected.
+        FileNotFoundError, ValueError: The file is unfit; the message names file, field, what was found and what was
+            expected.
     """
-    fields, split = _checked_entry(entry, name)
-    path = str(entry["image"])
+    path, split = str(entry["image"]), entry.get("split")
+    fields = {field: str(entry[field]) for field in TEXT_FIELDS if entry.get(field) is not None}
     image = _open(path)
-    volume = _index(entry.get("volume", 0), "volume", image.shape[3] if len(image.shape) == 4 else 1, path)
-    axis = _index(entry.get("slice_axis", 2), "slice_axis", 3, path)
+    volume, count = entry.get("volume") or 0, image.shape[3] if len(image.shape) == 4 else 1
+    if volume >= count:
+        raise ValueError(f"{path}: volume: found {volume}, expected a whole number from 0 to {count - 1}")
+    axis = 2 if entry.get("slice_axis") is None else entry["slice_axis"]
     try:
         data = np.asarray(image.dataobj[..., volume] if len(image.shape) == 4 else image.dataobj, dtype=np.float32)
     except (OSError, EOFError, ValueError, zlib.error) as error:
@@ -89,21 +90,6 @@ def read_magnitude(entry: Mapping[str, object], name: str) -> Magnitude:
     stated = (*image.header.get_zooms(), 0.0)  # of a single slice, which states no thickness
     zooms = [unit * float(stated[i]) or 1.0 for i in order]
     return Magnitude(path, data, (zooms[1], zooms[2]), zooms[0], fields, split)
-
-
-def _checked_entry(entry: Mapping[str, object], name: str) -> tuple[dict[str, str], str | None]:
-    if not isinstance(entry, Mapping) or not entry.get("image"):
-        raise ValueError(f"{name}: image: found {entry!r}, expected a mapping with the path of a NIfTI file")
-    if unknown := sorted(set(entry) - set(FIELDS)):
-        raise ValueError(f"{entry['image']}: {name}: found the fields {unknown}, expected only {list(FIELDS)}")
-    split = entry.get("split")
-    if split is not None and split not in SECTIONS:
-        raise ValueError(f"{entry['image']}: {name}: split: found {split!r}, expected one of {list(SECTIONS)}")
-    fields = {field: entry[field] for field in TEXT_FIELDS if entry.get(field) is not None}
-    for field, value in fields.items():
-        if isinstance(value, bool) or not str(value).strip() or not isinstance(value, (str, int)):
-            raise ValueError(f"{entry['image']}: {name}: {field}: found {value!r}, expected a text")
-    return {field: str(value) for field, value in fields.items()}, split
 
 
 def _open(path: str) -> nib.Nifti1Pair:
@@ -128,12 +114,6 @@ def _unit(image: nib.Nifti1Pair, path: str) -> str:
     except KeyError:
         code = int(image.header["xyzt_units"])
         raise ValueError(f"{path}: xyzt_units: found {code}, expected units of {', '.join(MILLIMETRES)}") from None
-
-
-def _index(value: object, field: str, count: int, path: str) -> int:
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or not 0 <= value < count:
-        raise ValueError(f"{path}: {field}: found {value!r}, expected a whole number from 0 to {count - 1}")
-    return int(value)
 
 
 def _check_values(data: np.ndarray, path: str) -> None:

@@ -13,8 +13,8 @@ from typing import Any, Literal
 from scripts.data.digests import known_sha256
 from scripts.data.volumes import Volume, read_slice
 from scripts.requests.forget_request import ForgetRequest
-from scripts.requests.ledger import Ledger, json_object
-from scripts.run.files import file_sha256
+from scripts.requests.ledger import Ledger
+from scripts.run.files import file_sha256, json_object
 
 
 @dataclass(frozen=True)

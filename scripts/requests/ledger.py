@@ -15,7 +15,7 @@ from typing import Any
 
 from filelock import BaseFileLock, Timeout
 
-from scripts.run.files import let_go, take_lock
+from scripts.run.files import json_object, let_go, take_lock
 from scripts.run.keys import keyed_hash, make_key, read_key
 
 VERSION = 1
@@ -206,12 +206,3 @@ def ledger_of(run_dir: str | Path | None) -> str | None:
     stated = (json_object(Path(run_dir, "unlearned.json")).get("ledger") or {}).get("path")
     named = None if stated is None else Path(os.path.normpath(Path(run_dir).resolve() / stated))
     return str(named) if named is not None and named.is_file() else None
-
-
-def json_object(path: Path) -> dict:
-    """The object in a JSON file; empty where there is none."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return content if isinstance(content, dict) else {}

@@ -14,9 +14,9 @@ from filelock import BaseFileLock
 
 from scripts.requests.cohorts import Cohorts
 from scripts.requests.erasures import outputs_of, request_digest, scan_entry
-from scripts.requests.ledger import Ledger, json_object
+from scripts.requests.ledger import Ledger
 from scripts.requests.lineage import check_weights, training_record
-from scripts.run.files import file_sha256, let_go
+from scripts.run.files import file_sha256, json_object, let_go
 
 logger = logging.getLogger(__name__)
 _HELD: dict[str, BaseFileLock] = {}  # locks of this process's runs; one that failed leaves its own behind
@@ -168,7 +168,7 @@ def enter_training(path: str | Path | None, output_dir: str | Path, name: str, e
 def enter_audit(path: str | Path | None, weights: str | Path, audit: str | Path) -> None:
     """Enter an audit's verdict on some weights."""
     if path:
-        verdict = json_object(Path(audit))["verdict"]["verdict"]
+        verdict = json_object(audit)["verdict"]["verdict"]
         _enter(path, "audited", weights=file_sha256(weights), verdict=verdict, audit_sha256=file_sha256(audit))
 
 

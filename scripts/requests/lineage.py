@@ -13,8 +13,8 @@ from typing import Literal
 import ignite.distributed as idist
 
 from scripts.requests.erasures import Erasure, erasures
-from scripts.requests.ledger import Ledger, json_object
-from scripts.run.files import file_sha256
+from scripts.requests.ledger import Ledger
+from scripts.run.files import file_sha256, json_object
 
 logger = logging.getLogger(__name__)
 

@@ -30,10 +30,8 @@ def draw_retain_subset(
         The drawn volumes in the order of ``volumes``.
 
     Raises:
-        ValueError: fraction out of range, or no volumes.
+        ValueError: no volumes.
     """
-    if not 0 < fraction <= 1:
-        raise ValueError(f"retain subset: 'fraction': expected in (0, 1], found {fraction}")
     if not volumes:
         raise ValueError("retain subset: expected at least one retain volume, found none")
     rng = np.random.default_rng(seed)
@@ -54,12 +52,7 @@ def draw_patients(volumes: Sequence[Volume], share: float, seed: int) -> list[Vo
     """Draw a share of the patients, in (0, 1], at random with all their scans: what a reference model is trained on.
 
     A scan that names no patient counts as a patient of its own; at least one patient is drawn.
-
-    Raises:
-        ValueError: share out of range.
     """
-    if not 0 < share <= 1:
-        raise ValueError(f"training: 'training_share': expected in (0, 1], found {share}")
     patients = list(dict.fromkeys(volume.patient_id or volume.name for volume in volumes))
     count = max(1, round(share * len(patients)))
     chosen = {patients[i] for i in np.random.default_rng(seed).permutation(len(patients))[:count]}

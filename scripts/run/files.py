@@ -138,6 +138,15 @@ def file_sha256(path: str | Path) -> str:
     return digest.hexdigest()
 
 
+def json_object(path: str | Path) -> dict[str, Any]:
+    """The object in a JSON file; {} where there is none, or a pipe, which would be waited for."""
+    try:
+        content = json.loads(Path(path).read_text(encoding="utf-8")) if Path(path).is_file() else {}
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
 def json_sha256(content: Any) -> str:
     """SHA-256 of JSON content in canonical form (sorted keys, no white space, UTF-8), as hexadecimal digits.
 

@@ -100,6 +100,20 @@ def mapping_of(kind: Kind, low: int = 0) -> Kind:
     )
 
 
+def fields(required: Mapping[str, Kind], optional: Mapping[str, Kind]) -> Kind:
+    """Mappings of these keys and no others, each to something of its kind, the optional ones also to nothing."""
+    kinds = {**required, **{key: kind | NOTHING for key, kind in optional.items()}}
+    listed = ", ".join(f"{key} ({kind.expected})" for key, kind in {**required, **optional}.items())
+    return Kind(
+        f"a mapping of {listed}",
+        lambda v: (
+            isinstance(v, Mapping)
+            and set(required) <= set(v) <= set(kinds)
+            and all(_is(kinds[key], item) for key, item in v.items())
+        ),
+    )
+
+
 def _is(kind: Kind, item: Any) -> bool:
     return is_expression(item) or kind.fits(item)
 
@@ -190,7 +204,7 @@ def _kind_of(hint: Any) -> Kind | None:
     return PLAIN.get(hint)
 
 
-def check_arguments(component: object, arguments: Mapping[str, Any]) -> None:
+def check_arguments(component: object | type, arguments: Mapping[str, Any]) -> None:
     """Refuse arguments that are not of the kind that the component declares.
 
     Raises:
@@ -204,7 +218,7 @@ def check_arguments(component: object, arguments: Mapping[str, Any]) -> None:
     ...
     ValueError: Scaled: 'factor': expected a number above 0, found 0
     """
-    kind: Any = type(component)  # mypy takes a type of object for something that cannot be hashed
+    kind: Any = component if isinstance(component, type) else type(component)
     name, kinds = kind.__name__, argument_kinds(kind)
     wrong = {key: value for key, value in arguments.items() if key in kinds and not kinds[key].fits(value)}
     if wrong:

@@ -26,6 +26,7 @@ from scripts.run.kinds import (
     TEXT,
     Kind,
     above,
+    fields,
     list_of,
     mapping_of,
     one_of,
@@ -71,6 +72,14 @@ HTML = Kind(
     "HTML, as scripts.audit.audit_section gives it",
     lambda v: isinstance(v, str) and v.strip().startswith("<"),
 )
+SECTIONS = ("training", "validation", "test")
+NAMED = TEXT | whole(0)
+IMAGE = fields(
+    {"image": PATH},
+    {"volume": whole(0), "slice_axis": whole(0, 2), "split": one_of(*SECTIONS)}
+    | dict.fromkeys(("anatomy", "acquisition", "patient_id"), NAMED),
+)
+PIXELS = one_of("float32", "int16")
 OF_VERB: dict[str, dict[str, Kind]] = {
     "train": {"oracle": FLAG, "forget_only": FLAG, "training_share": FRACTION},
     "unlearn": {
@@ -89,18 +98,18 @@ OF_VERB: dict[str, dict[str, Kind]] = {
         "method": HANDLERS,
     },
     "evaluate": {
-        "sections": unlike(list_of(one_of("training", "validation", "test"), 1)) | NOTHING,
+        "sections": unlike(list_of(one_of(*SECTIONS), 1)) | NOTHING,
         "weights": PATH | mapping_of(FILE_OR_NONE, 1),
     },
     "preview": {},
     "help": {"about": TEXT},
     "replay": {"run_dir": FILE_OR_NONE},
     "simulate": {
-        "images": replace(list_of(MAPPING, 1), names_files=True),
+        "images": replace(list_of(IMAGE, 1), names_files=True),
         "num_coils": whole(1, 1024),
         "snr": above(0, 1e9),
         "matrix": list_of(whole(8, 4096), 2) | NOTHING,
-        "splits": mapping_of(FROM_ZERO, 1) | NOTHING,
+        "splits": fields({}, dict.fromkeys(SECTIONS, FROM_ZERO)) | NOTHING,
         "gap": whole(0),
         "slices_per_volume": whole(1),
     },
@@ -177,8 +186,8 @@ OF_VERB: dict[str, dict[str, Kind]] = {
         "raw_days": FROM_ZERO,
         "metrics_port": whole(0, 65535) | NOTHING,
         "log_format": one_of("text", "json"),
-        "pixels": one_of("float32", "int16"),
-        "protocols": MAPPING | NOTHING,
+        "pixels": PIXELS,
+        "protocols": mapping_of(fields({}, {"pixels": PIXELS, "remove_oversampling": FLAG})) | NOTHING,
         "limits": MAPPING,
     },
     "send": {"source": PATH, "patience_s": FROM_ZERO, "router": COMPONENT},

@@ -21,7 +21,6 @@ from scripts.serving.scan import DoneSlice
 FALL_BACK = "zero-filled, not the network's image: the network failed"
 FALL_BACK_FLAG = ismrmrd.IMAGE_USER1
 """Set in the header of an image that is not the network's."""
-PIXELS = ("float32", "int16")
 LEVELS = 2**15 - 1
 """The highest grey level of int16."""
 logger = logging.getLogger(__name__)

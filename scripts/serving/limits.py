@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
+
+from scripts.run.kinds import Count, Positive, check_arguments
 
 
 class ScanError(Exception):
@@ -36,25 +38,22 @@ class Limits:
         ValueError: a limit that is no number above 0.
     """
 
-    max_connections: int = 2000
-    max_scans: int = 8
-    max_scans_per_client: int = 8
-    max_memory_mb: int = 4096
-    max_text_bytes: int = 4_000_000
-    max_readout_bytes: int = 128_000_000
-    max_matrix: int = 4096
-    idle_s: float = 60
-    message_s: float = 30
-    scan_s: float = 7200
-    send_s: float = 30
-    delivery_s: float = 600
-    drain_s: float = 300
+    max_connections: Count = 2000
+    max_scans: Count = 8
+    max_scans_per_client: Count = 8
+    max_memory_mb: Count = 4096
+    max_text_bytes: Count = 4_000_000
+    max_readout_bytes: Count = 128_000_000
+    max_matrix: Count = 4096
+    idle_s: Positive = 60
+    message_s: Positive = 30
+    scan_s: Positive = 7200
+    send_s: Positive = 30
+    delivery_s: Positive = 600
+    drain_s: Positive = 300
 
     def __post_init__(self) -> None:
-        for limit in fields(self):
-            value = getattr(self, limit.name)
-            if isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0:
-                raise ValueError(f"'limits': {limit.name!r}: expected a number above 0, found {value!r}")
+        check_arguments(self, vars(self))
 
 
 class MemoryBudget:

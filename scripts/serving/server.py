@@ -29,7 +29,7 @@ from scripts.networks import load_weights
 from scripts.run.manifest import verify_shipped
 from scripts.serving.connection import Connection, Service
 from scripts.serving.delivery import MOST_ATTEMPTS, Delivery, FileReader
-from scripts.serving.images import PIXELS, Model, SliceNetwork
+from scripts.serving.images import Model, SliceNetwork
 from scripts.serving.limits import BusyError, Limits, MemoryBudget
 from scripts.serving.messages import CLOSE_MESSAGE, text_message
 from scripts.serving.operation import OperatorPage
@@ -38,7 +38,6 @@ LINGER_S = 5
 RECOVER_S = 60
 CUT_SHORT = 3
 """Exit code where scans were stopped before their end; their raw data are finished after the next start."""
-SETTINGS = ("pixels", "remove_oversampling")
 logger = logging.getLogger(__name__)
 
 
@@ -63,7 +62,7 @@ class MrdServer:
         metrics_port: Of the operator's page on 127.0.0.1; 0 takes a free one, None: there is none.
 
     Raises:
-        ValueError: an unknown limit, setting or kind of pixels.
+        ValueError: an unknown limit, or one out of range.
     """
 
     def __init__(
@@ -84,11 +83,6 @@ class MrdServer:
         except TypeError as error:
             raise ValueError(f"'limits': {error}") from error
         usual = {"pixels": "float32", "remove_oversampling": True, **(settings or {})}
-        for name, found in {"settings": usual, **{f"protocols#{k}": v for k, v in (protocols or {}).items()}}.items():
-            if not isinstance(found, Mapping) or set(found) - set(SETTINGS):
-                raise ValueError(f"{name!r}: expected a mapping of {', '.join(SETTINGS)}, found {found!r}")
-            if found.get("pixels", "float32") not in PIXELS:
-                raise ValueError(f"'pixels': expected {' or '.join(PIXELS)}, found {found['pixels']!r}")
         self.host, self.port, self.device, self.deliver = host, port, device, deliver
         self.load, self.metrics_port = load, metrics_port
         threads = torch.get_num_threads()

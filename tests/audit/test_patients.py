@@ -221,7 +221,6 @@ ATTACKS = {
     ),
     "no such file: nowhere.pt": lambda f: f.update(weights=["nowhere.pt"]),
     "'slices_per_measure': expected at least 272 slices": lambda f: f.update(limit=271),
-    "'likelihood_rate': expected between 0 and 1": lambda f: f.update(rate=1.0),
     "expected the record of the original's training": lambda f: Path(f["audited"]["G"]).with_suffix(".json").unlink(),
 }
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from scripts.audit.audit import measures_of
 from scripts.audit.continued import ContinuedTraining, canonical, unmoved
 from scripts.audit.images import Acquisitions, OutputDistance, acquisition_gaps, other_masks
 from scripts.audit.measure import Statistics, is_measured
@@ -267,14 +268,27 @@ def test_a_short_training_rejects_but_does_not_accept(volumes, tmp_path):
 
 @pytest.mark.parametrize(
     ("limit", "settings"),
-    [(1000, {"max_steps": 5, "every": 2}), (1000, {"max_steps": -2}), (20, {})],
+    [(1000, {"max_steps": 5, "every": 2}), (20, {})],
 )
 def test_impossible_relearning_is_refused(volumes, limit, settings):
     with pytest.raises(ValueError, match="relearning: '"):
         Relearning(given({"KTA": volumes}, limit=limit, forget=volumes), **settings)
 
 
-@pytest.mark.parametrize(("limit", "share"), [(1000, 1.5), (6, 0.15)])
-def test_impossible_resurfacing_is_refused(volumes, limit, share, tmp_path):
-    with pytest.raises(ValueError, match="resurfacing: '"):
-        Resurfacing(given({"KTA": volumes}, limit=limit, weights=trained_for(tmp_path, 400), retain=volumes), share)
+@pytest.mark.parametrize(
+    ("name", "settings", "words"),
+    [
+        ("relearning", {"max_steps": -2}, "Relearning: 'max_steps': expected a whole number from 0, found -2"),
+        ("stronger_relearning", {"every": 0}, "StrongerRelearning: 'every': expected a whole number from 1, found 0"),
+        ("resurfacing", {"share": 1.5}, "Resurfacing: 'share': expected a number from 0 to 1, found 1.5"),
+        ("likelihood", {"rate": 1.0}, "Likelihood: 'rate': expected a number between 0 and 1, found 1.0"),
+    ],
+)
+def test_a_measure_out_of_range_is_refused(volumes, name, settings, words):
+    with pytest.raises(ValueError, match=words):
+        measures_of(given({"KTA": volumes}), {name: settings})
+
+
+def test_resurfacing_without_slices_for_a_step_is_refused(volumes, tmp_path):
+    with pytest.raises(ValueError, match="resurfacing: 'slices_per_measure'"):
+        Resurfacing(given({"KTA": volumes}, limit=6, weights=trained_for(tmp_path, 400), retain=volumes))

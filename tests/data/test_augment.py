@@ -79,7 +79,7 @@ def test_a_slice_passed_over_draws_the_same_numbers():
 
 
 def test_arguments():
-    with pytest.raises(ValueError, match="augmentation: 'shear': expected from 0, found -1"):
+    with pytest.raises(ValueError, match="Augment: 'shear': expected a number from 0, found -1"):
         Augment(UNDERSAMPLE, shear=-1)
 
 

@@ -97,8 +97,6 @@ def test_cohorts_without_a_request(tiny_datalist):
     assert len(cohorts.training(oracle=False)) == 12
     with pytest.raises(ValueError, match="oracle: expected a forget request"):
         cohorts.training(oracle=True)
-    with pytest.raises(ValueError, match="'sections': expected training, validation, test, found tset"):
-        cohorts.evaluation(["tset"])
 
 
 def test_empty_cohorts(tmp_path, tiny_datalist):

@@ -137,15 +137,15 @@ def test_air_at_the_ends_is_left_out(tmp_path):
     data[..., :5] = 0
     data[..., -3:] = data[..., -3:] > 0  # a trace of signal
     path = save(tmp_path / "air.nii.gz", data)
-    assert read_magnitude({"image": path}, "images[0]").slices_with_signal() == range(5, 21)
+    assert read_magnitude({"image": path}).slices_with_signal() == range(5, 21)
 
 
 def test_fourth_dimension_and_slice_axis(tmp_path):
     path = save(tmp_path / "echoes.nii.gz", volume((20, 18, 6, 3)))
-    second = read_magnitude({"image": path, "volume": 1}, "images[0]")
+    second = read_magnitude({"image": path, "volume": 1})
     assert second.data.shape == (6, 18, 20)
     assert second.data[2].max() == 204
-    assert read_magnitude({"image": path, "slice_axis": 0}, "images[0]").data.shape == (20, 6, 18)
+    assert read_magnitude({"image": path, "slice_axis": 0}).data.shape == (20, 6, 18)
 
 
 def test_slices_come_out_upright(tmp_path):
@@ -153,7 +153,7 @@ def test_slices_come_out_upright(tmp_path):
     data[8, 10] = 1  # towards the patient's right and front, where the axes run R and A
     for flip in ([1, 1], [-1, 1], [1, -1]):
         path = save(tmp_path / "corner.nii.gz", data[:: flip[0], :: flip[1]], np.diag([*flip, 1, 1]))
-        upright = read_magnitude({"image": path}, "images[0]").data
+        upright = read_magnitude({"image": path}).data
         assert upright.shape == (3, 12, 10)
         assert np.argwhere(upright[0]).tolist() == [[1, 1]]
 
@@ -196,21 +196,9 @@ def test_bad_data_is_refused(kind, message, tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == [f"{kind}.nii.gz"]
 
 
-@pytest.mark.parametrize(
-    ("entry", "message"),
-    [
-        ({"slice_axis": 3}, "head.nii.gz: slice_axis: found 3, expected a whole number from 0 to 2"),
-        ({"slice_axis": -1}, "slice_axis: found -1"),
-        ({"slice_axis": "z"}, "slice_axis: found 'z'"),
-        ({"volume": 1}, "head.nii.gz: volume: found 1, expected a whole number from 0 to 0"),
-        ({"split": "tset"}, "head.nii.gz: .*split: found 'tset'"),
-        ({"slice_axes": 1}, r"head.nii.gz: .*found the fields \['slice_axes'\]"),
-        ({"image": None}, r"images\[0\]: image: found"),
-    ],
-)
-def test_bad_entry_is_refused(entry, message, image, tmp_path):
-    with pytest.raises(ValueError, match=message):
-        simulate([{"image": image, **entry}], tmp_path / "out")
+def test_a_volume_that_is_not_there_is_refused(image, tmp_path):
+    with pytest.raises(ValueError, match="head.nii.gz: volume: found 1, expected a whole number from 0 to 0"):
+        simulate([{"image": image, "volume": 1}], tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
@@ -221,11 +209,8 @@ def test_bad_entry_is_refused(entry, message, image, tmp_path):
         ({"snr": -3}, "snr: found -3"),
         ({"num_coils": 0}, "num_coils: found 0"),
         ({"matrix": [64, 36]}, r"head.nii.gz: matrix: found \(64, 36\), expected .* to \(36, 40\)"),
+        ({"splits": {"test": 0}}, "splits: found {'test': 0}, expected at least one share above 0"),
         ({"gap": 12}, "head.nii.gz: splits: found 24 slices with signal, expected at least 27"),
-        ({"gap": -1}, "gap, slices_per_volume: found -1"),
-        ({"slices_per_volume": 0}, "gap, slices_per_volume: found 2, 0"),
-        ({"splits": {"train": 1}}, r"splits: found \['train'\]"),
-        ({"splits": {"test": -1}}, "splits: found {'test': -1}"),
     ],
 )
 def test_impossible_setting_is_refused(setting, message, image, tmp_path):
@@ -244,8 +229,6 @@ def test_missing_and_foreign_files_are_refused(tmp_path):
     (tmp_path / "half.nii.gz").write_bytes(whole.read_bytes()[:9000])
     with pytest.raises(ValueError, match=r"half\.nii\.gz: image: found a truncated or damaged file"):
         simulate([{"image": str(tmp_path / "half.nii.gz")}], tmp_path / "out")
-    with pytest.raises(ValueError, match="images: found none"):
-        simulate([], tmp_path / "out")
 
 
 def test_output_folder_in_use_is_refused(image, tmp_path):
@@ -295,7 +278,7 @@ def test_a_header_that_makes_no_sense_is_named(tmp_path, change, message):
     image.header["sform_code"] = 1
     (tmp_path / "a.nii").write_bytes(image.header.binaryblock + bytes(4) + volume().tobytes(order="F"))
     with pytest.raises(ValueError, match=message):
-        read_magnitude({"image": str(tmp_path / "a.nii")}, "images[0]")
+        read_magnitude({"image": str(tmp_path / "a.nii")})
 
 
 @pytest.mark.parametrize("flat", [True, False])

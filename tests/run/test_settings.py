@@ -48,6 +48,46 @@ def test_a_text_that_fire_would_cut_is_refused_elsewhere(verb, key):
         read_settings(verb, {}, {}, {key: "4#2"})
 
 
+IMAGE = {"image": "head.nii.gz"}
+
+
+@pytest.mark.parametrize(
+    ("verb", "settings", "words"),
+    [
+        (
+            "simulate",
+            {"images": []},
+            "'images': expected a list of at least 1, each a mapping of image .*, found \\[\\]",
+        ),
+        ("simulate", {"images": [{**IMAGE, "slice_axis": 3}]}, "slice_axis .a whole number from 0 to 2.*found .*: 3"),
+        ("simulate", {"images": [{**IMAGE, "slice_axis": "z"}]}, "'images': .*head.nii.gz.*'z'"),
+        ("simulate", {"images": [{**IMAGE, "split": "tset"}]}, "split .one of training, validation, test.*'tset'"),
+        ("simulate", {"images": [{**IMAGE, "slice_axes": 1}]}, "'images': .*found .*'slice_axes': 1"),
+        ("simulate", {"images": [{"image": None}]}, "'images': .*found .*None"),
+        ("simulate", {"gap": -1, "slices_per_volume": 0}, "'gap': .* from 0, found -1; 'slices_per_volume': .* from 1"),
+        ("simulate", {"splits": {"train": 1}}, "'splits': expected a mapping of training .*, found {'train': 1}"),
+        ("simulate", {"splits": {"test": -1}}, "'splits': .*a number from 0.*, found {'test': -1}"),
+        ("evaluate", {"sections": ["tset"]}, "'sections': .*one of training, validation, test, none twice.*'tset'"),
+        ("serve", {"protocols": {"a": {"remove_oversampling": 1}}}, "'protocols': .*true or false.*found .*: 1"),
+        (
+            "unlearn",
+            {"retain_fraction": 1.01},
+            "'retain_fraction': expected a number above 0 and at most 1, found 1.01",
+        ),
+        ("train", {"training_share": 0}, "'training_share': expected a number above 0 and at most 1, found 0"),
+        ("train", {"precision": "half"}, "'precision': expected one of fp32, bf16, fp16, found 'half'"),
+        ("train", {"forget_request": True}, "'forget_request': expected a file or a mapping .*, found True"),
+    ],
+)
+def test_a_setting_that_cannot_be_is_refused(verb, settings, words):
+    with pytest.raises(ValueError, match=words):
+        read_settings(verb, settings, {})
+
+
+def test_optional_fields_may_be_null():
+    assert read_settings("simulate", {"images": [{**IMAGE, "split": None, "patient_id": 12}]}, {}) == {}
+
+
 def test_the_home_folder(monkeypatch):
     monkeypatch.setenv("HOME", "/home/someone")
     config = {"output_dir": "~/out", "dataset_dir": ["~/a.h5", "b.h5"], "weights": "~nobody-at-all/w.pt"}

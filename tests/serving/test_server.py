@@ -32,7 +32,6 @@ from tests.serving.client import (
     Running,
     ServerProcess,
     header_message,
-    make_server,
     read_file,
     readout_message,
     send_scan,
@@ -111,8 +110,6 @@ def test_int16_images_are_those_of_the_file_to_the_last_level(scan, tmp_path):
         assert slope == pytest.approx(plain.max() / 32767, rel=1e-8)
         np.testing.assert_array_equal(values(image), np.rint(plain / slope))
         assert np.abs(values(image) * slope - plain).max() <= slope / 2 * (1 + 1e-6)
-    with pytest.raises(ValueError, match="'pixels': expected float32 or int16, found 'float16'"):
-        make_server(settings={"pixels": "float16"})
 
 
 def test_slices_without_a_last_readout_come_at_the_close(tmp_path):

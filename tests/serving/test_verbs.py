@@ -31,14 +31,14 @@ REFUSED = [  # verb, what is set, what the error says; more in tests/hostile
     ("send", {"router#url": "pacs"}, "'url': expected http://HOST:PORT or https://HOST:PORT, found 'pacs'"),
     ("serve", {"pixels": "float16"}, "'pixels': expected one of float32, int16, found 'float16'"),
     ("serve", {"limits": {"delivery_s": 0}}, "'delivery_s': expected a number above 0, found 0"),
-    ("serve", {"limits#max_scans": -1}, "'max_scans': expected a number above 0, found -1"),
+    ("serve", {"limits#max_scans": -1}, "'max_scans': expected a whole number from 1, found -1"),
     ("serve", {"router": ROUTER}, "'formats': expected dicom among them, to hand it over, found ['nifti']"),
     ("serve", {"router": {**ROUTER, "password_file": "nowhere", "user": "me"}}, "No such file or directory: 'nowhere'"),
     ("serve", {"log_format": "xml"}, "'log_format': expected one of text, json, found 'xml'"),
     (
         "serve",
         {"protocols": {"a": {"pixel": "int16"}}},
-        "'protocols#a': expected a mapping of pixels, ",
+        "'protocols': expected a mapping of texts, each to a mapping of",
     ),
     ("serve", {"metrics_port": 99999}, "'metrics_port': expected a whole number from 0 to 65535"),
 ]
