@@ -289,7 +289,11 @@ def judged_by(
         problems: See :func:`scripts.audit.provenance.provenance_problems`.
         kept_alone: Judge what is kept and was measured: the run shows by how it was made that it forgot.
     """
-    gates = [gate for gate in stated["gates"] if not kept_alone or _is_on_kept(gate, found)]
+    gates = [
+        gate
+        for gate in stated["gates"]
+        if not kept_alone or (gate["guards"] == KEPT and gate["measure"].partition("/")[0] in found)
+    ]
     judged = [judge(gate, found) for gate in gates]
     checked = control([] if kept_alone else gates, original)
     return {
@@ -301,10 +305,6 @@ def judged_by(
         "declared": dict(stated),
         "measures": dict(found),
     }
-
-
-def _is_on_kept(gate: Mapping[str, Any], found: Mapping[str, Any]) -> bool:
-    return gate["guards"] == KEPT and gate["measure"].partition("/")[0] in found
 
 
 def is_replayed(file: str | Path | None, sha256: str) -> bool:

@@ -84,13 +84,16 @@ def attack(
     right = patient_counts(patients[1], statistics.samples, statistics.seed + 1)
     scores = [(members, others), *references]
     values = [auc(*pair) for pair in scores]
-    replicates = [None if left is None or right is None else _replicates(*pair, left, right) for pair in scores]
+    replicates: list[np.ndarray] = []  # (samples,) the AUC of each bootstrap sample, for each model
+    if left is not None and right is not None:
+        pairs = left.sum(axis=1) * right.sum(axis=1)
+        replicates = [np.einsum("sm,mn,sn->s", left, _wins(*pair), right, optimize=True) / pairs for pair in scores]
 
     def interval(index: int | None) -> list[float] | None:
-        own, other = replicates[0], None if index is None else replicates[index]
-        if own is None:
+        if not replicates:
             return None
-        return percentile_interval(own if other is None else own - other, statistics.confidence)
+        less = 0.0 if index is None else replicates[index]
+        return percentile_interval(replicates[0] - less, statistics.confidence)
 
     result: dict = {
         "auc": {"value": values[0], "interval": interval(None)},
@@ -111,17 +114,6 @@ def _wins(members: Scores, others: Scores) -> np.ndarray:
     """(m, n): 1 where the member scores higher, 0.5 in a tie."""
     left, right = np.asarray(members, dtype=np.float64)[:, None], np.asarray(others, dtype=np.float64)[None]
     return (left > right) + 0.5 * (left == right)
-
-
-def _replicates(
-    members: Scores,
-    others: Scores,
-    left: np.ndarray,
-    right: np.ndarray,
-) -> np.ndarray:
-    """(samples,) the AUC of each bootstrap sample."""
-    pairs = np.einsum("sm,mn,sn->s", left, _wins(members, others), right, optimize=True)
-    return pairs / (left.sum(axis=1) * right.sum(axis=1))
 
 
 def membership(results: Results, statistics: Statistics, audited: str = AUDITED) -> dict:

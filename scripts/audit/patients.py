@@ -33,6 +33,7 @@ from scripts.evaluation.reconstruct import Models, measure_models, spread
 from scripts.evaluation.results import Results
 from scripts.evaluation.table import ABSENT, Table, number, percent
 from scripts.run.config import running_config
+from scripts.run.files import json_object
 from scripts.run.kinds import within
 from scripts.training.file_hashes import FileHashes
 
@@ -116,7 +117,7 @@ class Likelihood(Measure):
         unseen = {
             p: scans for p, scans in tested.items() if p not in {*forgotten, *kept} and not self._of(scans) & ever
         }
-        outside = {p: scans for p, scans in kept.items() if len(self._out(scans)) >= MIN_REFERENCES}
+        outside = {p: scans for p, scans in kept.items() if self._outside(scans) >= MIN_REFERENCES}
         last = run.get("retain", frozenset()) | run.get("training", frozenset())  # the latter of weights just trained
         canaries = [p for p, scans in outside.items() if self._of(scans) <= last]
         others = [p for p, scans in outside.items() if p not in canaries and self._of(scans) <= training]
@@ -137,9 +138,9 @@ class Likelihood(Measure):
         """SHA-256 of the files of some volumes."""
         return {self.hashes[str(volume.path)] for volume in volumes}
 
-    def _out(self, scans: Sequence[Volume]) -> list[str]:
-        """The reference models that count and were trained on none of these scans."""
-        return [name for name in self.usable if not self._read[name] & self._of(scans)]
+    def _outside(self, scans: Sequence[Volume]) -> int:
+        """How many of the reference models that count were trained on none of these scans."""
+        return sum(not self._read[name] & self._of(scans) for name in self.usable)
 
     def slices(self, models: Models) -> int:
         """See :class:`scripts.audit.measure.Measure`."""
@@ -344,17 +345,13 @@ def _own_records(given: Given) -> tuple[frozenset[str], dict[str, frozenset[str]
             f"likelihood: {given.weights[ORIGINAL]}: expected the record of the original's training, found none; it "
             "says whom the audited weights have seen"
         )
-    training, run = (_json(file) for file in (path, given.record))
+    training, run = json_object(path), json_object(given.record) if given.record else {}
     if training.get("verb") != "train":
         raise ValueError(
             f"likelihood: {path}: expected the record of a training, found one of {training.get('verb')!r}"
         )
     read = frozenset().union(*files_read(training, path).values())
     return read, files_read(run, given.record or "") if run else {}
-
-
-def _json(path: str | None) -> dict[str, Any]:
-    return dict(json.loads(Path(path).read_text(encoding="utf-8"))) if path else {}
 
 
 def _gate(error_rate: float, verdicts: Sequence[Mapping]) -> dict:

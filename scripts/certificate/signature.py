@@ -13,7 +13,7 @@ import base64
 import json
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -195,32 +195,29 @@ def read_private_key(path: str | Path) -> Any:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
     from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-    try:
-        key = load_pem_private_key(read_bounded(path), password=None)
-    except (ValueError, TypeError) as error:
-        raise ValueError(f"{path}: expected an unencrypted Ed25519 private key (PEM), found {error}") from error
-    if not isinstance(key, Ed25519PrivateKey):
-        raise ValueError(f"{path}: expected an Ed25519 private key, found {type(key).__name__}")
-    return library.CryptoSigner(key)
+    kind = "an unencrypted Ed25519 private key"
+    return library.CryptoSigner(
+        _key(path, lambda pem: load_pem_private_key(pem, password=None), Ed25519PrivateKey, kind)
+    )
 
 
 def read_public_key(path: str | Path) -> Any:
-    """An Ed25519 public key (PEM).
-
-    Raises:
-        FileNotFoundError, ValueError: no such file, or no such key.
-    """
+    """An Ed25519 public key (PEM); raises as :func:`read_private_key` does."""
     library = _library()
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
     from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
+    return library.SSlibKey.from_crypto(_key(path, load_pem_public_key, Ed25519PublicKey, "an Ed25519 public key"))
+
+
+def _key(path: str | Path, load: Callable[[bytes], Any], kind: type, words: str) -> Any:
     try:
-        key = load_pem_public_key(read_bounded(path))
-    except ValueError as error:
-        raise ValueError(f"{path}: expected an Ed25519 public key (PEM), found {error}") from error
-    if not isinstance(key, Ed25519PublicKey):
-        raise ValueError(f"{path}: expected an Ed25519 public key, found {type(key).__name__}")
-    return library.SSlibKey.from_crypto(key)
+        key = load(read_bounded(path))
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{path}: expected {words} (PEM), found {error}") from error
+    if not isinstance(key, kind):
+        raise ValueError(f"{path}: expected {words}, found {type(key).__name__}")
+    return key
 
 
 def _library() -> Any:

@@ -190,8 +190,9 @@ def main(  # noqa: PLR0913 each is an option of the command
             found += _again(certificate, folder, run, rerun, replay, identifier_key)
     except (OSError, ValueError, ModuleNotFoundError) as error:
         sys.exit(str(error))
-    for verdict, what in found:
-        print(f"{verdict + ':':13}{_printable(what)}")
+    for verdict, what in found:  # control characters could erase or imitate other lines on a terminal
+        text = "".join(c if c.isprintable() else repr(c)[1:-1] for c in what)
+        print(f"{verdict + ':':13}{text}")
     counts = Counter(verdict for verdict, _ in found)
     unsigned = any(verdict == UNCHECKED and what.startswith(UNSIGNED) for verdict, what in found)
     print(f"\n{counts[HOLDS]} checks hold, {counts[FAILS]} fail, {counts[UNCHECKED]} were not made (see above).")
@@ -201,11 +202,6 @@ def main(  # noqa: PLR0913 each is an option of the command
     doubtful = unsigned or any(verdict == UNCHECKED and what.startswith("subject:") for verdict, what in found)
     if counts[FAILS] or (doubtful and not allow_unsigned):
         sys.exit(1 if counts[FAILS] else 2)
-
-
-def _printable(text: str) -> str:
-    """A text whose control characters cannot erase or imitate other lines on a terminal."""
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
 def _again(

@@ -11,8 +11,8 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
@@ -82,29 +82,25 @@ class _Pool:
         files = files_below(folder) if Path(folder).is_dir() else []
         if not files:
             raise FileNotFoundError(f"{folder}: expected fastMRI files ({', '.join(SUFFIXES)}), found none")
-        self.folder = folder
-        self.anatomy = anatomy
-        self._volumes = self._inspect([files[i] for i in rng.permutation(len(files))], acquisition)
-
-    def _inspect(self, files: Sequence[Path], acquisition: str | None) -> Iterator[Volume]:
-        for file in tqdm(files, desc=f"reading {self.folder}", unit="file", dynamic_ncols=True):
-            volume = inspect_volume(file)
-            if acquisition is None or volume.fields.get("acquisition") == acquisition:
-                yield volume
+        self.folder, self.anatomy = folder, anatomy
+        options: dict[str, Any] = {"desc": f"reading {folder}", "unit": "file", "dynamic_ncols": True}
+        self._volumes = (
+            volume
+            for volume in map(inspect_volume, tqdm([files[i] for i in rng.permutation(len(files))], **options))
+            if acquisition is None or volume.fields.get("acquisition") == acquisition
+        )
 
     def take(self, wanted: float, what: str, patients: set[str]) -> list[tuple[Volume, str]]:
         """Volumes of patients who are not among these, until there are so many ``slices`` or ``volumes``."""
         taken: list[tuple[Volume, str]] = []
         while sum(volume.num_slices if what == "slices" else 1 for volume, _ in taken) < wanted:
-            taken.append(self._next(patients, f"{wanted:.0f} {what}"))
+            volume = next((v for v in self._volumes if v.patient_id not in patients), None)
+            if volume is None:
+                expected = f"expected enough volumes for {wanted:.0f} {what}, found too few"
+                raise ValueError(f"{self.folder}: {self.anatomy}: {expected}")
+            taken.append((volume, self.anatomy))
         patients |= {volume.patient_id for volume, _ in taken} - {""}
         return taken
-
-    def _next(self, patients: set[str], wanted: str) -> tuple[Volume, str]:
-        for volume in self._volumes:
-            if volume.patient_id not in patients:
-                return volume, self.anatomy
-        raise ValueError(f"{self.folder}: {self.anatomy}: expected enough volumes for {wanted}, found too few")
 
 
 def _entry(volume: Volume, anatomy: str, root: Path) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -68,3 +69,8 @@ def save_figure(figure: Figure, path: Path, suffixes: Sequence[str] = ()) -> Non
         settings: Any = {"svg.hashsalt": "unlearning", "svg.fonttype": "none"}
         with atomic_write(path.with_suffix(suffix)) as temporary, matplotlib.rc_context(settings):
             figure.savefig(temporary, metadata=DETERMINISTIC[suffix])
+
+
+def data_uri(content: bytes, kind: str) -> str:
+    """A picture (png, svg+xml) as an address that holds it: a page needs no second file."""
+    return f"data:image/{kind};base64,{base64.b64encode(content).decode('ascii')}"

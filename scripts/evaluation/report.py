@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import io
 import json
 from collections.abc import Mapping, Sequence
@@ -13,7 +12,7 @@ import ignite.distributed as idist
 import matplotlib
 
 from scripts.evaluation.bootstrap import mean_with_interval
-from scripts.evaluation.drawing import DETERMINISTIC, FAINT, INK, new_figure
+from scripts.evaluation.drawing import DETERMINISTIC, FAINT, INK, data_uri, new_figure
 from scripts.evaluation.results import ORIGINAL, ZERO_FILLED, Results, cohort_words, read_results
 from scripts.evaluation.table import MODELS, Table, number, template
 from scripts.requests.in_words import describe_outcome, passes_share
@@ -58,7 +57,7 @@ def write_report(run_dir: str | Path | None) -> None:
         started=f"{record['started'][:10]} {record['started'][11:16]} ({record['started'][19:] or 'local time'})",
         quality=None if results is None else quality_table(results),
         kept=None if results is None else kept_difference(results),
-        picture=_uri(panels.read_bytes(), "png") if panels.is_file() else None,
+        picture=data_uri(panels.read_bytes(), "png") if panels.is_file() else None,
         audit=None if audit is None else audit_part(audit),
         hashes=_hashes(record, folder),
         repeat=command_of("replay" if record["forgetting"] == "exact" else "audit", run=run_dir),
@@ -160,7 +159,7 @@ def gate_chart(gates: Sequence[Mapping[str, Any]]) -> str:
     stream = io.BytesIO()
     with matplotlib.rc_context({"svg.hashsalt": "unlearning", "svg.fonttype": "path"}):
         figure.savefig(stream, format="svg", metadata=DETERMINISTIC[".svg"])
-    return _uri(stream.getvalue(), "svg+xml")
+    return data_uri(stream.getvalue(), "svg+xml")
 
 
 def _selector(selector: Mapping[str, Any]) -> str:
@@ -202,7 +201,3 @@ def _hashes(record: Mapping[str, Any], folder: Path) -> list[tuple[str, str]]:
         "program": record["environment"]["code_sha256"],
     }
     return [(name, digest) for name, digest in found.items() if digest]
-
-
-def _uri(content: bytes, kind: str) -> str:
-    return f"data:image/{kind};base64,{base64.b64encode(content).decode('ascii')}"

@@ -56,7 +56,8 @@ def reconstruct(
         for failure in errors:
             logger.error("%s: failed: %s", path, failure)
         if errors:
-            failures.append(f"{path}: " + "; ".join(_without_path(failure, path) for failure in errors))
+            texts = ((str(error) or type(error).__name__).removeprefix(f"{path}: ") for error in errors)
+            failures.append(f"{path}: " + "; ".join(texts))
     done = len(files) - len(failures)
     logger.info("reconstructed %d of %d files: %s", done, len(files), ", ".join(map(str, written)))
     if failures:
@@ -82,7 +83,3 @@ def _run(evaluator: Evaluator, length: int, description: str) -> None:
             evaluator.run()
     if errors:
         raise errors[0]
-
-
-def _without_path(error: Exception, path: Path) -> str:
-    return (str(error) or type(error).__name__).removeprefix(f"{path}: ")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 
 from scripts.inference.encoding import Encoding
@@ -77,12 +75,11 @@ class SliceKspace:
     Args:
         coils: Receive channels.
         encoding: The grid.
-        allocate: Makes the array of zeros; for instance one that lies in a file.
     """
 
-    def __init__(self, coils: int, encoding: Encoding, allocate: Callable[..., np.ndarray] = np.zeros) -> None:
+    def __init__(self, coils: int, encoding: Encoding) -> None:
         self.encoding = encoding
-        self.total = allocate((encoding.matrix[1], coils, encoding.matrix[0]), np.complex64)
+        self.total = np.zeros((encoding.matrix[1], coils, encoding.matrix[0]), np.complex64)
         self.count = np.zeros(encoding.matrix[1], np.int64)
 
     def add(self, head: Heads, samples: np.ndarray) -> None:

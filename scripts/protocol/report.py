@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import logging
 import re
@@ -17,6 +16,7 @@ from markupsafe import Markup
 
 from scripts.data import Undersample, Volume
 from scripts.evaluation.comparison import load_models
+from scripts.evaluation.drawing import data_uri
 from scripts.evaluation.figures import Example, unlearning_panels
 from scripts.evaluation.reconstruct import Models, reconstruct
 from scripts.evaluation.results import COHORTS, ZERO_FILLED, cohort_words
@@ -282,4 +282,4 @@ def _facts(outcome: Outcome, datalist: str) -> dict[str, str]:
 def _inline_svg(path: Path) -> str:
     """An SVG as data URI: shown as an image, its ids cannot clash with another figure's."""
     svg = re.sub(r"<metadata>.*?</metadata>", "", path.read_text(encoding="utf-8"), flags=re.DOTALL)
-    return "data:image/svg+xml;base64," + base64.b64encode(svg.encode()).decode()
+    return data_uri(svg.encode(), "svg+xml")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import io
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
@@ -11,6 +10,7 @@ import numpy as np
 from PIL import Image
 
 from scripts.data import Volume
+from scripts.evaluation.drawing import data_uri
 from scripts.evaluation.reconstruct import Scan, middle_first
 
 ERROR_PERCENTILE = 99
@@ -80,4 +80,4 @@ def _data_uri(image: np.ndarray, top: float) -> str:
     grey = np.rint(np.clip(image / top, 0, 1) * 255).astype(np.uint8)
     stream = io.BytesIO()
     Image.fromarray(grey).save(stream, "PNG", optimize=True)
-    return "data:image/png;base64," + base64.b64encode(stream.getvalue()).decode()
+    return data_uri(stream.getvalue(), "png")

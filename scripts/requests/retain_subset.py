@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from typing import Protocol
+from typing import Any
 
 import numpy as np
 from ignite.engine import Engine, Events
@@ -59,18 +59,11 @@ def draw_patients(volumes: Sequence[Volume], share: float, seed: int) -> list[Vo
     return [volume for volume in volumes if (volume.patient_id or volume.name) in chosen]
 
 
-class Selection(Protocol):
-    """A rule that draws the retain subset."""
-
-    def __call__(self, volumes: Sequence[Volume], fraction: float, seed: int) -> list[Volume]:
-        """The drawn volumes, see :func:`draw_retain_subset`."""
-
-    def report(self, volumes: Sequence[Volume]) -> dict:
-        """For the record: ``rule``, and ``slices_read``, how many of D_r's slices the rule itself had to read."""
-
-
 class Stratified:
     """Random, stratified by fields; without any, plainly random. Reads no retain data.
+
+    A rule draws volumes as :func:`draw_retain_subset` does, and reports its name and how many of D_r's slices it had to
+    read.
 
     Args:
         strata: As for :func:`draw_retain_subset`.
@@ -88,25 +81,17 @@ class Stratified:
         return {"rule": rule, "slices_read": 0}
 
 
-class Features(Protocol):
-    """What describes volumes by vectors, e.g. ``scripts.unlearning.EncoderFeatures``."""
-
-    slices_per_volume: int
-
-    def __call__(self, volumes: Sequence[Volume]) -> np.ndarray:
-        """Vectors (volumes, D); at most ``slices_per_volume`` slices of each volume are read."""
-
-
 class ByFeatures:
     """A rule over Euclidean distances between features of the whole retain set, each scaled to unit variance.
 
     Args:
-        features: Describes the volumes.
+        features: Describes volumes by vectors (volumes, D), of at most ``features.slices_per_volume`` slices of each;
+            e.g. ``scripts.unlearning.EncoderFeatures``.
     """
 
     rule = ""
 
-    def __init__(self, features: Features) -> None:
+    def __init__(self, features: Any) -> None:
         self.features = features
 
     def points(self, volumes: Sequence[Volume]) -> np.ndarray:
@@ -151,7 +136,7 @@ class NearestToForget(ByFeatures):
 
     rule = "nearest to forget and random"
 
-    def __init__(self, features: Features, forget: Sequence[Volume]) -> None:
+    def __init__(self, features: Any, forget: Sequence[Volume]) -> None:
         super().__init__(features)
         self.forget = list(forget)
 
@@ -187,9 +172,7 @@ class RetainSubsetSampler(Sampler[int]):
         ValueError: see :func:`draw_retain_subset`.
     """
 
-    def __init__(
-        self, dataset: SliceDataset, fraction: float, seed: int = 0, selection: Selection | None = None
-    ) -> None:
+    def __init__(self, dataset: SliceDataset, fraction: float, seed: int = 0, selection: Any = None) -> None:
         self.dataset = dataset
         self.seed = seed
         selection = Stratified() if selection is None else selection

@@ -184,7 +184,11 @@ def check_references(config: Mapping[str, Any]) -> None:
     missing = {name: key for key, value in config.items() for name in _referred(value) if name not in config}
     problems = []
     for name, key in missing.items():
-        files = [str(file) for file in _declaring(name)]
+        files = [  # those of the bundle that are laid over others and declare the name
+            str(file)
+            for file in sorted(Path(bundle_root(), "configs").glob("*.yaml"))
+            if name in (content := ConfigParser.load_config_file(str(file))) and "verb" not in content
+        ]
         hint = f"add {files[0]} before the file that uses it" if files else "is it mistyped?"
         problems.append(f"config_file: {key!r} refers to {name!r}, which none of the files declares: {hint}")
     if problems:
@@ -197,14 +201,6 @@ def _referred(value: Any) -> Iterable[str]:
         return REFERENCE.findall(value) if is_expression(value) else []
     parts = value.values() if isinstance(value, Mapping) else value if isinstance(value, list) else []
     return [name for part in parts for name in _referred(part)]
-
-
-def _declaring(name: str) -> Iterator[Path]:
-    """The config files of the bundle that declare a key and are laid over others."""
-    for file in sorted(Path(bundle_root(), "configs").glob("*.yaml")):
-        content = ConfigParser.load_config_file(str(file))
-        if name in content and "verb" not in content:
-            yield file
 
 
 def read_settings(

@@ -140,13 +140,11 @@ def command() -> dict[str, Any]:
     files = config_files()
     declared = ConfigParser.load_config_files(files)
     changes = {k: v for k, v in running_config().items() if k in declared and k != "_meta_" and v != declared[k]}
-    return {"files": [_named(Path(file)) for file in files], "changes": changes}
-
-
-def _named(file: Path) -> dict[str, str]:
-    path, root = file.resolve(), Path(bundle_root())
-    name = path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path)
-    return {"file": name, "sha256": file_sha256(path)}
+    root, listed = Path(bundle_root()), []
+    for path in (Path(file).resolve() for file in files):
+        name = path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path)
+        listed.append({"file": name, "sha256": file_sha256(path)})
+    return {"files": listed, "changes": changes}
 
 
 def run_verb(verb: str, files: Sequence[str], **settings: Any) -> None:

@@ -126,12 +126,11 @@ class RunFolder:
         """What a killed run was writing; folders in which another run is at work are left alone."""
         if self.partial != ".partial-*":
             return list(self.home.glob(self.partial))
-        return [path for path in self.home.rglob(self.partial) if not self._is_anothers(path)]
 
-    def _is_anothers(self, path: Path) -> bool:
-        """Whether a folder between this one and a path is locked by another run."""
-        inner = [folder for folder in path.parents if self.home in folder.parents]
-        return any((folder / ".lock").exists() for folder in inner)
+        def is_anothers(path: Path) -> bool:
+            return any((folder / ".lock").exists() for folder in path.parents if self.home in folder.parents)
+
+        return [path for path in self.home.rglob(self.partial) if not is_anothers(path)]
 
     def close(self) -> None:
         """Let the folder go."""

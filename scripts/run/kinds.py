@@ -148,7 +148,7 @@ EXPRESSION = Kind("an expression, as the config file has it", is_expression)
 LIST = Kind("a list", lambda v: isinstance(v, list))
 MAPPING = Kind("a mapping", lambda v: isinstance(v, Mapping))
 COMPONENT = Kind("a mapping with '_target_'", lambda v: isinstance(v, Mapping) and isinstance(v.get("_target_"), str))
-HANDLERS = Kind("a list of components", lambda v: isinstance(v, list) and all(_is_handler(item) for item in v))
+HANDLERS = Kind("a list of components", lambda v: isinstance(v, list) and all(_is(COMPONENT, item) for item in v))
 ADDRESS = Kind("an address such as tcp://host:8786", lambda v: _is_text(v) and "://" in v)
 REQUEST = Kind("a file or a mapping", lambda v: _is_path(v) or isinstance(v, Mapping), names_files=True)
 REQUESTS = REQUEST | list_of(REQUEST, 1)
@@ -164,10 +164,6 @@ Count = Annotated[int, whole(1)]
 Channels = Annotated[int, whole(1, 4096)]
 Pools = Annotated[int, whole(1, 10)]
 PLAIN = {bool: FLAG, int: Kind("a whole number", lambda v: type(v) is int), float: ANY_NUMBER, type(None): NOTHING}
-
-
-def _is_handler(value: Any) -> bool:
-    return COMPONENT.fits(value) or is_expression(value)
 
 
 @functools.cache
