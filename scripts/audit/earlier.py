@@ -82,7 +82,6 @@ class EarlierRequests(Sampled):
         return {name: models[name] for name in (AUDITED, ORIGINAL, *references(models))}
 
     def measure(self, models: Models, results: Results, statistics: Statistics) -> dict:
-        """See :func:`earlier_requests`."""
         if not self.groups:
             return not_measured("the ledger knows no earlier request, or the datalist no scan of one")
         compared, chosen = self.compared(models), self.chosen(models)

@@ -178,7 +178,6 @@ class Hallucination(Measure):
         self.sums: dict[Any, dict[str, dict[str, float]]] = {}  # network -> volume -> sums
 
     def attach(self, engine: Engine) -> None:
-        """See :class:`scripts.audit.measure.Measure`."""
         engine.add_event_handler(Events.STARTED, self._start)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self._add)
 
@@ -195,7 +194,6 @@ class Hallucination(Measure):
                     own[volume][name] += float(values[index])
 
     def measure(self, models: Models, results: Results, statistics: Statistics) -> dict:
-        """See :func:`hallucination`."""
         sums = {name: dict(sorted(self.sums[m].items())) for name, m in models.items() if name != QUANTISED}
         return hallucination(sums, self.patients, statistics)
 

@@ -97,7 +97,6 @@ class Acquisitions(Sampled):
         return {name: models[name] for name in (AUDITED, *known)} if known else {}
 
     def measure(self, models: Models, results: Results, statistics: Statistics) -> dict:
-        """See :func:`acquisition_gaps`."""
         compared, chosen = self.compared(models), self.chosen(models)
         if not compared:
             return NO_ORACLE
@@ -181,7 +180,6 @@ class OutputDistance(Sampled):
         return {name: models[name] for name in dict.fromkeys(names)} if ORACLE in models else {}
 
     def measure(self, models: Models, results: Results, statistics: Statistics) -> dict:
-        """See :func:`output_distances`."""
         if not self.compared(models):
             return NO_ORACLE
         found = {c: self._distances(models, s, references(models, c)[0]) for c, s in self.chosen(models).items()}

@@ -164,7 +164,6 @@ class Cost(Measure):
         self.training = training_of(given.weights[ORIGINAL], given.training)
 
     def measure(self, models: Models, results: Results, statistics: Statistics) -> dict:
-        """See :func:`cost`."""
         return cost(self.record, self.training)
 
     @classmethod

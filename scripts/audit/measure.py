@@ -183,7 +183,6 @@ class Sampled(Measure):
         return {name: spread(volumes, max(self.given.limit // shares, 1)) for name, volumes in self.groups.items()}
 
     def slices(self, models: Models) -> int:
-        """See :class:`Measure`."""
         return sum(map(len, self.chosen(models).values())) * self.turns * len(self.compared(models))
 
 

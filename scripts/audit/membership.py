@@ -151,11 +151,9 @@ class Membership(Measure):
     gates = (r"(error|gain)/(auc|above|below)",)
 
     def measure(self, models: Models, results: Results, statistics: Statistics) -> dict:
-        """See :func:`membership`."""
         return membership(results, statistics)
 
     def control(self, results: Results, statistics: Statistics) -> dict:
-        """The attack on the original."""
         return membership(results, statistics, audited=ORIGINAL)
 
     @classmethod

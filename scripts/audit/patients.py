@@ -143,11 +143,9 @@ class Likelihood(Measure):
         return sum(not self._read[name] & self._of(scans) for name in self.usable)
 
     def slices(self, models: Models) -> int:
-        """See :class:`scripts.audit.measure.Measure`."""
         return len(self.chosen) * len(self.transforms) * (len(self.references) + 3) if self.references else 0
 
     def measure(self, models: Models, results: Results, statistics: Statistics) -> dict:
-        """See :meth:`_found`."""
         self._control: dict = not_measured("no reference weights")
         if not self.references:
             return self._control
@@ -246,7 +244,6 @@ class Likelihood(Measure):
         return dict(mean_with_interval([rises[p] - others for p in kept], kept, **statistics.draw))
 
     def control(self, results: Results, statistics: Statistics) -> dict | None:
-        """The original's error rate, which :meth:`measure` found beside the audited model's."""
         return self._control
 
     @classmethod

@@ -141,19 +141,18 @@ def oracle_gaps(results: Results, statistics: Statistics, audited: str = AUDITED
 
 
 class OracleGap(Measure):
-    """The gap to what each cohort is judged by: the oracle, on the forgotten kind the control."""
+    """The gap to what each cohort is judged by: the oracle, on the forgotten kind the control; see :func:`gaps`."""
 
     name = "oracle_gap"
     title = "Gap to the oracle"
     gates = (COMPARED,)
+    audited, controlled = AUDITED, True
 
     def measure(self, models: Models, results: Results, statistics: Statistics) -> dict:
-        """See :func:`oracle_gaps`."""
-        return oracle_gaps(results, statistics)
+        return oracle_gaps(results, statistics, self.audited)
 
     def control(self, results: Results, statistics: Statistics) -> dict | None:
-        """The gap of the original."""
-        return oracle_gaps(results, statistics, audited=ORIGINAL)
+        return oracle_gaps(results, statistics, ORIGINAL) if self.controlled else None
 
     @classmethod
     def table(cls, entry: Mapping, share: str) -> Table:
@@ -180,14 +179,10 @@ class OriginalGap(OracleGap):
     name = "original_gap"
     title = "Gap to the original"
     gates = (r"(BTA|KTA|UA)/(psnr|ssim|nmse)/gap",)
+    controlled = False
 
     def measure(self, models: Models, results: Results, statistics: Statistics) -> dict:
-        """See :func:`gaps`."""
         return gaps(results, [ORIGINAL], statistics)
-
-    def control(self, results: Results, statistics: Statistics) -> dict | None:
-        """None: it is the original's to itself."""
-        return None
 
 
 class RoundedGap(OracleGap):
@@ -195,14 +190,7 @@ class RoundedGap(OracleGap):
 
     name = "quantised"
     title = "Gap to the oracle, weights rounded to int8"
-
-    def measure(self, models: Models, results: Results, statistics: Statistics) -> dict:
-        """See :func:`oracle_gaps`."""
-        return oracle_gaps(results, statistics, audited=QUANTISED)
-
-    def control(self, results: Results, statistics: Statistics) -> dict | None:
-        """None: only the audited model is rounded."""
-        return None
+    audited, controlled = QUANTISED, False
 
 
 def quantised(tensor: Tensor) -> Tensor:

@@ -116,12 +116,10 @@ class Relearning(Measure):
         self.chosen = spread(volumes, allowed // len(self.at)) if max_steps and volumes else []
 
     def slices(self, models: Models) -> int:
-        """See :class:`scripts.audit.measure.Measure`."""
         each = self.at[-1] * self.given.batch_size + len(self.at) * len(self.chosen)
         return each * len(audited_and_reference(models)) if self.chosen else 0
 
     def measure(self, models: Models, results: Results, statistics: Statistics) -> dict:
-        """See :func:`relearning`."""
         if not self.at[-1]:
             return not_measured("turned off (relearning_steps: 0)")
         if not self.chosen:

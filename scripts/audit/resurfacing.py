@@ -126,7 +126,6 @@ class Resurfacing(Measure):
         return None
 
     def slices(self, models: Models) -> int:
-        """See :class:`scripts.audit.measure.Measure`."""
         each = self.steps * self.training.batch_size + len(self.at) * self.looks
         return each * len(audited_and_reference(models)) if self.steps else 0
 

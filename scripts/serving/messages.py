@@ -62,7 +62,6 @@ class Recorded:
         self._reader, self.parts, self.recording = reader, list[bytes](), True
 
     async def readexactly(self, size: int) -> bytes:
-        """See :class:`Reader`."""
         content = await self._reader.readexactly(size)
         if self.recording:
             self.parts.append(content)

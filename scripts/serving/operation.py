@@ -120,7 +120,6 @@ class JsonLines(logging.Formatter):
     """A line of JSON for each record: time, level, logger, message and, where there is one, the traceback."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """See :meth:`logging.Formatter.format`."""
         moment = datetime.datetime.fromtimestamp(record.created, datetime.timezone.utc)
         content = {
             "time": moment.isoformat(timespec="milliseconds"),
