@@ -15,7 +15,7 @@ import torch
 from scripts.audit.earlier import advice
 from scripts.audit.gates import check_gates, control, judge, overall
 from scripts.audit.hallucination import null_space_maps
-from scripts.audit.inputs import check_cohorts, read_record
+from scripts.audit.inputs import read_record
 from scripts.audit.measure import AUDITED, QUANTISED, TREATED, Given, Measure, Statistics
 from scripts.audit.provenance import SETTINGS, doubts, lineage, origin, provenance_problems, weights_hashes
 from scripts.audit.report import audit_markdown, audit_page
@@ -113,7 +113,6 @@ class Audit:
         replayed: str | Path | None = None,
     ) -> None:
         check_gates(gates)
-        check_cohorts(comparison.cohorts)
         self.comparison, self.given = comparison, given
         weights, record = given.weights, given.record
         self.output_dir = Path(comparison.output_dir)

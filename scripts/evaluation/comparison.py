@@ -96,9 +96,6 @@ class Comparison:
         output_dir: Where ``metrics.csv`` (one line a model and volume), ``metrics.json`` (mean ± std),
             ``table.md`` and ``panels.png`` go.
         figure: Whether to draw ``panels.png``, one retain and one forget slice.
-
-    Raises:
-        ValueError: a volume in two cohorts.
     """
 
     def __init__(
@@ -113,8 +110,6 @@ class Comparison:
         self.evaluator = evaluator
         self.metrics = metrics
         self.cohort_of = {volume.name: cohort for cohort, volumes in cohorts.items() for volume in volumes}
-        if len(self.cohort_of) != sum(map(len, cohorts.values())):
-            raise ValueError("evaluation: expected each volume in one cohort, found a volume in two")
         self.cohorts = cohorts
         self.models = {ZERO_FILLED: ZeroFilled(), **models}
         self.output_dir = Path(output_dir)

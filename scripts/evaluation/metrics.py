@@ -46,8 +46,7 @@ def slice_sums(
         The sums of the S slices, in order.
 
     Raises:
-        ValueError: NaN or Inf, differing shapes, slices smaller than the window, complex images, or a maximum that is
-            not positive.
+        ValueError: NaN or Inf, differing shapes, slices smaller than the window, or a maximum that is not positive.
 
     Source: Wang et al. 2004; Zbontar et al., fastMRI (2018), arXiv 1811.08839.
     """
@@ -56,14 +55,9 @@ def slice_sums(
     if len(set(shapes.values())) > 1 or len(shapes["target"]) != 3 or 0 in shapes["target"]:
         raise ValueError(f"target and prediction must both be (slices, h, w) and not empty, got {shapes}")
     for name, image in images.items():
-        if np.iscomplexobj(image):
-            raise ValueError(f"the {name} must be a magnitude image, got {image.dtype}")
         if bad := int((~np.isfinite(image)).sum()):
             raise ValueError(f"the {name} has NaN or Inf in {bad} of {image.size} pixels")
-    slices, height, width = shapes["target"]
-    if min(height, width) < WINDOW:
-        raise ValueError(f"SSIM: the image is {height}x{width}, smaller than the window of {WINDOW}")
-    peaks = np.broadcast_to(_as_array(max_value).astype(np.float64), slices).tolist()
+    peaks = np.broadcast_to(_as_array(max_value).astype(np.float64), len(images["target"])).tolist()
     if not all(0 < peak < math.inf for peak in peaks):
         raise ValueError(f"max_value must be positive and finite, got {peaks}")
     pairs = zip(*(image.astype(np.float64) for image in images.values()), peaks, strict=True)

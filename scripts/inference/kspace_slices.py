@@ -168,8 +168,6 @@ def find_inputs(source: str | Path | Sequence[str | Path]) -> dict[str, Path]:
             )
         source = [root]
     files = [Path(path) for path in source]
-    if not files:
-        raise FileNotFoundError("'dataset_dir': expected at least one file, found an empty list")
     return _named(files, None)
 
 

@@ -26,7 +26,6 @@ from scripts.kspace.fourier import center_crop
 from scripts.run.engines import Workflow
 from scripts.run.files import atomic_write, check_disk_space, full_disk_told, write_text
 
-FORMATS = ("nifti", "dicom")
 FIELDS = (
     "patientName", "patientID", "patientBirthdate", "patientGender", "studyInstanceUID", "studyID", "studyDate",
     "studyTime", "accessionNumber",
@@ -49,7 +48,7 @@ class VolumeWriter:
         worklist: CSV file with patient and study of each scan; see :class:`Worklist`.
 
     Raises:
-        ValueError: an unknown format, or no worklist.
+        FileNotFoundError, ValueError: no worklist.
         ImportError: DICOM without the package pydicom.
     """
 
@@ -62,8 +61,6 @@ class VolumeWriter:
         worklist: str | Path | None = None,
     ) -> None:
         formats = (formats,) if isinstance(formats, str) else tuple(formats)
-        if not formats or set(formats) - set(FORMATS):
-            raise ValueError(f"'formats': expected some of {', '.join(FORMATS)}, found {list(formats)}")
         if "dicom" in formats and find_spec("pydicom") is None:
             raise ImportError("'formats': dicom needs the package pydicom: pip install pydicom")
         self.output_dir = Path(output_dir)

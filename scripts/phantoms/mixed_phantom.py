@@ -11,13 +11,12 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from scripts.data.header import make_header
 from scripts.data.volumes import write_volume
 from scripts.phantoms.acquisition import Scan, check_scan, rss_target
 from scripts.phantoms.anatomy_brain import brain_slices
 from scripts.phantoms.cache import cached_folder
 from scripts.phantoms.corruption import acquire_moving, acquire_with_spikes, moved, random_pose
-from scripts.phantoms.phantom import FINENESS, SLICE_THICKNESS, SPACING, checked_numbers, slice_positions
+from scripts.phantoms.phantom import FINENESS, checked_numbers, planned_scan, slice_positions
 from scripts.run.files import check_disk_space
 
 MIXED_VERSION = 1
@@ -73,7 +72,6 @@ TESTS = {
 """The kinds in the test list of each request's datalist."""
 LATER = "later"
 """The datalist of further scans of the one patient."""
-ACQUIRE = {"motion": acquire_moving, "spikes": acquire_with_spikes}
 POSE = {"rotation": 0.05, "shift": 0.01}
 """Spread of a repeated scan's pose: radians, fraction of the field of view."""
 
@@ -188,7 +186,7 @@ def _write_datalist(path: Path, entries: Mapping, sections: Mapping[str, Iterabl
 
 
 def _write_scan(folder: Path, name: str, kind: str, settings: Mapping, rng: np.random.Generator) -> dict[str, str]:
-    what, matrix = KINDS[kind], tuple(settings["matrix"])
+    what = KINDS[kind]
     scanner = SCANNERS[what.scanner]
     shares = {"AXT2": 1.0} if what.one_patient else scanner.acquisitions
     entry = {
@@ -201,23 +199,7 @@ def _write_scan(folder: Path, name: str, kind: str, settings: Mapping, rng: np.r
     }
     snr = float(np.exp(rng.uniform(*np.log(scanner.snr))))
     images = _images(kind, entry["acquisition"], settings, rng)
-    scan = Scan(
-        images[len(images) // 2],
-        matrix=matrix,
-        num_coils=settings["num_coils"],
-        snr=snr,
-        rng=rng,
-        peak=float(rng.uniform(2e-4, 4e-4)),
-        coil_distance=float(rng.uniform(*scanner.coil_distance)),
-    )
-    header = make_header(
-        matrix=matrix,
-        recon=matrix,
-        spacing=(SPACING["brain"] * 96 / matrix[0], SPACING["brain"] * 96 / matrix[1]),
-        slice_thickness=SLICE_THICKNESS,
-        num_coils=settings["num_coils"],
-        systemModel=f"phantom {what.scanner}",
-    )
+    scan, header = planned_scan(images, "brain", settings, snr, scanner.coil_distance, rng, f"phantom {what.scanner}")
     labels = _images(kind, entry["acquisition"], settings, rng) if what.quality == "wrong_target" else None
     attributes = {"source": "phantom", "snr": snr, "seed": settings["seed"], **entry}
     del attributes["kspace"]
@@ -246,7 +228,7 @@ def _acquired(
     scan: Scan, images: np.ndarray, labels: np.ndarray | None, quality: str, rng: np.random.Generator
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """k-space (C, H, W) and reference image (H, W) of each slice; with ``labels`` the reference is theirs."""
-    acquire = ACQUIRE.get(quality, Scan.acquire)
+    acquire = {"motion": acquire_moving, "spikes": acquire_with_spikes}.get(quality, Scan.acquire)
     for index, image in enumerate(images):
         kspace = acquire(scan, image, rng)
         yield kspace, rss_target(kspace if labels is None else scan.acquire(labels[index], rng))

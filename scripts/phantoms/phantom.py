@@ -193,30 +193,12 @@ def _scans(settings: Mapping) -> Iterator[_Planned]:
 
 
 def _write_scan(path: Path, anatomy: str, patient: str, settings: Mapping, rng: np.random.Generator) -> str:
-    matrix, num_coils = tuple(settings["matrix"]), settings["num_coils"]
     shares = ACQUISITIONS[anatomy]
     acquisition = str(rng.choice(list(shares), p=list(shares.values())))
     snr = float(np.exp(rng.uniform(*np.log(settings["snr"]))))
-    fine = [FINENESS * n for n in matrix]
+    fine = [FINENESS * n for n in settings["matrix"]]
     images = _draw(anatomy, fine, slice_positions(anatomy, settings["slices_per_volume"], rng), rng, acquisition)
-    scan = Scan(
-        images[len(images) // 2],
-        matrix=matrix,
-        num_coils=num_coils,
-        snr=snr,
-        rng=rng,
-        peak=float(rng.uniform(2e-4, 4e-4)),
-        coil_distance=float(rng.uniform(*COIL_DISTANCE[anatomy])),
-    )
-    spacing = SPACING[anatomy] * 96 / matrix[0], SPACING[anatomy] * 96 / matrix[1]
-    header = make_header(
-        matrix=matrix,
-        recon=matrix,
-        spacing=spacing,
-        slice_thickness=SLICE_THICKNESS,
-        num_coils=num_coils,
-        systemModel="phantom",
-    )
+    scan, header = planned_scan(images, anatomy, settings, snr, COIL_DISTANCE[anatomy], rng, "phantom")
     attributes = {
         "source": "phantom",
         "patient_id": patient,
@@ -227,6 +209,37 @@ def _write_scan(path: Path, anatomy: str, patient: str, settings: Mapping, rng: 
     }
     write_volume(path, scan.acquire_all(images, rng), num_slices=len(images), attributes=attributes, header=header)
     return acquisition
+
+
+def planned_scan(
+    images: np.ndarray,
+    anatomy: str,
+    settings: Mapping,
+    snr: float,
+    coil_distance: tuple[float, float],
+    rng: np.random.Generator,
+    system: str,
+) -> tuple[Scan, str]:
+    """The scan of magnitude slices (S, H', W') on the settings' ``matrix`` with ``num_coils``, and its header."""
+    (height, width), num_coils = settings["matrix"], settings["num_coils"]
+    scan = Scan(
+        images[len(images) // 2],
+        matrix=(height, width),
+        num_coils=num_coils,
+        snr=snr,
+        rng=rng,
+        peak=float(rng.uniform(2e-4, 4e-4)),
+        coil_distance=float(rng.uniform(*coil_distance)),
+    )
+    header = make_header(
+        matrix=(height, width),
+        recon=(height, width),
+        spacing=(SPACING[anatomy] * 96 / height, SPACING[anatomy] * 96 / width),
+        slice_thickness=SLICE_THICKNESS,
+        num_coils=num_coils,
+        systemModel=system,
+    )
+    return scan, header
 
 
 def slice_positions(anatomy: str, num_slices: int, rng: np.random.Generator) -> np.ndarray:

@@ -146,5 +146,3 @@ def test_the_joint_error_rate_keeps_its_level():
 def test_too_few_references_are_refused():
     with pytest.raises(ValueError, match="at least 2 reference models that never saw a scan, found 1 for scan 1"):
         lira(np.zeros(2), np.zeros((3, 2)), np.array([[False, True], [False, True], [False, False]]))
-    with pytest.raises(ValueError, match="expected population scans"):
-        rmia(np.zeros(2), np.zeros((3, 2)), np.zeros((3, 2), dtype=bool), [])

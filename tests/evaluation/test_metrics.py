@@ -115,9 +115,7 @@ def test_impossible_input_fails():
         slice_sums(image, image[:1], 1.0)
     with pytest.raises(ValueError, match="must both be"):
         slice_sums(image[0], image[0], 1.0)
-    with pytest.raises(ValueError, match=r"magnitude image, got complex128"):
-        slice_sums(image, image.astype(complex), 1.0)
-    with pytest.raises(ValueError, match="8x6, smaller than the window of 7"):
+    with pytest.raises(ValueError, match="win_size exceeds image extent"):
         slice_sums(image[..., :6], image[..., :6], 1.0)
     with pytest.raises(ValueError, match="max_value must be positive"):
         slice_sums(image, image, 0.0)

@@ -213,8 +213,6 @@ def test_inputs(tmp_path):
         find_inputs(tmp_path / "nowhere")
     with pytest.raises(FileNotFoundError, match=r"expected files .h5, .hdf5, .hdf, .mrd, .ismrmrd, found none"):
         find_inputs(tmp_path)
-    with pytest.raises(FileNotFoundError, match="empty list"):
-        find_inputs([])
     (tmp_path / "a").mkdir()
     for name in ("x.h5", "a/x.h5", "notes.txt"):
         (tmp_path / name).touch()

@@ -68,6 +68,8 @@ IMAGE = {"image": "head.nii.gz"}
         ("simulate", {"splits": {"train": 1}}, "'splits': expected a mapping of training .*, found {'train': 1}"),
         ("simulate", {"splits": {"test": -1}}, "'splits': .*a number from 0.*, found {'test': -1}"),
         ("evaluate", {"sections": ["tset"]}, "'sections': .*one of training, validation, test, none twice.*'tset'"),
+        ("inference", {"dataset_dir": []}, "'dataset_dir': expected .* a list of at least 1, .*, found \\[\\]"),
+        ("serve", {"formats": ["png"]}, "'formats': expected one of nifti, dicom or a list .*, found .'png'."),
         ("serve", {"protocols": {"a": {"remove_oversampling": 1}}}, "'protocols': .*true or false.*found .*: 1"),
         (
             "unlearn",
