@@ -85,7 +85,7 @@ class Simulation:
     plans: list[Plan] = field(init=False, default_factory=list)
 
     def __post_init__(self) -> None:
-        splits = self.splits or {"training": 0.6, "validation": 0.15, "test": 0.25}
+        splits = {"training": 0.6, "validation": 0.15, "test": 0.25} if self.splits is None else self.splits
         splits = {section: float(splits[section]) for section in SECTIONS if splits.get(section)}
         if not splits:
             raise ValueError(f"splits: found {self.splits}, expected at least one share above 0")
