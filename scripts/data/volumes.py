@@ -322,14 +322,14 @@ def _reference(file: h5py.File, key: str | None, index: int, size: tuple[int, in
     return rss_image(file["kspace"][index], size) if key is None else centre(file[key][index], size)
 
 
-def rss_image(kspace: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+def rss_image(kspace: np.ndarray, size: Sequence[int]) -> np.ndarray:
     """Root-sum-of-squares image (h, w) float32 of the centre of fully sampled k-space (C, H, W) or (H, W)."""
     shifted = np.fft.ifftshift(kspace, axes=(-2, -1))
     coils = np.fft.fftshift(np.fft.ifft2(shifted, norm="ortho"), axes=(-2, -1))
     return centre(np.sqrt(np.square(np.abs(coils)).sum(axis=0) if coils.ndim == 3 else np.square(np.abs(coils))), size)
 
 
-def centre(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+def centre(image: np.ndarray, size: Sequence[int]) -> np.ndarray:
     """The centre (h, w) float32 of an image."""
     top, left = (image.shape[0] - size[0]) // 2, (image.shape[1] - size[1]) // 2
     return np.ascontiguousarray(image[top : top + size[0], left : left + size[1]], dtype=np.float32)

@@ -6,6 +6,8 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
+from scripts.data.volumes import rss_image
+
 OBJECT_LEVEL = 0.1
 """A pixel belongs to the object when it exceeds this fraction of the image maximum."""
 
@@ -23,40 +25,15 @@ def ifft2c(kspace: np.ndarray) -> np.ndarray:
 
 
 def crop_kspace(kspace: np.ndarray, matrix: Sequence[int]) -> np.ndarray:
-    """Keep the central ``matrix`` (H, W) of k-space (..., H', W'); zero frequency stays at index n // 2.
-
-    Raises ``ValueError`` when ``matrix`` is larger than the k-space.
-    """
-    _check_crop("matrix", matrix, kspace.shape[-2:])
+    """The central ``matrix`` (H, W) of k-space (..., H', W'), at most its size; the origin stays at index n // 2."""
     (height, width), (rows, columns) = kspace.shape[-2:], matrix
     top, left = height // 2 - rows // 2, width // 2 - columns // 2
     return kspace[..., top : top + rows, left : left + columns]
 
 
-def crop_image(image: np.ndarray, size: Sequence[int]) -> np.ndarray:
-    """Centre crop (..., H, W) -> (..., h, w), fastMRI's convention.
-
-    Raises ``ValueError`` when ``size`` is larger than the image.
-    """
-    _check_crop("crop", size, image.shape[-2:])
-    (height, width), (rows, columns) = image.shape[-2:], size
-    top, left = (height - rows) // 2, (width - columns) // 2
-    return image[..., top : top + rows, left : left + columns]
-
-
-def _check_crop(name: str, size: Sequence[int], available: Sequence[int]) -> None:
-    if len(size) != 2 or not all(0 < n <= limit for n, limit in zip(size, available, strict=True)):
-        raise ValueError(f"{name}: found {tuple(size)}, expected two numbers from 1 to {tuple(available)}")
-
-
-def rss_target(kspace: np.ndarray, crop: Sequence[int] | None = None) -> np.ndarray:
-    """Root-sum-of-squares image of fully sampled k-space, the reference of a reconstruction.
-
-    ``kspace`` (C, H, W) complex; ``crop`` (h, w) of the image, default (H, W). Returns (h, w) float32 in the
-    units of ``kspace``.
-    """
-    rss = np.sqrt((np.abs(ifft2c(kspace)) ** 2).sum(axis=0))
-    return (rss if crop is None else crop_image(rss, crop)).astype(np.float32)
+def rss_target(kspace: np.ndarray) -> np.ndarray:
+    """Root sum of squares (H, W) float32 of fully sampled k-space (C, H, W): the reference of a reconstruction."""
+    return rss_image(kspace, kspace.shape[-2:])
 
 
 def coordinates(shape: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
@@ -169,7 +146,8 @@ class Scan:
 
 def check_scan(matrix: Sequence[int], grid: Sequence[int], num_coils: int, snr: float) -> None:
     """Raise ``ValueError`` naming the setting that no scan of a slice on ``grid`` (H', W') can have."""
-    _check_crop("matrix", matrix, grid)
+    if len(matrix) != 2 or not all(0 < n <= limit for n, limit in zip(matrix, grid, strict=True)):
+        raise ValueError(f"matrix: found {tuple(matrix)}, expected two numbers from 1 to {tuple(grid)}")
     if num_coils < 1:
         raise ValueError(f"num_coils: found {num_coils}, expected at least 1")
     if not (np.isfinite(snr) and snr > 0):

@@ -14,7 +14,7 @@ import torch
 
 from scripts.data import write_volume
 from scripts.data.header import make_header
-from scripts.phantoms.acquisition import rss_target
+from scripts.data.volumes import rss_image
 from scripts.run.files import atomic_write
 from tests.benchmarks.speed.network import CASES as NETWORKS
 from tests.benchmarks.speed.network import write_case
@@ -43,7 +43,7 @@ def write_volumes(folder: Path, name: str) -> Path:
         if not path.exists():
             rng = np.random.default_rng(number)
             kspaces = (_complex(rng, shape) for _ in range(slices))
-            contents = ((kspace, rss_target(kspace, image)) for kspace in kspaces)
+            contents = ((kspace, rss_image(kspace, image)) for kspace in kspaces)
             write_volume(
                 path, contents, num_slices=slices, attributes={"acquisition": "T2"}, header=_header(shape, image)
             )
