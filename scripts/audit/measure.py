@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, Any, ClassVar, TypedDict
+from typing import Annotated, Any, ClassVar
 
 import torch
 from ignite.engine import Engine
@@ -19,14 +19,6 @@ from scripts.run.kinds import above, check_arguments, mapping_of, whole, within
 AUDITED, ORIGINAL, ORACLE, QUANTISED = "unlearned", "G", "oracle", "unlearned, int8"
 TREATED = "treated oracle"
 NOT_MEASURED = "not measured"
-
-
-class Draw(TypedDict):
-    """The settings of a bootstrap: see :func:`scripts.evaluation.bootstrap.mean_with_interval`."""
-
-    confidence: float
-    samples: int
-    seed: int
 
 
 @dataclass(frozen=True)
@@ -54,7 +46,7 @@ class Statistics:
         check_arguments(self, vars(self))
 
     @property
-    def draw(self) -> Draw:
+    def draw(self) -> dict[str, Any]:
         """The settings of one bootstrap, to be passed on as keyword arguments."""
         return {"confidence": self.confidence, "samples": self.samples, "seed": self.seed}
 

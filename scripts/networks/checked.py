@@ -64,7 +64,8 @@ def check_network(
             of another type, shape or device or with NaN, a changed input, random numbers in evaluation, or parameters
             that begin alike under two seeds, which were loaded.
     """
-    name = class_name(_inner(network))
+    inner = unwrap(network)
+    name = class_name(inner.network if isinstance(inner, Adapted) else inner)
     first, second = (_built(build, seed) for seed in SEEDS)
     if not any(weight.requires_grad for weight in first.parameters()):
         raise ValueError(f"network: expected parameters that can be trained, found none in {name}")
@@ -232,12 +233,6 @@ def _source_sha256(kind: type) -> str | None:
         return hashlib.sha256(inspect.getsource(kind).encode()).hexdigest()
     except (OSError, TypeError):
         return None
-
-
-def _inner(network: nn.Module) -> nn.Module:
-    """The network inside an adapter, whose class says more."""
-    inner = unwrap(network)
-    return inner.network if isinstance(inner, Adapted) else inner
 
 
 def _some(names: Sequence[str]) -> str:

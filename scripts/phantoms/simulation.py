@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -13,14 +13,14 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from scripts.data.datalist import SECTIONS
 from scripts.data.header import make_header
 from scripts.data.volumes import write_volume
-from scripts.phantoms.acquisition import Scan, check_scan, rss_target
+from scripts.phantoms.acquisition import Scan, check_scan
 from scripts.phantoms.magnitude import Magnitude, read_magnitude
 from scripts.run.files import atomic_folder, check_disk_space
 
 logger = logging.getLogger(__name__)
-SECTIONS = ("training", "validation", "test")
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,11 @@ class Simulation:
                 self.plans.append(_cut(source, number, section, splits, self.gap, self.slices_per_volume))
             except ValueError as error:
                 raise ValueError(f"{source.path}: {error}") from error
-        _check_space(output_dir, self.plans, self.matrix, self.num_coils)
+        pixels = 0
+        for shape, pieces in self.plans:
+            height, width = self.matrix or shape
+            pixels += sum(len(piece.slices) for piece in pieces) * height * width
+        check_disk_space(output_dir, pixels * (8 * self.num_coils + 4))
 
     def write(self) -> str:
         """Write all files, or none, and return the path of ``datalist.json`` in ``output_dir``.
@@ -197,19 +201,6 @@ def _cut(
     return source.shape, pieces
 
 
-def _check_space(
-    output_dir: Path,
-    plans: Sequence[Plan],
-    matrix: Sequence[int] | None,
-    num_coils: int,
-) -> None:
-    needed = 0
-    for shape, pieces in plans:
-        height, width = matrix or shape
-        needed += sum(len(piece.slices) for piece in pieces) * height * width * (8 * num_coils + 4)
-    check_disk_space(output_dir, needed)
-
-
 def _write(
     folder: Path,
     images: Sequence[Mapping[str, Any]],
@@ -248,17 +239,9 @@ def _write(
                 **source.fields,
             }
             for piece in pieces:
-                slices = _acquired(scan, source, piece.slices, rng, progress)
+                slices = scan.acquire_all(map(source.slice, piece.slices), rng)
                 own = {**attributes, "source_slices": f"{piece.slices[0]}-{piece.slices[-1]}"}
                 write_volume(folder / piece.name, slices, num_slices=len(piece.slices), attributes=own, header=header)
                 datalist[piece.section].append({"kspace": piece.name, **source.fields})
+                progress.update(len(piece.slices))
     return datalist
-
-
-def _acquired(
-    scan: Scan, source: Magnitude, slices: range, rng: np.random.Generator, progress: tqdm
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    for index in slices:
-        kspace = scan.acquire(source.slice(index), rng)
-        yield kspace, rss_target(kspace)
-        progress.update()

@@ -109,12 +109,14 @@ class RecordedRun:
         if not isinstance(applied, Mapping) or not given:
             return applied or False
         parts = given if isinstance(given, list) else [given]
-        parts = [self._there(part) if isinstance(part, str) else part for part in parts]
+        parts = [
+            next((str(place) for place in self._places("", part) if place.is_file()), None)
+            if isinstance(part, str)
+            else part
+            for part in parts
+        ]
         same = None not in parts and _as_text(parts) == _as_text(applied)
         return applied if not same else parts if isinstance(given, list) else parts[0]
-
-    def _there(self, path: str) -> str | None:
-        return next((str(place) for place in self._places("", path) if place.is_file()), None)
 
     def _entry(self, key: str) -> Any:
         trained = self.facts.get("verb") == "train"
@@ -190,7 +192,8 @@ def take(verb: str, config: Mapping[str, Any], declared: Mapping[str, Any]) -> d
         raise ValueError(f"'run_dir': expected --run FOLDER in its place, found {config['run_dir']!r}")
     stated = {key: config[key] for key in RECORDED if not is_expression(config.get(key, "@"))}
     stated = {key: value for key, value in stated.items() if value is not None and value != {}}
-    needed = [key for key in _named(config) if key in stated or config.get(key, "") in _empty(key)]
+    empty = {key: {} if key in BLOCKS or key == "forget_request" else None for key in RECORDED}  # as it is declared
+    needed = [key for key in _named(config) if key in stated or config.get(key, "") == empty[key]]
     changes: dict[str, Any] = {KEY: declared[KEY], "run_dir": None if given is None else str(given)}
     runs = list(_beside(config)) if given is None else [RecordedRun.open(Path(str(given)).expanduser())]
     for run in runs:  # without --run lists, request and mask may be others, but no network
@@ -220,11 +223,6 @@ def results_of(run_dir: str | None, name: str) -> str | None:
     """The folder of :func:`results_in`, if that verb has been there; None without a run or without results."""
     folder = None if run_dir is None else results_in(run_dir, name)
     return folder if folder is not None and Path(folder).is_dir() else None
-
-
-def _empty(key: str) -> list[Any]:
-    """What a configuration declares where a key is to be taken from the run."""
-    return [{}] if key in BLOCKS or key == "forget_request" else [None]
 
 
 def _named(config: Mapping[str, Any]) -> list[str]:
