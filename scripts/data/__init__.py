@@ -5,7 +5,7 @@ from scripts.data.checks import check_batches, check_volumes
 from scripts.data.loaders import EndlessBatches, EvaluationLoader, TrainingLoader
 from scripts.data.slices import SliceDataset, Undersample, prepare_batch
 from scripts.data.volumes import Volume, inspect_volume, read_slice, write_volume
-from scripts.kspace.masks import EquispacedFractionMask, EquispacedMask, RandomMask, make_mask
+from scripts.kspace.masks import EquispacedFractionMask, EquispacedMask, RandomMask
 
 __all__ = [
     "Augment",
@@ -21,7 +21,6 @@ __all__ = [
     "check_batches",
     "check_volumes",
     "inspect_volume",
-    "make_mask",
     "prepare_batch",
     "read_slice",
     "write_volume",

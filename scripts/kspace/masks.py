@@ -120,17 +120,3 @@ class EquispacedFractionMask(ColumnMask):
         mask = np.zeros(width, dtype=bool)
         mask[np.around(np.arange(rng.integers(round(step)), width - 1, step)).astype(int)] = True
         return mask
-
-
-MASKS = {"random": RandomMask, "equispaced": EquispacedMask, "equispaced_fraction": EquispacedFractionMask}
-
-
-def make_mask(name: str, acceleration: float, center_fraction: float) -> ColumnMask:
-    """The mask of that name: ``random``, ``equispaced`` or ``equispaced_fraction``.
-
-    >>> make_mask("random", 4, 0.08)
-    RandomMask(acceleration=4, center_fraction=0.08)
-    """
-    if name not in MASKS:
-        raise ValueError(f"mask: 'name': expected one of {', '.join(MASKS)}, found {name!r}")
-    return MASKS[name](acceleration, center_fraction)

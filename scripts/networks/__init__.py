@@ -2,7 +2,7 @@
 
 from scripts.networks.adapted import Adapted, ZeroFilled
 from scripts.networks.checked import build_network, check_network, describe_network, may_leave_unused
-from scripts.networks.precision import at_precision, loss_scaling
+from scripts.networks.precision import at_precision
 from scripts.networks.unet import ReconUnet, Unet, compiled
 from scripts.networks.varnet import VarNet
 from scripts.networks.weights import check_fit, load_weights, save_weights
@@ -20,7 +20,6 @@ __all__ = [
     "compiled",
     "describe_network",
     "load_weights",
-    "loss_scaling",
     "may_leave_unused",
     "save_weights",
 ]

@@ -1,6 +1,6 @@
 """Half precision where it pays: inside the U-Nets."""
 
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -51,7 +51,7 @@ def at_precision(network: Network, precision: str, device: torch.device | str = 
 
     Args:
         network: e.g. `VarNet` or `ReconUnet`; its weights and keys stay, and copies keep the precision.
-        precision: `fp32`, `bf16`, or `fp16`, which is for CUDA and trains with a scaled loss (see `loss_scaling`).
+        precision: `fp32`, `bf16`, or `fp16`, which is for CUDA and trains with a scaled loss.
         device: Where the network will run.
 
     Returns:
@@ -74,16 +74,3 @@ def at_precision(network: Network, precision: str, device: torch.device | str = 
     for unet in unets:
         setattr(unet, "precision", precision)  # noqa: B010 a module's plain attribute
     return network
-
-
-def loss_scaling(network: nn.Module) -> dict[str, Any]:
-    """Arguments of MONAI's `SupervisedTrainer`: a scaled loss for a network in `fp16`, and never MONAI's autocast.
-
-    MONAI would autocast the whole network, with the Fourier transforms, and the loss.
-
-    Example:
-        >>> loss_scaling(nn.Linear(1, 1))
-        {'amp': False, 'amp_kwargs': {'enabled': False}}
-    """
-    half = any(getattr(module, "precision", None) == "fp16" for module in network.modules())
-    return {"amp": half, "amp_kwargs": {"enabled": False}}

@@ -6,7 +6,7 @@ from scripts.requests.in_words import conclude_preview, describe_request
 from scripts.requests.ledger import find_ledger, ledger_of
 from scripts.requests.ledger_entry import LedgerEntry, enter_audit, enter_training
 from scripts.requests.lineage import check_newest, compared, trained_by, warn_of_erosion
-from scripts.requests.retain_subset import RetainSubsetSampler, draw_patients, draw_retain_subset
+from scripts.requests.retain_subset import RetainSubsetSampler, draw_patients
 
 __all__ = [
     "Cohorts",
@@ -18,7 +18,6 @@ __all__ = [
     "conclude_preview",
     "describe_request",
     "draw_patients",
-    "draw_retain_subset",
     "enter_audit",
     "enter_training",
     "find_ledger",

@@ -5,14 +5,16 @@ import pytest
 import torch
 from monai.apps.reconstruction.transforms.array import EquispacedKspaceMask
 
-from scripts.kspace.masks import MASKS, EquispacedFractionMask, EquispacedMask, RandomMask, make_mask
+from scripts.kspace.masks import EquispacedFractionMask, EquispacedMask, RandomMask
+
+KINDS = [RandomMask, EquispacedMask, EquispacedFractionMask]
 
 
-@pytest.mark.parametrize("name", MASKS)
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("width", [96, 97, 320, 368])
 @pytest.mark.parametrize(("acceleration", "center_fraction"), [(4, 0.08), (8, 0.04), (5.5, 0.06)])
-def test_centre_is_sampled_and_seed_fixes_the_mask(name, width, acceleration, center_fraction):
-    mask = make_mask(name, acceleration, center_fraction)
+def test_centre_is_sampled_and_seed_fixes_the_mask(kind, width, acceleration, center_fraction):
+    mask = kind(acceleration, center_fraction)
     columns = mask(width, seed=3)
     low = round(width * center_fraction)
     start = (width - low + 1) // 2
@@ -49,18 +51,17 @@ def test_equispaced_fraction_equals_monai():
 
 
 @pytest.mark.parametrize(
-    ("name", "acceleration", "center_fraction", "width", "message"),
+    ("kind", "acceleration", "center_fraction", "width", "message"),
     [
-        ("random", 1, 0.1, 96, "'acceleration': expected a number above 1, found 1"),
-        ("random", 4, 0.0, 96, "'center_fraction': expected a number between 0 and 1"),
-        ("random", 4, 1.0, 96, "'center_fraction': expected a number between 0 and 1"),
-        ("equispaced", 4, 0.001, 96, "no centre column on 96 columns"),
-        ("equispaced", 100, 0.08, 96, "'acceleration': expected at most the width, 96"),
-        ("random", 8, 0.2, 96, r"the centre alone \(19 columns\) uses up the 12.0 columns"),
-        ("equispaced_fraction", 8, 0.125, 96, r"the centre alone \(12 columns\)"),
-        ("poisson", 8, 0.1, 96, "'name': expected one of random, equispaced, equispaced_fraction, found 'poisson'"),
+        (RandomMask, 1, 0.1, 96, "'acceleration': expected a number above 1, found 1"),
+        (RandomMask, 4, 0.0, 96, "'center_fraction': expected a number between 0 and 1"),
+        (RandomMask, 4, 1.0, 96, "'center_fraction': expected a number between 0 and 1"),
+        (EquispacedMask, 4, 0.001, 96, "no centre column on 96 columns"),
+        (EquispacedMask, 100, 0.08, 96, "'acceleration': expected at most the width, 96"),
+        (RandomMask, 8, 0.2, 96, r"the centre alone \(19 columns\) uses up the 12.0 columns"),
+        (EquispacedFractionMask, 8, 0.125, 96, r"the centre alone \(12 columns\)"),
     ],
 )
-def test_impossible_settings(name, acceleration, center_fraction, width, message):
+def test_impossible_settings(kind, acceleration, center_fraction, width, message):
     with pytest.raises(ValueError, match=message):
-        make_mask(name, acceleration, center_fraction).check_width(width)
+        kind(acceleration, center_fraction).check_width(width)

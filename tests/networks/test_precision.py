@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from scripts.networks import ReconUnet, VarNet, ZeroFilled, at_precision, loss_scaling
+from scripts.networks import ReconUnet, VarNet, ZeroFilled, at_precision
 from scripts.networks.norm_relu import NormLeakyRelu
 from scripts.networks.precision import Conv2d, ConvTranspose2d
 from tests.networks.helpers import gradient, make_batch
@@ -119,10 +119,3 @@ def test_double_precision_is_left_alone():
 def test_what_cannot_be_is_refused(precision, network, message):
     with torch.device("meta"), pytest.raises(ValueError, match=message):
         at_precision(network(), precision)
-
-
-def test_the_loss_is_scaled_for_fp16_alone():
-    with torch.device("meta"):
-        network = VarNet(num_cascades=1)
-    scaled = [loss_scaling(at_precision(network, p, "cuda"))["amp"] for p in ("fp32", "bf16", "fp16")]
-    assert scaled == [False, False, True]
