@@ -120,3 +120,6 @@ class EquispacedFractionMask(ColumnMask):
         mask = np.zeros(width, dtype=bool)
         mask[np.around(np.arange(rng.integers(round(step)), width - 1, step)).astype(int)] = True
         return mask
+
+
+MASKS = (RandomMask, EquispacedMask, EquispacedFractionMask)

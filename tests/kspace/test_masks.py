@@ -5,12 +5,10 @@ import pytest
 import torch
 from monai.apps.reconstruction.transforms.array import EquispacedKspaceMask
 
-from scripts.kspace.masks import EquispacedFractionMask, EquispacedMask, RandomMask
-
-KINDS = [RandomMask, EquispacedMask, EquispacedFractionMask]
+from scripts.kspace.masks import MASKS, EquispacedFractionMask, EquispacedMask, RandomMask
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", MASKS)
 @pytest.mark.parametrize("width", [96, 97, 320, 368])
 @pytest.mark.parametrize(("acceleration", "center_fraction"), [(4, 0.08), (8, 0.04), (5.5, 0.06)])
 def test_centre_is_sampled_and_seed_fixes_the_mask(kind, width, acceleration, center_fraction):
