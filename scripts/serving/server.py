@@ -80,7 +80,7 @@ class MrdServer:
     ) -> None:
         try:
             self.limits = replace(Limits(), **(limits or {}))
-        except TypeError as error:
+        except (TypeError, ValueError) as error:
             raise ValueError(f"'limits': {error}") from error
         usual = {"pixels": "float32", "remove_oversampling": True, **(settings or {})}
         self.host, self.port, self.device, self.deliver = host, port, device, deliver
