@@ -156,9 +156,10 @@ def _try(network: nn.Module, name: str, shape: tuple[int, ...], device: torch.de
         network(inputs[0])
     except Exception as error:  # whatever somebody's network raises
         what = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
+        adapt = f"{ADAPT}, and mask=None lets it do without the mask"
         raise ValueError(
             f"network: expected {name} to map k-space {[1, *shape, 2]} with or without a mask {[1, 1, 1, width, 1]} to "
-            f"an image, found {what}; {ADAPT}"
+            f"an image, found {what}; {adapt}"
         ) from error
     expected = [1, 1, height, width]
     if not isinstance(found, Tensor) or found.dtype != torch.float32 or list(found.shape) != expected:

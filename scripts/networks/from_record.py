@@ -91,7 +91,7 @@ def _allowed(target: Any, where: str, named: Collection[str]) -> Any:
     if not chosen and not (isinstance(target, str) and any(target.startswith(f"{package}.") for package in known)):
         raise ValueError(
             f"{where}: '_target_': expected one of the networks of {', '.join(known)}, found {target!r}; one "
-            "of your own is named by an overlay of yours over the verb's configuration"
+            "of your own is named by an overlay: --config_file \"['VERB.yaml','my_network.yaml']\""
         )
     module, _, name = target.rpartition(".")
     try:

@@ -16,6 +16,7 @@ import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from pydoc import ErrorDuringImport, locate
 from typing import Any
@@ -139,10 +140,8 @@ def _component_problems(name: str, declared: Any, value: Mapping[str, Any]) -> I
         return
     if found is None:
         choices = list(_siblings(target, declared))
-        there = ", ".join(choices) or "none in that module"
-        yield f"'{name}#_target_': no component {target!r}; {_near(target, choices)} There are {there}".replace(
-            "  ", " "
-        )
+        there = f"{_near(target, choices)} There are {', '.join(choices)}" if choices else _why_none(target)
+        yield f"'{name}#_target_': no component {target!r}; {there}".replace("  ", " ")
         return
     try:
         parameters = inspect.signature(found).parameters  # type: ignore[arg-type]
@@ -155,6 +154,15 @@ def _component_problems(name: str, declared: Any, value: Mapping[str, Any]) -> I
         if not str(key).startswith("_") and key not in known:
             takes = f"{target.rpartition('.')[2]} takes {', '.join(known) or 'none'}"
             yield f"'{name}#{key}': not an argument; {_near(str(key), known)} {takes}".replace("  ", " ")
+
+
+def _why_none(target: str) -> str:
+    """Why there is nothing of this name, in a module that lists none."""
+    module = target.rpartition(".")[0]
+    package = module.partition(".")[0]
+    if package and find_spec(package) is not None:
+        return f"{module} has none of that name"
+    return f"no module {package!r} in this folder or those of PYTHONPATH"
 
 
 def _siblings(target: str, declared: Any) -> Iterator[str]:

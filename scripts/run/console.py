@@ -149,8 +149,9 @@ def command_of(verb: str, *overlays: str, **options: Any) -> str:
     'python -m monai.bundle run audit '
     """
     files = [os.path.relpath(Path(bundle_root(), "configs", file)) for file in (f"{verb}.yaml", *overlays)]
-    listed = files[0] if len(files) == 1 else str(files)
-    words = ["--config_file", listed]
+    listed = files[0] if len(files) == 1 else f"[{','.join(map(repr, files))}]"
+    listed = f'"{listed}"' if len(files) > 1 and not set(listed) & set('"$`\\!') else shlex.quote(listed)
+    words: list[str] = []
     for key, value in options.items():
         words += [] if value is None else [f"--{key}", str(value)]
-    return f"python -m monai.bundle run {verb} {shlex.join(words)}"
+    return f"python -m monai.bundle run {verb} --config_file {listed} {shlex.join(words)}".rstrip()

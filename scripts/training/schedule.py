@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from scripts.data.volumes import Volume
 from scripts.run import command_of, tell
-from scripts.run.config import running_config
+from scripts.run.config import bundle_root, config_files, running_config
 
 
 def model_name(oracle: bool, forget_only: bool, share: float = 1.0) -> str:
@@ -49,10 +50,18 @@ def conclude_training(record: Mapping[str, Any], output_dir: str, name: str) -> 
     given = {key: value for key, value in given.items() if isinstance(value, str) and not value.startswith("$")}
     path = f"{output_dir}/{name}.pt"
     key = {"original": "weights", "prior": "prior", "oracle": "oracle_weights"}.get(name)
-    then = [] if key is None else [("Next", command_of("unlearn", **given, **{key: path}))]
+    then = [] if key is None else [("Next", command_of("unlearn", *_network_overlays(), **given, **{key: path}))]
     tell(
         f"Trained the {CALLED.get(name, name)} {f'on {scans} scans ' if scans else ''}in {record['cost']['epochs']} "
         f"epochs and {record['cost']['seconds'] / 60:.1f} minutes.",
         path,
         then,
     )
+
+
+def _network_overlays() -> list[str]:
+    """The overlays of this run that the next one needs as well: those that name a network, and the user's own."""
+    configs = Path(bundle_root(), "configs").resolve()
+    files = [Path(file).resolve() for file in config_files()[1:]]
+    shared = (configs / "networks", configs / "paper.yaml")
+    return [str(f) for f in files if not f.is_relative_to(configs) or any(f.is_relative_to(one) for one in shared)]

@@ -21,6 +21,17 @@ def test_an_unknown_mask_lists_the_masks_and_no_other_class():
     assert listed == ["EquispacedFractionMask", "EquispacedMask", "RandomMask"]
 
 
+def test_a_class_whose_module_is_not_there_or_lists_no_names():
+    with pytest.raises(
+        ValueError, match="no component 'my_cnn.Net'; no module 'my_cnn' in this folder or .*PYTHONPATH"
+    ):
+        check_components({"network": {}}, {"network": {"_target_": "my_cnn.Net"}})
+    with pytest.raises(
+        ValueError, match="no component 'scripts.run.check.Net'; scripts.run.check has none of that name"
+    ):
+        check_components({"network": {}}, {"network": {"_target_": "scripts.run.check.Net"}})
+
+
 def test_within_a_list_and_within_a_component():
     handler = {"_target_": "scripts.training.ClipGradient", "max_norm": 0.5}
     with pytest.raises(ValueError, match=r"'train#handlers#0#max_nrom'.*'max_norm'"):

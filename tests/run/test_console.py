@@ -2,6 +2,7 @@
 
 import io
 import logging
+import shlex
 import sys
 
 import pytest
@@ -65,5 +66,7 @@ def test_what_is_said_before_the_log_is_opened_is_in_it(tmp_path, shown):
 def test_a_command_can_be_pasted_into_a_shell():
     command = command_of("unlearn", "approximate.yaml", datalist="my data/list.json", weights=None)
     assert command.startswith("python -m monai.bundle run unlearn --config_file ")
+    assert shlex.split(command)[6].startswith("['")
+    assert "','" in shlex.split(command)[6]
     assert command.endswith(" --datalist 'my data/list.json'")
     assert "weights" not in command
