@@ -5,6 +5,7 @@ All else goes to the log of the run.
 
 from __future__ import annotations
 
+import contextlib
 import io
 import logging
 import os
@@ -99,7 +100,8 @@ def show(silent: bool = False) -> None:
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # a terminal that cannot show a letter ends no run
+            with contextlib.suppress(OSError):  # a stream that became a pipe after Python had opened it
+                stream.reconfigure(errors="backslashreplace")  # a terminal that cannot show a letter ends no run
     warnings.filterwarnings("ignore", "parsing config_file", UserWarning)  # MONAI's, of runs within this one
     root = logging.getLogger()
     for handler in [handler for handler in root.handlers if handler.name == DECLARED]:
