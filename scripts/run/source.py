@@ -15,7 +15,10 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from pydoc import ErrorDuringImport, locate
 from typing import Any
+
+import torch
 
 from scripts.run.files import file_sha256
 from scripts.run.kinds import is_expression
@@ -206,10 +209,50 @@ def take(verb: str, config: Mapping[str, Any], declared: Mapping[str, Any]) -> d
             continue
         merged = key not in stated or isinstance(stated[key], Mapping)
         found = _agreed(key, runs, stated.get(key)) if merged else stated[key]
+        if key in BLOCKS and merged and runs:
+            _refuse_code(runs[0].file, key, found, set(_targets(stated.get(key))))
         if found is None and key not in ("oracle_weights", "prior"):
             raise ValueError(_missing(verb, key, runs, needed))
         changes[key] = found
     return changes
+
+
+def _targets(config: Any) -> Iterator[str]:
+    """All targets within a configuration."""
+    if isinstance(config, Mapping) and isinstance(config.get("_target_"), str):
+        yield config["_target_"]
+    parts = config.values() if isinstance(config, Mapping) else config if isinstance(config, list) else ()
+    for part in parts:
+        yield from _targets(part)
+
+
+def _refuse_code(file: Path, key: str, value: Any, stated: set[str]) -> None:
+    """Refuse what a record, which may come from anyone, would run: all but classes of networks, of losses and of the
+    project, with plain arguments. What the user stated himself is his."""
+    if isinstance(value, Mapping):
+        if "_target_" in value and value["_target_"] not in stated and not _is_module(value["_target_"]):
+            raise ValueError(
+                f"{file}: {key!r}: '_target_': expected a torch.nn.Module or a class of this project, found "
+                f"{value['_target_']!r}; one of your own is named by an overlay"
+            )
+        odd = [name for name in value if str(name).startswith("_") and name != "_target_"]
+        if odd:
+            raise ValueError(f"{file}: {key!r}: expected plain arguments, found {odd[0]!r}")
+        for name, part in value.items():
+            _refuse_code(file, f"{key}#{name}", part, stated)
+    elif isinstance(value, list):
+        for index, part in enumerate(value):
+            _refuse_code(file, f"{key}#{index}", part, stated)
+    elif is_expression(value):
+        raise ValueError(f"{file}: {key!r}: expected a plain value, found {value!r}")
+
+
+def _is_module(target: Any) -> bool:
+    try:
+        found = locate(target) if isinstance(target, str) else None
+    except ErrorDuringImport:
+        return False
+    return isinstance(found, type) and (issubclass(found, torch.nn.Module) or found.__module__.startswith("scripts."))
 
 
 def results_in(run_dir: str | None, name: str) -> str:

@@ -255,3 +255,30 @@ def test_a_training_is_a_run_too(made):
     assert (run.value("oracle_weights"), run.value("unlearned_weights")) == (None, None)
     Path("train/oracle.pt").write_text("oracle")
     assert run.value("oracle_weights") == "train/oracle.pt"
+
+
+@pytest.mark.parametrize(
+    ("block", "said"),
+    [
+        ({"network": {"_target_": "os.system", "command": "touch ran"}}, "'network'.*torch.nn.Module.*'os.system'"),
+        ({"network": {**NETWORK, "chans": {"_target_": "os.system", "command": "touch ran"}}}, "'network#chans'"),
+        ({"network": {**NETWORK, "chans": "$__import__('os').system('touch ran')"}}, "'network#chans'.*plain value"),
+        ({"network": {**NETWORK, "_requires_": "x"}}, "'network'.*plain arguments, found '_requires_'"),
+        ({"mask": {"_target_": "subprocess.run", "args": ["touch", "ran"]}}, "'mask'.*'subprocess.run'"),
+    ],
+)
+def test_a_record_names_no_code_that_runs(made, block, said):
+    configuration = {"network": NETWORK, "mask": MASK, "forget_request": REQUEST, **block}
+    write_record(Path("outputs/R7"), configuration=configuration)
+    with pytest.raises(ValueError, match=said):
+        taken(run="outputs/R7")
+    assert not Path("ran").exists()
+
+
+def test_a_record_names_any_network_and_the_user_anything(made):
+    for target in ("torch.nn.Identity", "collections.OrderedDict"):
+        network = {"_target_": target}
+        configuration = {"network": network, "mask": MASK, "forget_request": REQUEST}
+        write_record(Path("outputs/R7"), configuration=configuration)
+        stated = {"network": network} if target.startswith("collections") else {}
+        assert taken(run="outputs/R7", **stated)["network"] == network
