@@ -30,6 +30,24 @@ def load_datalist(path: str | Path) -> dict[str, list[Volume]]:
         Section name -> volumes, in the datalist's order.
 
     Raises:
+        FileNotFoundError, ValueError: naming file, section and entry, what was found and what was expected; or one scan
+            as two patients', see :func:`scripts.data.identity.refuse_same_scans`.
+    """
+    volumes = listed_volumes(path)
+    every = [volume for part in volumes.values() for volume in part]
+    names = [f"{volume.name} in {section}" for section, part in volumes.items() for volume in part]
+    refuse_copies([Path(volume.path) for volume in every], names, path)
+    refuse_similar_patients({volume.patient_id: volume.name for volume in every if volume.patient_id}, path)
+    refuse_repacked(every, path)
+    refuse_same_scans(every, path)
+    _log_crop_sources(volumes, path)
+    return volumes
+
+
+def listed_volumes(path: str | Path) -> dict[str, list[Volume]]:
+    """The volumes of a datalist, as :func:`load_datalist` gives them, from the list and the headers alone.
+
+    Raises:
         FileNotFoundError, ValueError: naming file, section and entry, what was found and what was expected.
     """
     content = _read_json(path)
@@ -37,22 +55,14 @@ def load_datalist(path: str | Path) -> dict[str, list[Volume]]:
     sections = {section: _entries(content, section, path) for section in SECTIONS}
     if not any(sections.values()):
         raise ValueError(f"{path}: expected volumes in 'training', 'validation' or 'test', found none")
-    _refuse_repeats(sections, path)
     root = Path(path).parent
-    volumes = {
+    return {
         section: [
             inspect_volume(root / entry["kspace"], name=entry["kspace"], fields=_fields(entry, path))
             for entry in entries
         ]
         for section, entries in sections.items()
     }
-    patients = {volume.patient_id: volume.name for part in volumes.values() for volume in part if volume.patient_id}
-    refuse_similar_patients(patients, path)
-    every = [volume for part in volumes.values() for volume in part]
-    refuse_repacked(every, path)
-    refuse_same_scans(every, path)
-    _log_crop_sources(volumes, path)
-    return volumes
 
 
 def _read_json(path: str | Path) -> Mapping:
@@ -79,12 +89,6 @@ def _entries(content: Mapping, section: str, path: str | Path) -> list[Mapping]:
             what = "a link that leads nowhere" if file.is_symlink() else "a folder" if file.is_dir() else "no such file"
             raise FileNotFoundError(f"{path}: {section!r} entry {index}: 'kspace': {what}: {entry['kspace']}")
     return entries
-
-
-def _refuse_repeats(sections: Mapping[str, list[Mapping]], path: str | Path) -> None:
-    entries = [(section, entry["kspace"]) for section, part in sections.items() for entry in part]
-    paths = [Path(path).parent / kspace for _, kspace in entries]
-    refuse_copies(paths, [f"{kspace} in {section}" for section, kspace in entries], path)
 
 
 def _refuse_unknown_sections(content: Mapping, path: str | Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,6 +19,7 @@ SAME = 0.999  # correlation of all that the first coil measured in two slices th
 BLOCK = 1000  # slices that are compared with all at a time
 TINY = np.finfo(np.float32).tiny
 logger = logging.getLogger(__name__)
+_passed: set[tuple] = set()  # files, as they were, and patients that this process has compared: a study does so once
 
 
 def refuse_same_scans(volumes: Sequence[Volume], where: str | Path) -> None:
@@ -31,6 +33,10 @@ def refuse_same_scans(volumes: Sequence[Volume], where: str | Path) -> None:
     Raises:
         ValueError: naming both volumes and the slice.
     """
+    files = [os.stat(volume.path) for volume in volumes]
+    state = tuple((v.path, v.patient_id, f.st_size, f.st_mtime_ns) for v, f in zip(volumes, files, strict=True))
+    if state in _passed:
+        return
     each = max(MOST_SLICES // max(len(volumes), 1), 1)
     until, skipped = time.monotonic() + MOST_SECONDS, 0
     rows: list[np.ndarray] = []
@@ -52,9 +58,16 @@ def refuse_same_scans(volumes: Sequence[Volume], where: str | Path) -> None:
             "%s: not every slice of %d of %d volumes was compared with those of other patients",
             where, skipped, len(volumes),
         )  # fmt: skip
-    if not rows:
-        return
-    slices, of = np.concatenate(rows), np.array([number for number, _ in owners])
+    if rows:
+        _compare(volumes, np.concatenate(rows), owners, where)
+    _passed.add(state)
+
+
+def _compare(
+    volumes: Sequence[Volume], slices: np.ndarray, owners: Sequence[tuple[int, int]], where: str | Path
+) -> None:
+    """Refuse slices that are one measurement; ``slices``: (n, SIDE²) complex64 of unit norm, ``owners``: whose."""
+    of = np.array([number for number, _ in owners])
     patients = np.array([volume.patient_id or f"\0{number}" for number, volume in enumerate(volumes)])
     shapes = np.array([str(volume.kspace_shape[1:]) for volume in volumes])
     for begin in range(0, len(slices), BLOCK):

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from scripts.certificate.predicate import identifying
-from scripts.data.datalist import load_datalist
+from scripts.data.datalist import listed_volumes
 from scripts.run.source import RecordedRun
 from scripts.run.text import plain
 
@@ -63,7 +63,7 @@ def identifiers_in(record: str | Path) -> set[str]:
     """
     try:
         datalist = RecordedRun.read(record).value("datalist")
-        sections = load_datalist(datalist) if datalist else {}
+        sections = listed_volumes(datalist) if datalist else {}
     except (OSError, ValueError) as error:
         logger.warning("identifiers of other patients than the forgotten ones were not searched for: %s", error)
         return set()

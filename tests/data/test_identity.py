@@ -79,10 +79,27 @@ def test_what_was_not_compared_is_said(scans, monkeypatch, caplog):
         load_datalist(scans / "datalist.json")
     assert "not every slice of 6 of 6 volumes was compared" in caplog.text
     caplog.clear()
+    monkeypatch.setattr(identity, "_passed", set())
     monkeypatch.setattr(identity, "MOST_SECONDS", -1.0)
     with caplog.at_level(logging.INFO):
         load_datalist(scans / "datalist.json")
     assert "of 6 of 6 volumes" in caplog.text
+
+
+def test_a_process_compares_the_same_files_once(scans, monkeypatch):
+    """Such as a study, each run of which loads the datalist; a file that was changed is compared again."""
+    read = []
+    low_frequencies = identity._low_frequencies
+    monkeypatch.setattr(identity, "_low_frequencies", lambda v, chosen: read.append(v) or low_frequencies(v, chosen))
+    load_datalist(scans / "datalist.json")
+    load_datalist(scans / "datalist.json")
+    assert len(read) == 6
+    shutil.copyfile(scans / "0.h5", scans / "2.h5")
+    change(scans / "2.h5", scaled)
+    for _ in range(2):
+        with pytest.raises(ValueError, match="are one measurement"):
+            load_datalist(scans / "datalist.json")
+    assert len(read) == 18
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, 1e38, 0.0])

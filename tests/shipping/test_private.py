@@ -4,8 +4,10 @@ import json
 import zipfile
 from pathlib import Path
 
+import h5py
 import pytest
 
+from scripts.data.datalist import load_datalist
 from scripts.shipping.private import find_private, identifiers_in
 
 
@@ -55,10 +57,20 @@ def test_identifiers_are_words_and_no_part_of_a_number(tmp_path):
     assert found(tmp_path, [], ["201401"]) == []
 
 
-def test_every_patient_of_the_datalist_is_searched_for(tiny_datalist, tmp_path, caplog):
+def test_every_patient_of_the_datalist_is_searched_for(tiny_datalist, tmp_path, caplog, monkeypatch):
     record = {"configuration": {}, "weights_out": {"path": "w.pt"}, "datalist": {"path": tiny_datalist}}
     (tmp_path / "w.json").write_text(json.dumps(record))
-    names = identifiers_in(tmp_path / "w.json")
+    whole = h5py.Dataset.__getitem__
+
+    def header(dataset, place):
+        assert dataset.name != "/kspace", "only texts are needed"
+        return whole(dataset, place)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(h5py.Dataset, "__getitem__", header)
+        names = identifiers_in(tmp_path / "w.json")
+        with pytest.raises(AssertionError, match="only texts"):
+            load_datalist(tiny_datalist)
     listed = [entry for part in json.loads(Path(tiny_datalist).read_text()).values() for entry in part]
     assert all(entry["kspace"].lower() in names for entry in listed)
     (tmp_path / "w.json").write_text(json.dumps({**record, "datalist": {"path": "gone.json"}}))
