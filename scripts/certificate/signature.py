@@ -232,6 +232,6 @@ def _library() -> Any:
 
 
 if __name__ == "__main__":
-    import fire
+    from scripts.run.program import program
 
-    fire.Fire({"make_keys": make_keys, "sign": sign})
+    program(make_keys, sign)

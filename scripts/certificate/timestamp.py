@@ -124,6 +124,6 @@ def _library() -> Any:
 
 
 if __name__ == "__main__":
-    import fire
+    from scripts.run.program import program
 
-    fire.Fire(stamp)
+    program(stamp)

@@ -219,6 +219,6 @@ def _again(
 
 
 if __name__ == "__main__":
-    import fire
+    from scripts.run.program import program
 
-    fire.Fire(main)
+    program(main)

@@ -109,7 +109,7 @@ def _entry(volume: Volume, anatomy: str, root: Path) -> dict[str, str]:
 
 
 if __name__ == "__main__":
-    import fire
+    from scripts.run.program import program
 
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    fire.Fire(fastmri_datalist)
+    program(fastmri_datalist)

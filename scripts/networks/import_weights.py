@@ -67,6 +67,6 @@ def import_weights(source: str | Path, target: str | Path, network: nn.Module | 
 
 
 if __name__ == "__main__":
-    import fire
+    from scripts.run.program import program
 
-    fire.Fire(import_weights)
+    program(import_weights)

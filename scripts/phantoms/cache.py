@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -30,6 +31,10 @@ def cached_folder(cache_dir: str | Path | None, kind: str, settings: Mapping, ma
         return folder
     try:
         root.mkdir(parents=True, exist_ok=True)
+        if not os.access(root, os.W_OK | os.X_OK):
+            raise PermissionError("one that cannot be written to")
+        if folder.exists() and not folder.is_dir():
+            raise FileExistsError(f"a file in place of the folder {folder.name}")
     except OSError as error:
         raise OSError(
             f"{root}: expected a folder to keep files in, found {error}; name another: {CACHE_VARIABLE}"
@@ -50,6 +55,6 @@ def _complete(folder: Path) -> bool:
     """Whether every file that was made is still there."""
     try:
         files = json.loads((folder / "complete.json").read_text())["files"]
-    except (OSError, ValueError, KeyError):
+        return all((folder / file).is_file() for file in files)
+    except (OSError, ValueError, KeyError, TypeError):
         return False
-    return all((folder / file).is_file() for file in files)

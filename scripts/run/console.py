@@ -5,8 +5,6 @@ All else goes to the log of the run.
 
 from __future__ import annotations
 
-import contextlib
-import io
 import logging
 import os
 import shlex
@@ -21,6 +19,7 @@ import ignite.distributed as idist
 from monai.utils import optional_import
 
 from scripts.run.config import bundle_root, running_workflows
+from scripts.run.errors import forgive_letters, unshown
 
 logger = logging.getLogger(__name__)
 tqdm, HAS_TQDM = optional_import("tqdm", name="tqdm")  # whoever only reconstructs need not have it
@@ -72,6 +71,8 @@ class Console(logging.Handler):
                 progress_bar.write(text, file=sys.stdout)
             else:
                 print(text)
+        except OSError as error:
+            unshown.append(error)  # hours of work do not end for a line; when they end it is told
         except Exception:
             self.handleError(record)
 
@@ -98,10 +99,7 @@ def show(silent: bool = False) -> None:
     Args:
         silent: Show warnings alone, as all processes but the first do.
     """
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            with contextlib.suppress(OSError):  # a stream that became a pipe after Python had opened it
-                stream.reconfigure(errors="backslashreplace")  # a terminal that cannot show a letter ends no run
+    forgive_letters()
     warnings.filterwarnings("ignore", "parsing config_file", UserWarning)  # MONAI's, of runs within this one
     root = logging.getLogger()
     for handler in [handler for handler in root.handlers if handler.name == DECLARED]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import logging
 import multiprocessing
 import os
@@ -20,6 +22,7 @@ MISTAKES = (ValueError, OSError, ImportError, MemoryError, RuntimeError, TypeErr
 PACKAGES = {"skimage": "scikit-image", "PIL": "pillow", "yaml": "pyyaml", "ignite": "pytorch-ignite"}  # by module
 LONGEST = 1200  # characters of a message; what a file holds may be longer
 EXPLAINED = {MemoryError: "not enough memory", KeyboardInterrupt: "stopped by Ctrl-C"}
+unshown: list[OSError] = []  # of lines that standard output did not take, where the run went on
 _kept: list[Callable[[], str]] = []  # what each run that has begun leaves, and how to go on
 _before: list[Any] = []  # what SIGTERM did before the first of them
 
@@ -27,6 +30,34 @@ _before: list[Any] = []  # what SIGTERM did before the first of them
 def install() -> None:
     """From here on an error that leaves a bundle's run is told in one paragraph; call it before anything can fail."""
     sys.excepthook = _tell
+
+
+def forgive_letters() -> None:
+    """From here on a terminal that cannot show a letter, such as one of ASCII, shows its number and ends no run."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            with contextlib.suppress(OSError):  # a stream that became a pipe after Python had opened it
+                stream.reconfigure(errors="backslashreplace")
+
+
+def lost_output(tried: bool = False) -> str | None:
+    """What to say where standard output did not take all that was printed, such as on a full disk; else None.
+
+    Nothing is printed there afterwards: Python would try again when it ends, and say so in its own words.
+
+    Args:
+        tried: Write an empty line to learn it: an error arose that may be that of a line, of which nothing is left.
+    """
+    try:
+        if unshown:
+            raise unshown[0]
+        if sys.stdout is not None:
+            print(end="\n" if tried else "", flush=True)
+    except OSError as error:
+        unshown.clear()
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return f"Error: standard output: {error.strerror}: not all lines were shown"
+    return None
 
 
 def tell_what_is_kept(kept: Callable[[], str] | None) -> None:
@@ -106,6 +137,9 @@ def told(error: BaseException) -> str:
     if not isinstance(cause, KeyboardInterrupt):
         log = _log_handler()
         lines.append(f"(The traceback: {log.baseFilename if log else 'set LOGLEVEL=DEBUG'}.)")
+    tried = isinstance(cause, OSError) and cause.errno is not None and cause.filename is None
+    if lost := lost_output(tried):
+        lines[: int(tried)] = [lost]
     return _filled(lines)
 
 

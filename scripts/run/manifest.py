@@ -181,6 +181,6 @@ def main(folder: str) -> None:
 
 
 if __name__ == "__main__":
-    import fire
+    from scripts.run.program import program
 
-    fire.Fire(main)
+    program(main)

@@ -29,7 +29,6 @@ from scripts.run.config import (
     typed_settings,
 )
 from scripts.run.folder import RunFolder
-from scripts.run.manifest import is_bundle, verify_shipped
 from scripts.run.source import take
 
 
@@ -94,6 +93,8 @@ def begin(verb: str, seed: int | None = 0, several: bool = False) -> None:
 
 def _checked(verb: str, several: bool) -> ConfigWorkflow:
     """The running workflow, its configuration checked and settled; see :func:`begin`."""
+    from scripts.run.manifest import is_bundle, verify_shipped  # a program: Python warns where its package imports it
+
     verify_shipped(bundle_root())
     if several or torch.distributed.is_torchelastic_launched():
         from scripts.run import processes  # no part of the inference path
@@ -189,8 +190,15 @@ def weights_read() -> dict[str, str]:
 
 
 def finish() -> None:
-    """Last expression of every verb, in ``finalize``: take back what the run left in the process."""
-    _close(_current())
+    """Last expression of every verb, in ``finalize``: take back what the run left in the process.
+
+    Raises:
+        OSError: Standard output did not take all lines; the work itself is done.
+    """
+    run = _current()
+    _close(run)
+    if len({id(workflow) for workflow in running_workflows()}) == 1 and (lost := errors.lost_output()) is not None:
+        raise OSError(f"{lost.removeprefix('Error: ')}; {run.verb} is done")
 
 
 def _current() -> Run:

@@ -106,6 +106,6 @@ def main(
 
 
 if __name__ == "__main__":
-    import fire
+    from scripts.run.program import program
 
-    fire.Fire(main)
+    program(main)

@@ -255,6 +255,23 @@ def test_a_symmetric_gap_is_not_called_an_asymmetric_echo(tmp_path, kspace):
     lines = readouts(kspace[:, :, 8:-8])
     (raw,) = open_raw(write(tmp_path / "a.h5", lines))
     assert "zero-filled readout: 8 samples before and 8 after the measured ones are zero" in raw.notes
+    expected = measured(kspace)
+    expected[:, :, :8] = expected[:, :, -8:] = 0
+    for index in range(2):
+        np.testing.assert_array_equal(raw.read(index), expected[index])
+
+
+@pytest.mark.parametrize("name", ["linked/a.h5", "A.H5", "b.hdf5", "smith,john#2.h5", "20240131.h5", "é 1.hdf"])
+def test_a_file_is_reconstructed_wherever_it_lies_and_whatever_its_name(tmp_path, kspace, name):
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "set").mkdir()
+    (tmp_path / "set" / "linked").symlink_to(tmp_path / "disk")
+    with h5py.File(tmp_path / "set" / name, "w") as file:
+        file["kspace"], file["mask"] = measured(kspace), np.isin(np.arange(W), COLUMNS)
+    output = tmp_path / "out#2,3"
+    (written,) = run(tmp_path / "set", output)
+    assert written == output / f"{name.rpartition('.')[0]}.nii.gz"
+    np.testing.assert_allclose(volume(written), rss(measured(kspace)), rtol=1e-4, atol=1e-9)
 
 
 STORED = {
