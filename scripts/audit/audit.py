@@ -16,7 +16,7 @@ from scripts.audit.earlier import advice
 from scripts.audit.gates import check_gates, control, judge, overall
 from scripts.audit.hallucination import null_space_maps
 from scripts.audit.inputs import read_record
-from scripts.audit.measure import AUDITED, QUANTISED, TREATED, Given, Measure, Statistics
+from scripts.audit.measure import AUDITED, QUANTISED, TREATED, Given, Measure, Statistics, is_measured
 from scripts.audit.provenance import SETTINGS, doubts, lineage, origin, provenance_problems, weights_hashes
 from scripts.audit.report import audit_markdown, audit_page
 from scripts.audit.treated import treated_problems
@@ -286,12 +286,14 @@ def judged_by(
         original: Those with the original in its place.
         stated: What was declared, see :func:`declared`.
         problems: See :func:`scripts.audit.provenance.provenance_problems`.
-        kept_alone: Judge what is kept and was measured: the run shows by how it was made that it forgot.
+        kept_alone: Judge what is kept and was measured, with an oracle only where there is one: the run shows by how it
+            was made that it forgot.
     """
+    measured = {name for name, result in found.items() if is_measured(result)}
     gates = [
         gate
         for gate in stated["gates"]
-        if not kept_alone or (gate["guards"] == KEPT and gate["measure"].partition("/")[0] in found)
+        if not kept_alone or (gate["guards"] == KEPT and gate["measure"].partition("/")[0] in measured)
     ]
     judged = [judge(gate, found) for gate in gates]
     checked = control([] if kept_alone else gates, original)

@@ -19,6 +19,7 @@ from pydoc import ErrorDuringImport, locate
 from typing import Any
 
 import torch
+from monai.bundle.config_item import ComponentLocator
 
 from scripts.run.files import file_sha256
 from scripts.run.kinds import is_expression
@@ -248,6 +249,8 @@ def _refuse_code(file: Path, key: str, value: Any, stated: set[str]) -> None:
 
 
 def _is_module(target: Any) -> bool:
+    if isinstance(target, str) and "." not in target:  # one of MONAI's, by its name alone
+        target = f"{ComponentLocator().get_component_module_name(target)}.{target}"
     try:
         found = locate(target) if isinstance(target, str) else None
     except ErrorDuringImport:

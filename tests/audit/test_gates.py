@@ -1,5 +1,6 @@
 import pytest
 
+from scripts.audit.audit import judged_by
 from scripts.audit.gates import CONTROL, check_gates, control, judge, overall
 from scripts.audit.measure import not_measured
 from tests.audit.helpers import GATES, HIDDEN, OVER, RETAIN, UNDER
@@ -104,3 +105,29 @@ def test_gates_that_cannot_be_judged_are_refused(change, message):
     check_gates(GATES)
     with pytest.raises(ValueError, match=message):
         check_gates([{**UNDER, **change}, OVER, RETAIN, HIDDEN])
+
+
+@pytest.mark.parametrize(
+    ("interval", "oracle_interval", "verdict"),
+    [
+        ([-0.5, 0.5], None, "forgotten exactly"),
+        ([-3.0, -2.0], None, "retain damaged"),
+        ([-0.5, 0.5], [-3.0, -2.0], "retain damaged"),
+        ([-0.5, 0.5], [-3.0, 0.0], "undecided"),
+    ],
+)
+def test_an_exact_run_is_judged_beside_an_oracle_where_there_is_one(interval, oracle_interval, verdict):
+    gates = [
+        {"name": "original", "guards": "retain damage", "measure": "original_gap/BTA/psnr/gap", "at_least": -1.0},
+        {"name": "oracle", "guards": "retain damage", "measure": "oracle_gap/BTA/psnr/below", "at_least": -1.0},
+        {"name": "forgotten", "guards": "under-forgetting", "measure": "oracle_gap/KTA/psnr/above", "at_most": 1.0},
+    ]
+    found = {"original_gap": {"BTA": {"psnr": {"gap": {"value": 0.0, "interval": interval}}}}}
+    found["oracle_gap"] = not_measured("no oracle weights")
+    if oracle_interval:
+        found["oracle_gap"] = {"BTA": {"psnr": {"below": {"value": -1.0, "interval": oracle_interval}}}}
+    result = judged_by(found, {}, {"gates": gates}, {}, kept_alone=True)
+    assert result["verdict"]["verdict"] == verdict
+    assert "forgotten" not in {gate["name"] for gate in result["gates"]}
+    none = judged_by({"oracle_gap": not_measured("no oracle")}, {}, {"gates": gates}, {}, kept_alone=True)
+    assert none["verdict"]["verdict"] == "undecided"

@@ -276,7 +276,7 @@ def test_a_record_names_no_code_that_runs(made, block, said):
 
 
 def test_a_record_names_any_network_and_the_user_anything(made):
-    for target in ("torch.nn.Identity", "collections.OrderedDict"):
+    for target in ("torch.nn.Identity", "SwinUNETR", "collections.OrderedDict"):
         network = {"_target_": target}
         configuration = {"network": network, "mask": MASK, "forget_request": REQUEST}
         write_record(Path("outputs/R7"), configuration=configuration)
