@@ -6,6 +6,7 @@ import logging
 import os
 import time
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,9 @@ from scripts.data.volumes import Volume, open_volume
 MOST_SLICES, MOST_SECONDS = 6000, 20.0  # compared in all, and spent on reading
 SIDE, BULK = 24, 3  # of the block of low frequencies that is compared, and of its middle, which is left out
 ALIKE = 0.99  # correlation of low frequencies; two scans of two people stay far below, neighbouring slices may not
-SAME = 0.999  # correlation of all that the first coil measured in two slices that are alike, above which they are one
+SAME = 1 - 1e-6  # correlation of all that the first coil measured in two slices, above which they are one measurement:
+# the noise of a second measurement, of the same phantom for instance, is more than that
+CLOSE = 0.999  # above which they are one object, which is worth a warning; neighbouring slices of an image stay below
 BLOCK = 1000  # slices that are compared with all at a time
 TINY = np.finfo(np.float32).tiny
 logger = logging.getLogger(__name__)
@@ -26,9 +29,9 @@ def refuse_same_scans(volumes: Sequence[Volume], where: str | Path) -> None:
     """Refuse slices of two patients that correlate as only one measurement can, whatever they were multiplied by.
 
     Compared are the low frequencies of the first coil, as many slices of each volume as :data:`MOST_SLICES` allows, and
-    where they are alike all of its samples: neighbouring slices of one image differ there. The log says where not all
-    were compared. Scans of one patient, who is named alike, may be alike; one without a patient counts as
-    a patient of its own.
+    where they are alike all of its samples: neighbouring slices of one image differ there, two measurements of one
+    object in their noise. The log says where not all were compared. Scans of one patient, who is named alike, may be
+    alike; one without a patient counts as a patient of its own.
 
     Raises:
         ValueError: naming both volumes and the slice.
@@ -70,19 +73,30 @@ def _compare(
     of = np.array([number for number, _ in owners])
     patients = np.array([volume.patient_id or f"\0{number}" for number, volume in enumerate(volumes)])
     shapes = np.array([str(volume.kspace_shape[1:]) for volume in volumes])
+    samples = lru_cache(64)(lambda number, index: _samples(volumes[number], index))
+    until, close = time.monotonic() + MOST_SECONDS, ""
     for begin in range(0, len(slices), BLOCK):
         alike = np.abs(slices[begin : begin + BLOCK].conj() @ slices.T) > ALIKE
         for one, other in zip(*np.nonzero(alike), strict=True):
             first, second = of[begin + one], of[other]
-            if first < second and patients[first] != patients[second] and shapes[first] == shapes[second]:
-                a, b = volumes[first], volumes[second]
-                samples, others = _samples(a, owners[begin + one][1]), _samples(b, owners[other][1])
-                if abs(np.vdot(samples, others)) <= SAME:
-                    continue
+            if not (first < second and patients[first] != patients[second] and shapes[first] == shapes[second]):
+                continue
+            if time.monotonic() > until:
+                logger.info("%s: many slices are alike; not all were compared with those of other patients", where)
+                return
+            correlation = abs(np.vdot(samples(*owners[begin + one]), samples(*owners[other])))
+            names = volumes[first].name, volumes[second].name
+            if correlation > SAME:
                 raise ValueError(
-                    f"{where}: 'kspace': slice {owners[begin + one][1]} of {a.name} and slice {owners[other][1]} of "
-                    f"{b.name} are one measurement, expected different ones of two patients"
+                    f"{where}: 'kspace': slice {owners[begin + one][1]} of {names[0]} and slice {owners[other][1]} of "
+                    f"{names[1]} are one measurement, expected different ones of two patients"
                 )
+            if correlation > CLOSE and not close:
+                close = " and ".join(names)
+                logger.warning(
+                    "%s: %s, of two patients, differ by little more than noise: measurements of one object, or a copy "
+                    "that was changed", where, close,
+                )  # fmt: skip
 
 
 def _samples(volume: Volume, index: int) -> np.ndarray:
