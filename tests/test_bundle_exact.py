@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -171,6 +172,35 @@ def test_replay_names_what_is_not_as_recorded(exact, change, named):
     with pytest.raises(RuntimeError) as error:
         run("replay", run=str(folder))
     assert named in str(own_error(error.value))
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"seed": "$__import__('pathlib').Path('ran').touch()"}, "'seed': expected a plain value"),
+        ({"initialize": ["$__import__('pathlib').Path('ran').touch()"]}, "'initialize#0': expected a plain value"),
+        ({"network": {"_target_": "os.system", "command": "touch ran"}}, "'network': '_target_'.*'os.system'"),
+        ({"mask": {"_target_": "scripts.data.RandomMask", "_requires_": "x"}}, "'mask': expected plain arguments"),
+    ],
+    ids=["a setting", "the verb's steps", "a component", "what a component requires"],
+)
+def test_replay_runs_no_code_of_a_record(exact, changes, named):
+    with pytest.raises(RuntimeError) as error:
+        run("replay", run=str(altered(exact, lambda record: record["command"]["changes"].update(changes))))
+    assert re.search(rf"unlearned\.json: {named}", str(own_error(error.value)))
+    assert not list(Path().rglob("ran"))
+
+
+def test_replay_runs_no_code_of_a_config_file_that_came_with_a_record(exact):
+    def add(record):
+        file = Path("came.yaml").absolute()
+        file.write_text("seed: $__import__('pathlib').Path('ran').touch()\n")
+        record["command"]["files"].append({"file": str(file), "sha256": file_sha256(file)})
+
+    with pytest.raises(RuntimeError) as error:
+        run("replay", run=str(altered(exact, add)))
+    assert "came.yaml: 'seed': expected a plain value" in str(own_error(error.value))
+    assert not list(Path().rglob("ran"))
 
 
 def test_replay_refuses_other_weights(exact):

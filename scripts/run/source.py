@@ -12,7 +12,7 @@ import itertools
 import json
 import logging
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from pydoc import ErrorDuringImport, locate
@@ -27,6 +27,7 @@ from scripts.run.kinds import is_expression
 KEY = "run"
 RECORDS = ("unlearned.json", "original.json")  # of unlearn, of train
 BLOCKS = ("network", "mask", "loss_function")
+CLASSES = (torch.nn.Module, torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler)  # that a record may name
 FILES = ("datalist", "original_weights", "unlearned_weights", "oracle_weights", "prior")
 RECORDED = ("run_dir", *FILES, "forget_request", *BLOCKS, "precision")
 REQUEST = ("request_id", "reason", "forget")
@@ -211,51 +212,65 @@ def take(verb: str, config: Mapping[str, Any], declared: Mapping[str, Any]) -> d
         merged = key not in stated or isinstance(stated[key], Mapping)
         found = _agreed(key, runs, stated.get(key)) if merged else stated[key]
         if key in BLOCKS and merged and runs:
-            _refuse_code(runs[0].file, key, found, set(_targets(stated.get(key))))
+            refuse_code(runs[0].file, key, found, set(code_in(stated.get(key))))
         if found is None and key not in ("oracle_weights", "prior"):
             raise ValueError(_missing(verb, key, runs, needed))
         changes[key] = found
     return changes
 
 
-def _targets(config: Any) -> Iterator[str]:
-    """All targets within a configuration."""
-    if isinstance(config, Mapping) and isinstance(config.get("_target_"), str):
-        yield config["_target_"]
+def code_in(config: Any) -> Iterator[str]:
+    """What a configuration would run: its targets, its expressions, and the keys that MONAI's parser obeys."""
+    if isinstance(config, Mapping):
+        yield from (str(key) for key in config if str(key).startswith("_"))
+        if isinstance(config.get("_target_"), str):
+            yield config["_target_"]
+    elif is_expression(config):
+        yield config.replace("#", "::")  # as MONAI's parser writes it
     parts = config.values() if isinstance(config, Mapping) else config if isinstance(config, list) else ()
     for part in parts:
-        yield from _targets(part)
+        yield from code_in(part)
 
 
-def _refuse_code(file: Path, key: str, value: Any, stated: set[str]) -> None:
-    """Refuse what a record, which may come from anyone, would run: all but classes of networks, of losses and of the
-    project, with plain arguments. What the user stated himself is his."""
+def refuse_code(file: Path, key: str, value: Any, known: Collection[str]) -> None:
+    """Refuse what a file that may come from anyone would run.
+
+    Args:
+        file: Where the value stands.
+        key: Its name there.
+        value: A part of a configuration. It may have classes of networks, losses, optimisers and of the project, with
+            plain arguments.
+        known: What it may have beside: see :func:`code_in`, of what the user or the project states.
+
+    Raises:
+        ValueError: Naming the file, the key and what was found.
+    """
     if isinstance(value, Mapping):
-        if "_target_" in value and value["_target_"] not in stated and not _is_module(value["_target_"]):
+        if "_target_" in value and value["_target_"] not in known and not _is_class(value["_target_"]):
             raise ValueError(
                 f"{file}: {key!r}: '_target_': expected a torch.nn.Module or a class of this project, found "
                 f"{value['_target_']!r}; one of your own is named by an overlay"
             )
-        odd = [name for name in value if str(name).startswith("_") and name != "_target_"]
+        odd = [name for name in value if str(name).startswith("_") and name not in known and name != "_target_"]
         if odd:
             raise ValueError(f"{file}: {key!r}: expected plain arguments, found {odd[0]!r}")
         for name, part in value.items():
-            _refuse_code(file, f"{key}#{name}", part, stated)
+            refuse_code(file, f"{key}#{name}", part, known)
     elif isinstance(value, list):
         for index, part in enumerate(value):
-            _refuse_code(file, f"{key}#{index}", part, stated)
-    elif is_expression(value):
+            refuse_code(file, f"{key}#{index}", part, known)
+    elif is_expression(value) and value.replace("#", "::") not in known:
         raise ValueError(f"{file}: {key!r}: expected a plain value, found {value!r}")
 
 
-def _is_module(target: Any) -> bool:
+def _is_class(target: Any) -> bool:
     if isinstance(target, str) and "." not in target:  # one of MONAI's, by its name alone
         target = f"{ComponentLocator().get_component_module_name(target)}.{target}"
     try:
         found = locate(target) if isinstance(target, str) else None
     except ErrorDuringImport:
         return False
-    return isinstance(found, type) and (issubclass(found, torch.nn.Module) or found.__module__.startswith("scripts."))
+    return isinstance(found, type) and (issubclass(found, CLASSES) or found.__module__.startswith("scripts."))
 
 
 def results_in(run_dir: str | None, name: str) -> str:

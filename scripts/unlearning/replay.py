@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from monai.bundle import ConfigParser
+
 from scripts.run.config import bundle_root, differences, run_verb
 from scripts.run.files import file_sha256, write_text
+from scripts.run.source import code_in, refuse_code
 
 logger = logging.getLogger(__name__)
 SAME, OTHER, NOT_COMPARABLE = "same bits", "other bits", "not comparable"
@@ -45,11 +48,12 @@ def replay(run: str | Path, output_dir: str | Path, **changes: Any) -> dict[str,
 
     Raises:
         FileNotFoundError, ValueError: No record, or one of a run that forgets approximately; a config file, a weight or
-            a record that is not what it was.
+            a record that is not what it was; code that neither the bundle nor this project brings.
     """
     folder = Path(run)
     record = _record(folder)
     files = [_file(folder, entry) for entry in record["command"]["files"]]
+    _refuse_foreign_code(folder / "unlearned.json", files, record["command"]["changes"])
     settings = {
         **record["command"]["changes"],
         **dict.fromkeys(("weights", "oracle_weights", "evaluate_models", "resume", "enter_in_ledger"), False),
@@ -122,6 +126,18 @@ def _file(folder: Path, entry: Mapping[str, str]) -> str:
         what = f"SHA-256 {found}" if path.is_file() else "no such file"
         raise ValueError(f"{folder}: replay: expected {path} with SHA-256 {entry['sha256']}, found {what}")
     return str(path)
+
+
+def _refuse_foreign_code(record: Path, files: Sequence[str], changes: Mapping[str, Any]) -> None:
+    """A record and the config files that came with it run what the bundle's own files run, and no more."""
+    own = [file for file in files if Path(file).resolve().is_relative_to(Path(bundle_root()).resolve())]
+    known = set(code_in(ConfigParser.load_config_files(own))) if own else set()
+    for file in files:
+        if file not in own:
+            for key, value in ConfigParser.load_config_file(file).items():
+                refuse_code(Path(file), key, value, known)
+    for key, value in changes.items():
+        refuse_code(record, key, value, known)
 
 
 def _differences(again: Mapping[str, Any], record: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:
