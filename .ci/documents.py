@@ -74,7 +74,7 @@ def frontier_figure(values: pd.DataFrame) -> Figure:
             axis.plot(100 * mean.index, mean, color=f"C{number}", label=str(domain).replace("_", " "))
             axis.plot(100 * own["budget"], own[column], "o", ms=3, color=f"C{number}")
         axis.set(title="brain kept", ylabel=label)
-    axes[0].legend(frameon=False)
+    axes[-1].legend(frameon=False, loc="lower right")
     return figure
 
 
