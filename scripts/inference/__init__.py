@@ -2,8 +2,8 @@
 
 from scripts.inference.fastmri_raw import FastMRIRaw
 from scripts.inference.ismrmrd_raw import IsmrmrdRaw
-from scripts.inference.kspace_slices import KspaceSlices, find_inputs, open_raw
 from scripts.inference.model_identity import ModelIdentity, identify_model
+from scripts.inference.open_raw import KspaceSlices, find_inputs, open_raw
 from scripts.inference.reconstruct import reconstruct
 from scripts.inference.volume_writer import VolumeWriter
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from ignite.engine import Engine, Events
 from monai.engines import Evaluator
 
-from scripts.inference.kspace_slices import KspaceSlices, find_inputs
+from scripts.inference.open_raw import KspaceSlices, find_inputs
 from scripts.inference.volume_writer import VolumeWriter
 from scripts.run.console import progress_bar
 

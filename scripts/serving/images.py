@@ -11,8 +11,8 @@ import torch
 
 from scripts.inference.dicom import rescale_slope
 from scripts.inference.encoding import Encoding
-from scripts.inference.kspace_slices import network_input
 from scripts.inference.model_identity import ModelIdentity
+from scripts.inference.open_raw import network_input
 from scripts.inference.raw_volume import nonzero_columns
 from scripts.kspace.fourier import center_crop
 from scripts.networks import ZeroFilled
