@@ -574,8 +574,6 @@ def test_a_protocol_has_its_settings_and_unknown_names_are_refused(tmp_path):
         images, texts = talk(server, named("grappa"), *parts)
         assert not images
         assert texts == ["ERROR: configuration: expected one of default, old scanner, found 'grappa'"]
-    with pytest.raises(ValueError, match="'protocols#a': expected a mapping of pixels, remove_oversampling"):
-        make_server(protocols={"a": {"pixel": "int16"}})
 
 
 def test_scans_of_one_client_are_bounded(tmp_path):
