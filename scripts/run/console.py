@@ -150,7 +150,8 @@ def command_of(verb: str, *overlays: str, **options: Any) -> str:
     """
     files = [os.path.relpath(Path(bundle_root(), "configs", file)) for file in (f"{verb}.yaml", *overlays)]
     listed = files[0] if len(files) == 1 else f"[{','.join(map(repr, files))}]"
-    listed = f'"{listed}"' if len(files) > 1 and not set(listed) & set('"$`\\!') else shlex.quote(listed)
+    plain = len(files) > 1 and not set(listed) & set('"$`\\!')
+    listed = '"' + listed + '"' if plain else shlex.quote(listed)
     words: list[str] = []
     for key, value in options.items():
         words += [] if value is None else [f"--{key}", str(value)]

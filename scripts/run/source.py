@@ -114,14 +114,13 @@ class RecordedRun:
         if not isinstance(applied, Mapping) or not given:
             return applied or False
         parts = given if isinstance(given, list) else [given]
-        parts = [
-            next((str(place) for place in self._places("", part) if place.is_file()), None)
-            if isinstance(part, str)
-            else part
-            for part in parts
-        ]
+        parts = [self._found(part) if isinstance(part, str) else part for part in parts]
         same = None not in parts and _as_text(parts) == _as_text(applied)
         return applied if not same else parts if isinstance(given, list) else parts[0]
+
+    def _found(self, request: str) -> str | None:
+        """Where a request's file lies now."""
+        return next((str(place) for place in self._places("", request) if place.is_file()), None)
 
     def _entry(self, key: str) -> Any:
         trained = self.facts.get("verb") == "train"
