@@ -84,7 +84,6 @@ def rmia(scores: np.ndarray, reference: np.ndarray, members: np.ndarray, populat
 
     Returns:
         (n,) shares in [0, 1]; ties count half.
-
     """
     mean, _ = out_statistics(reference, members)
     gained = np.asarray(scores, dtype=np.float64) - mean

@@ -14,8 +14,8 @@ from typing import Any
 from scripts.data.identity import refuse_same_scans
 from scripts.data.plausibility import refuse_copies, refuse_repacked, refuse_similar_patients
 from scripts.data.volumes import Volume, inspect_volume
+from scripts.run.settings import SECTIONS
 
-SECTIONS = ("training", "validation", "test")
 logger = logging.getLogger(__name__)
 
 

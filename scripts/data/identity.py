@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 
+import h5py
 import numpy as np
 
 from scripts.data.volumes import Volume, open_volume
@@ -74,7 +75,7 @@ def _compare(
     patients = np.array([volume.patient_id or f"\0{number}" for number, volume in enumerate(volumes)])
     shapes = np.array([str(volume.kspace_shape[1:]) for volume in volumes])
     samples = lru_cache(64)(lambda number, index: _samples(volumes[number], index))
-    until, close = time.monotonic() + MOST_SECONDS, ""
+    until, warned = time.monotonic() + MOST_SECONDS, False
     for begin in range(0, len(slices), BLOCK):
         alike = np.abs(slices[begin : begin + BLOCK].conj() @ slices.T) > ALIKE
         for one, other in zip(*np.nonzero(alike), strict=True):
@@ -91,23 +92,19 @@ def _compare(
                     f"{where}: 'kspace': slice {owners[begin + one][1]} of {names[0]} and slice {owners[other][1]} of "
                     f"{names[1]} are one measurement, expected different ones of two patients"
                 )
-            if correlation > CLOSE and not close:
-                close = " and ".join(names)
+            if correlation > CLOSE and not warned:
+                warned = True
                 logger.warning(
-                    "%s: %s, of two patients, differ by little more than noise: measurements of one object, or a copy "
-                    "that was changed", where, close,
+                    "%s: %s and %s, of two patients, differ by little more than noise: measurements of one object, or "
+                    "a copy that was changed", where, *names,
                 )  # fmt: skip
 
 
 def _samples(volume: Volume, index: int) -> np.ndarray:
     """(h·w,) complex of unit norm: all that the first coil measured in a slice; zeros where it holds no numbers."""
     with open_volume(volume.path) as file:
-        kspace = file["kspace"]
-        samples = np.asarray(kspace[index, 0] if kspace.ndim == 4 else kspace[index], dtype=np.complex128).ravel()
-    if not np.isfinite(samples).all():
-        return np.zeros_like(samples)
-    unit: np.ndarray = samples / max(float(np.linalg.norm(samples)), float(TINY))
-    return unit
+        samples = _first_coil(file["kspace"], index).astype(np.complex128)
+    return _unit(samples.reshape(1, -1))[0]
 
 
 def _low_frequencies(volume: Volume, chosen: Sequence[int]) -> np.ndarray:
@@ -118,14 +115,23 @@ def _low_frequencies(volume: Volume, chosen: Sequence[int]) -> np.ndarray:
     low = np.zeros((len(chosen), SIDE, SIDE), dtype=np.complex64)
     try:
         with open_volume(volume.path) as file:
-            kspace = file["kspace"]
             for row, index in enumerate(chosen):
-                low[row, :side, :side] = kspace[(index, 0, *place)] if kspace.ndim == 4 else kspace[(index, *place)]
+                low[row, :side, :side] = _first_coil(file["kspace"], index, place)
     except OSError as error:  # the check of its values names it
         logger.debug("%s: not compared with other scans: %s", volume.path, error)
     middle = (side - BULK + 1) // 2
     low[:, middle : middle + BULK, middle : middle + BULK] = 0
-    rows: np.ndarray = low.reshape(len(chosen), -1)
+    return _unit(low.reshape(len(chosen), -1))
+
+
+def _first_coil(kspace: h5py.Dataset, index: int, place: tuple[slice, ...] = ()) -> np.ndarray:
+    """What the first coil measured in a slice, (h, w) complex, or a part of it."""
+    measured: np.ndarray = kspace[(index, 0, *place)] if kspace.ndim == 4 else kspace[(index, *place)]
+    return measured
+
+
+def _unit(rows: np.ndarray) -> np.ndarray:
+    """Rows (n, m) complex of unit norm, of the type that was given; zeros where one holds no numbers or nothing."""
     rows[~np.isfinite(rows).all(axis=1)] = 0
     rows = rows / np.maximum(np.abs(rows).max(axis=1, keepdims=True), TINY)  # so that squares stay within range
-    return (rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), TINY)).astype(np.complex64)
+    return (rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), TINY)).astype(rows.dtype)

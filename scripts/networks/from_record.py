@@ -10,6 +10,8 @@ from typing import Any
 
 import torch
 
+from scripts.run.kinds import is_expression
+
 PACKAGES = (
     "scripts.networks",
     "fastmri.models",
@@ -79,7 +81,7 @@ def _built(value: Any, where: str, named: Collection[str]) -> Any:
             raise ValueError(f"{where}: expected the arguments of {value['_target_']}, found {error}") from error
     if isinstance(value, list):
         return [_built(item, where, named) for item in value]
-    if not isinstance(value, (bool, int, float, str, type(None))) or _is_expression(value):
+    if not isinstance(value, (bool, int, float, str, type(None))) or is_expression(value):
         raise ValueError(f"{where}: expected plain values, found {value!r}")
     return value
 
@@ -106,13 +108,9 @@ def _allowed(target: Any, where: str, named: Collection[str]) -> Any:
 def _refuse_instructions(config: Mapping, where: str) -> None:
     """Refuse arguments that tell MONAI's parser something, or a constructor to read weights."""
     arguments = {key: value for key, value in config.items() if key != "_target_"}
-    told = [f"{k}={v!r}" for k, v in arguments.items() if k.startswith("_") or _is_expression(v)]
+    told = [f"{k}={v!r}" for k, v in arguments.items() if k.startswith("_") or is_expression(v)]
     if told:
         raise ValueError(f"{where}: expected plain values, found {', '.join(told)}")
     loads = [f"{k}={v!r}" for k, v in arguments.items() if LOADS.search(k) and isinstance(v, str)]
     if loads:
         raise ValueError(f"{where}: expected no argument by which {config['_target_']} reads weights, found {loads[0]}")
-
-
-def _is_expression(value: Any) -> bool:
-    return isinstance(value, str) and value.startswith(("$", "@", "%"))

@@ -64,6 +64,11 @@ def running_workflows() -> list[ConfigWorkflow]:
     return [v for frame in _callers() for v in frame.f_locals.values() if isinstance(v, ConfigWorkflow)]
 
 
+def is_nested() -> bool:
+    """Whether a run goes on within another one, such as the training of a prior within an unlearning."""
+    return len({id(workflow) for workflow in running_workflows()}) > 1
+
+
 def bundle_folder(workflow: ConfigWorkflow) -> str:
     """The folder that holds the ``configs`` of a workflow."""
     return str(Path(workflow.config_root_path).resolve().parent)
@@ -117,7 +122,7 @@ def typed_settings() -> dict[str, str]:
 
     Fire, which reads it for MONAI, ends a text at ``#``, makes a number of ``20240131`` and a list of ``smith,john``.
     """
-    within = len({id(workflow) for workflow in running_workflows()}) > 1 or multiprocessing.parent_process() is not None
+    within = is_nested() or multiprocessing.parent_process() is not None
     if within or Path(sys.argv[0]).parts[-3:] != ("monai", "bundle", "__main__.py"):
         return {}
     words = sys.argv[1:]

@@ -18,7 +18,7 @@ from typing import Any
 import ignite.distributed as idist
 from monai.utils import optional_import
 
-from scripts.run.config import bundle_root, running_workflows
+from scripts.run.config import bundle_root, is_nested
 from scripts.run.errors import forgive_letters, unshown
 
 logger = logging.getLogger(__name__)
@@ -133,8 +133,7 @@ def tell(sentence: str, saved: str | Path | None = None, then: Sequence[tuple[st
     """
     lines = ["", sentence, *([f"Saved {saved}."] if saved is not None else [])]
     lines += [f"{what}: {command}" for what, command in then]
-    within = len({id(workflow) for workflow in running_workflows()}) > 1
-    logger.log(logging.DEBUG if within else logging.INFO, "%s", "\n".join(lines))
+    logger.log(logging.DEBUG if is_nested() else logging.INFO, "%s", "\n".join(lines))
 
 
 def command_of(verb: str, *overlays: str, **options: Any) -> str:

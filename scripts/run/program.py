@@ -32,10 +32,13 @@ def program(*functions: Callable[..., Any]) -> None:
 
         return note
 
-    fire.Fire(noted(functions[0]) if len(functions) == 1 else {one.__name__: noted(one) for one in functions})
+    def read(each: Callable[..., Any]) -> None:
+        fire.Fire(each(functions[0]) if len(functions) == 1 else {one.__name__: each(one) for one in functions})
+
+    read(noted)
     try:
         if called:
-            fire.Fire(functions[0] if len(functions) == 1 else {one.__name__: one for one in functions})
+            read(lambda function: function)
     except (KeyboardInterrupt, *MISTAKES) as error:
         if os.environ.get("LOGLEVEL", "").upper() == "DEBUG":
             raise

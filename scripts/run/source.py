@@ -196,9 +196,7 @@ def take(verb: str, config: Mapping[str, Any], declared: Mapping[str, Any]) -> d
         raise ValueError(f"'run_dir': expected --run FOLDER in its place, found {config['run_dir']!r}")
     stated = {key: config[key] for key in RECORDED if not is_expression(config.get(key, "@"))}
     stated = {key: value for key, value in stated.items() if value is not None and value != {}}
-    empty: dict[str, Any] = {
-        key: {} if key in BLOCKS or key == "forget_request" else None for key in RECORDED
-    }  # as it is declared
+    empty: dict[str, Any] = {**dict.fromkeys(RECORDED), **{key: {} for key in (*BLOCKS, "forget_request")}}
     needed = [key for key in _named(config) if key in stated or config.get(key, "") == empty[key]]
     changes: dict[str, Any] = {KEY: declared[KEY], "run_dir": None if given is None else str(given)}
     runs = list(_beside(config)) if given is None else [RecordedRun.open(Path(str(given)).expanduser())]

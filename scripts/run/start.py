@@ -22,6 +22,7 @@ from scripts.run.config import (
     bundle_folder,
     bundle_root,
     declared_config,
+    is_nested,
     is_tracked,
     quoted,
     running_workflow,
@@ -197,7 +198,7 @@ def finish() -> None:
     """
     run = _current()
     _close(run)
-    if len({id(workflow) for workflow in running_workflows()}) == 1 and (lost := errors.lost_output()) is not None:
+    if not is_nested() and (lost := errors.lost_output()) is not None:
         raise OSError(f"{lost.removeprefix('Error: ')}; {run.verb} is done")
 
 

@@ -16,7 +16,7 @@ import torch
 from scripts.data.volumes import Volume
 from scripts.networks.weights import align_keys, check_fit, read_state, unwrap
 from scripts.run.config import bundle_root, run_verb, running_config
-from scripts.run.files import cache_root, file_sha256, held
+from scripts.run.files import cache_root, file_sha256, held, json_object
 
 logger = logging.getLogger(__name__)
 DESCRIBES = ("network", "mask", "precision")
@@ -136,8 +136,8 @@ class Prior:
     def _find(self) -> Path | None:
         """The prior of the bundle or of the cache that fits, or None."""
         for record in [*sorted(Path(bundle_root(), "models").glob("*.json")), self._made_in / "prior.json"]:
-            content = _read(record)
-            if content and content.get("prior") and self._fits(content) and record.with_suffix(".pt").is_file():
+            content = json_object(record)
+            if content.get("prior") and self._fits(content) and record.with_suffix(".pt").is_file():
                 return record.with_suffix(".pt")
         return None
 
@@ -149,8 +149,8 @@ class Prior:
     def _check_record(self) -> None:
         assert self.path is not None
         record = self.path.with_suffix(".json")
-        content = _read(record)
-        if content is None:
+        content = json_object(record)
+        if not content:
             raise ValueError(
                 f"{self.path}: 'prior': expected a record beside it, {record.name}, that shows that it was trained on "
                 "generic images alone, found none; a public checkpoint is declared: "
@@ -186,11 +186,3 @@ def _stated_scans(record: Mapping[str, Any]) -> list:
 def _key(description: Mapping[str, Any], matrix: Any) -> str:
     content = json.dumps({**description, "matrix": matrix}, sort_keys=True, default=str)
     return hashlib.sha256(content.encode()).hexdigest()[:16]
-
-
-def _read(record: Path) -> dict[str, Any] | None:
-    try:
-        content = json.loads(record.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return content if isinstance(content, dict) else None

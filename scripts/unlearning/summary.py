@@ -54,9 +54,7 @@ def warn_of_results(record: Facts) -> None:
         )  # fmt: skip
 
 
-def check_run(
-    method: Sequence[Any], network: torch.nn.Module, weights: str | Path | Literal[False] | None = None
-) -> None:
+def check_run(method: Sequence[Any], network: torch.nn.Module, weights: str | Path | Literal[False] | None) -> None:
     """Refuse a method that cannot start, and warn where a run differs from how the original was trained.
 
     Args:
