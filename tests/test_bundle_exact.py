@@ -13,6 +13,7 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from scripts.networks.weights import read_state, write_state
+from scripts.run.config import quoted
 from scripts.run.errors import own_error
 from scripts.run.files import file_sha256
 from tests.verbs import CONFIGS, SMALL, run, unlearn
@@ -227,6 +228,13 @@ def test_a_replay_finds_scans_and_prior_elsewhere(exact, tiny_datalist, trained,
     data = shutil.copytree(Path(tiny_datalist).parent, "moved")
     prior = shutil.copytree(trained, "moved prior") + "/prior.pt"
     run("replay", run=str(exact), datalist=f"{data}/datalist.json", prior=prior)
+    assert "the same bits" in capsys.readouterr().out
+
+
+def test_a_run_whose_paths_hold_a_hash_is_replayed(tiny_datalist, trained, capsys):
+    data = shutil.copytree(Path(tiny_datalist).parent, "data#2")
+    folder = unlearn(quoted(f"{data}/datalist.json"), trained, "run", **QUICK)  # as from the command line
+    run("replay", run=str(folder))
     assert "the same bits" in capsys.readouterr().out
 
 

@@ -20,6 +20,7 @@ from monai.bundle.utils import DEFAULT_EXP_MGMT_SETTINGS
 from monai.utils import ensure_tuple
 
 from scripts.run.files import file_sha256
+from scripts.run.kinds import is_expression
 
 STRICT = "MONAI_FAIL_ON_DUPLICATE_CONFIG"
 MLFLOW: Mapping[str, Any] = DEFAULT_EXP_MGMT_SETTINGS["mlflow"]
@@ -158,8 +159,10 @@ def run_verb(verb: str, files: Sequence[str], **settings: Any) -> None:
     Args:
         verb: The verb.
         files: The project's own config files, or those that a checked record names by their hash.
-        settings: Overrides.
+        settings: Overrides; a path among them may hold ``#``, which MONAI's parser would take for its own.
     """
+    plain = {key: value for key, value in settings.items() if isinstance(value, str) and not is_expression(value)}
+    settings |= {key: quoted(value) for key, value in plain.items()}
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "parsing config_file", UserWarning)
         monai.bundle.run(verb, config_file=list(files), **settings)
